@@ -1,0 +1,140 @@
+"""The one exception tree. Doors translate it (HTTP status, exit code, banner); nothing below them knows about doors.
+
+WorkbenchError  (documented elsewhere as LlamaGPUError)
+├── ConfigError (ValueError)            a setting, name or option is wrong; the message lists what is allowed
+├── BackendError                        a backend or device cannot do what was asked
+│   ├── BackendUnavailableError         not usable on this machine; the message says why
+│   │   └── GPUUnavailableError         a GPU was required and none can be used
+│   └── OutOfMemoryError (MemoryError)  needed, free and what would fit are attributes
+├── ModelLoadError                      the model could not become ready
+│   ├── ModelNotFoundError              no such model, file or folder
+│   ├── ModelFormatError                damaged, truncated, contradictory or incomplete files
+│   ├── UnsafeModelError                pickle weights or remote code without the explicit flag
+│   ├── DownloadError                   the network or the checksum failed; nothing half-made is left
+│   └── LoadCancelled                   the user stopped it
+└── InferenceError                      a request or the engine failed
+    ├── RequestError (ValueError)       this request is wrong; others are untouched
+    │   └── PromptTooLongError          num_prompt_tokens and max_context are attributes
+    ├── RequestAborted                  stopped before it finished
+    └── EngineStoppedError              the engine is unloaded or its loop died; the cause is chained
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BackendError",
+    "BackendUnavailableError",
+    "ConfigError",
+    "DownloadError",
+    "EngineStoppedError",
+    "GPUUnavailableError",
+    "InferenceError",
+    "LlamaGPUError",
+    "LoadCancelled",
+    "ModelFormatError",
+    "ModelLoadError",
+    "ModelNotFoundError",
+    "OutOfMemoryError",
+    "PromptTooLongError",
+    "RequestAborted",
+    "RequestError",
+    "UnsafeModelError",
+    "WorkbenchError",
+]
+
+
+class WorkbenchError(Exception):
+    """Anything this package raises on purpose."""
+
+
+LlamaGPUError = WorkbenchError
+
+
+class ConfigError(WorkbenchError, ValueError):
+    """A setting is wrong. The message names the field, the value and what is allowed."""
+
+
+class BackendError(WorkbenchError):
+    """A backend or device cannot do what was asked."""
+
+
+class BackendUnavailableError(BackendError):
+    """The backend cannot be used here. The message gives the reason."""
+
+
+class GPUUnavailableError(BackendUnavailableError):
+    """A GPU was required and none can be used."""
+
+
+class OutOfMemoryError(BackendError, MemoryError):
+    """Weights, cache or a step did not fit.
+
+    `needed_bytes` and `free_bytes` are what was asked and what was free (None where unknown);
+    `would_fit` lists, in words, smaller choices that fit.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        needed_bytes: int | None = None,
+        free_bytes: int | None = None,
+        would_fit: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.needed_bytes = needed_bytes
+        self.free_bytes = free_bytes
+        self.would_fit = would_fit
+
+
+class ModelLoadError(WorkbenchError):
+    """The model could not become ready."""
+
+
+class ModelNotFoundError(ModelLoadError):
+    """No such model, file or folder."""
+
+
+class ModelFormatError(ModelLoadError):
+    """The files are damaged, truncated, contradictory or incomplete."""
+
+
+class UnsafeModelError(ModelLoadError):
+    """Loading would run code from the model's files, and the caller did not allow that."""
+
+
+class DownloadError(ModelLoadError):
+    """The network or a checksum failed. Nothing half-made is left behind."""
+
+
+class LoadCancelled(ModelLoadError):
+    """The user stopped a load or a download."""
+
+
+class InferenceError(WorkbenchError):
+    """A request or the engine failed."""
+
+
+class RequestError(InferenceError, ValueError):
+    """This request is wrong; the others go on."""
+
+
+class PromptTooLongError(RequestError):
+    """The prompt does not fit the context. It is never cut silently."""
+
+    def __init__(self, num_prompt_tokens: int, max_context: int) -> None:
+        super().__init__(
+            f"the prompt has {num_prompt_tokens} tokens and the context holds {max_context}, "
+            f"of which one is needed for the answer: shorten it by {num_prompt_tokens - max_context + 1} tokens "
+            "or load the model with a larger context_length"
+        )
+        self.num_prompt_tokens = num_prompt_tokens
+        self.max_context = max_context
+
+
+class RequestAborted(InferenceError):
+    """The request was stopped before it finished."""
+
+
+class EngineStoppedError(InferenceError):
+    """The engine is unloaded, or its loop died; then the cause is chained."""
