@@ -1,0 +1,48 @@
+"""Free memory of NVIDIA devices from the driver, without starting CUDA on them. Finds devices by UUID, never by index."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["NVML"]
+
+
+class NVML:
+    """The driver's management library. `library` is a pynvml-like module; by default pynvml where it is installed.
+
+    CUDA numbers only the devices that CUDA_VISIBLE_DEVICES leaves and may order them differently,
+    so a CUDA index says nothing here: ask by UUID.
+    """
+
+    def __init__(self, library: Any = None) -> None:
+        self._library = library or _pynvml()
+
+    def free_bytes(self, uuid: str | None) -> int | None:
+        """Free bytes of the device or MIG slice with this UUID (bare, as torch gives it); None when unknown."""
+        if self._library is None or not uuid:
+            return None
+        try:
+            self._library.nvmlInit()
+        except self._library.NVMLError:
+            return None
+        try:
+            return self._read_free(uuid)
+        finally:
+            self._library.nvmlShutdown()
+
+    def _read_free(self, uuid: str) -> int | None:
+        for prefix in ("GPU-", "MIG-"):
+            try:
+                handle = self._library.nvmlDeviceGetHandleByUUID(prefix + uuid)
+                return int(self._library.nvmlDeviceGetMemoryInfo(handle).free)
+            except self._library.NVMLError:
+                continue
+        return None
+
+
+def _pynvml() -> Any:
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    return pynvml
