@@ -66,7 +66,7 @@ class GPUBackend(Backend):
         return MemoryInfo(total, free, cuda.memory_reserved(index))
 
     def get_memory_usage(self) -> dict[str, object]:
-        """`{"cuda:0": {allocated_mb, reserved_mb, free_mb, total_mb, gpu_type}, ...}` in MiB; ROCm keys say "rocm:0"."""
+        """`{"cuda:0": {allocated_mb, reserved_mb, free_mb, total_mb, gpu_type}, ...}` in MiB; on ROCm "rocm:0"."""
         if not self.is_available():
             return {}
         cuda = self._torch().cuda

@@ -1,4 +1,4 @@
-"""Free memory of NVIDIA devices from the driver, without starting CUDA on them. Finds devices by UUID, never by index."""
+"""Free memory of NVIDIA devices as the driver tells it, without starting CUDA. Finds them by UUID, never by index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CPU as this process may use it: name, instruction sets, physical cores, memory. Reads /proc and /sys, no torch."""
+"""The CPU as this process may use it: name, instruction sets, physical cores, memory. No torch."""
 
 from __future__ import annotations
 
