@@ -1,0 +1,41 @@
+"""A Jupyter-centric LLM workbench. Public names resolve on first use, so importing this stays free of torch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Catalogue": "workbench.models",
+    "Chunk": "workbench.engine",
+    "Completion": "workbench.engine",
+    "CPUBackend": "workbench.backends",
+    "CUDABackend": "workbench.backends",
+    "EngineConfig": "workbench.engine",
+    "EngineStats": "workbench.engine",
+    "FinishReason": "workbench.engine",
+    "Generation": "workbench.engine",
+    "LlamaGPU": "workbench.llm",
+    "Progress": "workbench.progress",
+    "ROCMBackend": "workbench.backends",
+    "SamplingParams": "workbench.engine",
+    "Session": "workbench.session",
+    "Timings": "workbench.engine",
+    "WorkbenchError": "workbench.errors",
+    "detect": "workbench.backends",
+}
+
+__all__ = [*sorted(_HOMES), "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

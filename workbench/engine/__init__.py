@@ -1,0 +1,23 @@
+"""The engine: requests in, chunks out, one batch for all doors. Names resolve on first use, without torch."""
+
+from __future__ import annotations
+
+from workbench.engine.config import EngineConfig, EngineLimits
+from workbench.engine.generation import Completion, Generation, Timings
+from workbench.engine.logprobs import TokenLogprobs
+from workbench.engine.messages import Chunk, EngineStats
+from workbench.engine.sampling_params import SamplingParams
+from workbench.engine.sequence import FinishReason
+
+__all__ = [
+    "Chunk",
+    "Completion",
+    "EngineConfig",
+    "EngineLimits",
+    "EngineStats",
+    "FinishReason",
+    "Generation",
+    "SamplingParams",
+    "Timings",
+    "TokenLogprobs",
+]

@@ -1,0 +1,79 @@
+"""Puts a loaded model, a KV pool and a core together into a running engine."""
+
+from __future__ import annotations
+
+import torch
+
+from workbench.backends import Backend, dtype_bytes, torch_dtype
+from workbench.engine.attention import LayerShape
+from workbench.engine.client import EngineClient
+from workbench.engine.config import EngineConfig, EngineLimits, resolve_limits
+from workbench.engine.core import EngineCore
+from workbench.engine.engine import Engine
+from workbench.engine.paged_step import KVPool
+from workbench.engine.runner import ModelRunner, probe_layers
+from workbench.models import LoadedModel
+
+__all__ = ["StartedEngine", "start_engine"]
+
+# Rows of logits and the sampler's copies of them, as float32, at the largest batch.
+_SAMPLER_COPIES = 3
+
+
+class StartedEngine:
+    """A client to a running engine, and the limits it runs under."""
+
+    def __init__(self, client: EngineClient, limits: EngineLimits) -> None:
+        self.client = client
+        self.limits = limits
+
+
+def start_engine(loaded: LoadedModel, backend: Backend, device_index: int, config: EngineConfig) -> StartedEngine:
+    """Size the KV pool by what is free after a warm-up run, and start the engine's thread.
+
+    Raises OutOfMemoryError when the pool does not fit, ModelFormatError for an architecture the cache cannot hold.
+    """
+    on_gpu = backend.device_type != "cpu"
+    num_threads = None if on_gpu else config.num_threads or backend.device(device_index).num_cores
+    if num_threads:
+        torch.set_num_threads(num_threads)
+    warm_up_tokens = min(config.max_num_batched_tokens or (8192 if on_gpu else 1), loaded.spec.max_context)
+    layers = probe_layers(loaded.module, loaded.device, warm_up_tokens)
+    limits = resolve_limits(
+        config,
+        on_gpu=on_gpu,
+        model_max_context=loaded.spec.max_context,
+        kv_bytes_per_token=_kv_bytes_per_token(layers, loaded.dtype),
+        free_bytes=_bytes_for_kv(loaded, backend, device_index, config),
+    )
+    pool = KVPool(layers, limits.num_blocks, limits.block_size, torch_dtype(loaded.dtype), loaded.device)
+    engine = Engine(
+        ModelRunner(loaded.module, pool, loaded.device),
+        limits,
+        decode=loaded.tokenizer.decode,
+        vocab_size=loaded.spec.vocab_size,
+        eos_token_ids=loaded.eos_token_ids,
+        weight_bytes=loaded.weight_bytes,
+    )
+
+    def connect(emit) -> EngineCore:
+        core = EngineCore(engine, emit, num_threads=num_threads)
+        core.start()
+        return core
+
+    client = EngineClient(connect, max_context=limits.max_context, vocab_size=loaded.spec.vocab_size)
+    return StartedEngine(client, limits)
+
+
+def _kv_bytes_per_token(layers: dict[int, LayerShape], dtype: str) -> int:
+    return sum(shape.elements_per_token for shape in layers.values()) * dtype_bytes(dtype)
+
+
+def _bytes_for_kv(loaded: LoadedModel, backend: Backend, device_index: int, config: EngineConfig) -> int:
+    memory = backend.memory(device_index)
+    if backend.device_type == "cpu":
+        return memory.free_bytes
+    # The warm-up run left its workspace in torch's cache, so what is used now is the peak of a full step.
+    used = memory.total_bytes - memory.free_bytes
+    sampler = (config.max_num_seqs or 256) * loaded.spec.vocab_size * 4 * _SAMPLER_COPIES
+    return max(0, int(memory.total_bytes * config.memory_fraction) - used - sampler)

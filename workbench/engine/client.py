@@ -1,0 +1,121 @@
+"""The doors' side of the engine: checks a request, sends it as a message, hands its output to its caller."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+
+from workbench.engine.generation import Generation, Mailbox
+from workbench.engine.messages import Abort, Chunk, EngineStats, ReadStats, Request
+from workbench.engine.sampling_params import SamplingParams
+from workbench.errors import EngineStoppedError, PromptTooLongError, RequestError
+
+__all__ = ["EngineClient"]
+
+
+class EngineClient:
+    """One engine, many callers: every method may be called from any thread.
+
+    `connect(emit)` starts a core that answers through `emit` and gives it back; it needs `send`, `stop`, `is_alive`.
+    `vocab_size` counts the model's output rows, `max_context` is in tokens.
+    """
+
+    def __init__(self, connect: Callable, *, max_context: int, vocab_size: int) -> None:
+        self.max_context = max_context
+        self.vocab_size = vocab_size
+        self._ids = itertools.count(1)
+        self._lock = threading.Lock()
+        self._mailboxes: dict[str, Mailbox] = {}
+        self._unfinished: dict[str, int] = {}
+        self._stats_replies: dict[str, SimpleQueue[EngineStats]] = {}
+        self._stopped = False
+        self._core = connect(self._route)
+
+    @property
+    def is_alive(self) -> bool:
+        return not self._stopped and self._core.is_alive
+
+    def submit(self, prompt_token_ids: Sequence[int], params: SamplingParams) -> Generation:
+        """Start a request. Raises RequestError or PromptTooLongError at once, EngineStoppedError after `stop()`."""
+        self.check(prompt_token_ids, params)
+        seed = params.seed if params.seed is not None else int.from_bytes(os.urandom(7), "little")
+        request_id = f"req-{next(self._ids)}"
+        request = Request(request_id, tuple(prompt_token_ids), params, seed, time.monotonic())
+        mailbox = Mailbox()
+        with self._lock:
+            self._check_alive()
+            self._mailboxes[request_id] = mailbox
+            self._unfinished[request_id] = params.n
+            self._core.send(request)
+        return Generation(request_id, params.n, seed, mailbox, self.abort)
+
+    def abort(self, request_id: str) -> None:
+        """Stop a request. Unknown and finished ids are ignored."""
+        if self.is_alive:
+            self._core.send(Abort(request_id))
+
+    def stats(self, timeout_s: float = 30.0) -> EngineStats:
+        """The engine's figures, read between two steps."""
+        reply_id = f"stats-{next(self._ids)}"
+        reply: SimpleQueue[EngineStats] = SimpleQueue()
+        with self._lock:
+            self._check_alive()
+            self._stats_replies[reply_id] = reply
+            self._core.send(ReadStats(reply_id))
+        try:
+            return reply.get(timeout=timeout_s)
+        except Empty:
+            raise EngineStoppedError(f"the engine did not answer within {timeout_s} s") from None
+        finally:
+            self._stats_replies.pop(reply_id, None)
+
+    def stop(self) -> None:
+        """End the engine. Requests in flight end with EngineStoppedError. Stopping twice is harmless."""
+        with self._lock:
+            if self._stopped:
+                return
+            self._stopped = True
+        self._core.stop()
+
+    def check(self, prompt_token_ids: Sequence[int], params: SamplingParams) -> None:
+        """Raise RequestError or PromptTooLongError for a request that could not be served."""
+        num_prompt_tokens = len(prompt_token_ids)
+        if num_prompt_tokens == 0:
+            raise RequestError("the prompt is empty: give at least one token")
+        if num_prompt_tokens >= self.max_context + (params.max_tokens == 0):
+            raise PromptTooLongError(num_prompt_tokens, self.max_context)
+        named = (
+            ("prompt", prompt_token_ids),
+            ("stop_token_ids", params.stop_token_ids),
+            ("logit_bias", params.logit_bias),
+        )
+        for name, ids in named:
+            for token_id in ids:
+                if not isinstance(token_id, int) or not 0 <= token_id < self.vocab_size:
+                    raise RequestError(f"{name}: token id {token_id!r} is outside the vocabulary of {self.vocab_size}")
+
+    def _check_alive(self) -> None:
+        if self._stopped:
+            raise EngineStoppedError("the model is unloaded: load it again")
+        if not self._core.is_alive:
+            raise EngineStoppedError("the engine's loop has died: load the model again")
+
+    def _route(self, message: Chunk | EngineStats) -> None:
+        if isinstance(message, EngineStats):
+            reply = self._stats_replies.get(message.reply_id)
+            if reply is not None:
+                reply.put(message)
+            return
+        mailbox = self._mailboxes.get(message.request_id)
+        if mailbox is None:
+            return
+        if message.finish_reason is not None:
+            with self._lock:
+                self._unfinished[message.request_id] -= 1
+                if self._unfinished[message.request_id] == 0:
+                    del self._unfinished[message.request_id], self._mailboxes[message.request_id]
+        mailbox.put(message)

@@ -1,0 +1,139 @@
+"""The engine's knobs, and the values they resolve to once model and device are known. Knows no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from workbench.errors import ConfigError, OutOfMemoryError
+
+__all__ = ["EngineConfig", "EngineLimits", "resolve_limits"]
+
+_MIB = 1024**2
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """What a caller may set; None means "choose for this model and device".
+
+    Attributes:
+        context_length: most tokens (prompt and answer) of one request. Smaller saves KV memory.
+        kv_cache_bytes: size of the KV pool. Default: on CPU 512 MiB or one full context, whichever is larger;
+            on a GPU `memory_fraction` of the device, less what is in use after a warm-up step.
+        kv_cache_tokens: the same in tokens; give one of the two.
+        memory_fraction: share of a GPU's memory that weights, KV pool and workspace may take together.
+        block_size: tokens per KV block. Smaller wastes less and matches prefixes finer, larger costs less bookkeeping.
+        max_num_seqs: most requests in one batch.
+        max_num_batched_tokens: most tokens computed in one step. Smaller bounds the pause that a long new prompt
+            causes in running streams, larger fills the device better.
+        enable_prefix_caching: reuse the KV blocks of prompts that begin alike.
+        num_threads: CPU threads for the model; default is the number of physical cores this process may use.
+    """
+
+    context_length: int | None = None
+    kv_cache_bytes: int | None = None
+    kv_cache_tokens: int | None = None
+    memory_fraction: float = 0.9
+    block_size: int = 16
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    enable_prefix_caching: bool = True
+    num_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("memory_fraction", "enable_prefix_caching") or value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(f"{field.name}={value!r}: must be an integer of at least 1")
+        if not isinstance(self.memory_fraction, int | float) or not 0 < self.memory_fraction <= 1:
+            raise ConfigError(f"memory_fraction={self.memory_fraction!r}: must be above 0 and at most 1")
+        if self.kv_cache_bytes is not None and self.kv_cache_tokens is not None:
+            raise ConfigError("kv_cache_bytes and kv_cache_tokens are both set: give one of the two")
+
+
+@dataclass(frozen=True)
+class EngineLimits:
+    """The knobs with every None decided, and why.
+
+    `max_context` is in tokens, `kv_bytes` is the whole pool, `reasons` maps a field to the words that explain it.
+    """
+
+    max_context: int
+    block_size: int
+    num_blocks: int
+    kv_bytes: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    enable_prefix_caching: bool
+    reasons: dict[str, str]
+
+
+def resolve_limits(
+    config: EngineConfig, *, on_gpu: bool, model_max_context: int, kv_bytes_per_token: int, free_bytes: int
+) -> EngineLimits:
+    """Decide every knob for a model that is loaded; `free_bytes` is what the KV pool may take at most.
+
+    Raises OutOfMemoryError when not even a small pool fits, ConfigError when `context_length` exceeds the model's.
+    """
+    reasons: dict[str, str] = {}
+    wanted_context = _wanted_context(config, model_max_context)
+    bytes_per_block = kv_bytes_per_token * config.block_size
+    num_blocks = _num_blocks(config, on_gpu, wanted_context, bytes_per_block, free_bytes, reasons)
+    capacity = num_blocks * config.block_size
+    if capacity < wanted_context:
+        reasons["max_context"] = f"the KV pool holds {capacity} tokens, the model allows {wanted_context}"
+    return EngineLimits(
+        max_context=min(wanted_context, capacity),
+        block_size=config.block_size,
+        num_blocks=num_blocks,
+        kv_bytes=num_blocks * bytes_per_block,
+        max_num_seqs=config.max_num_seqs or (256 if on_gpu else 32),
+        max_num_batched_tokens=config.max_num_batched_tokens or (8192 if on_gpu else 512),
+        enable_prefix_caching=config.enable_prefix_caching,
+        reasons=reasons,
+    )
+
+
+def _wanted_context(config: EngineConfig, model_max_context: int) -> int:
+    if config.context_length is None:
+        return model_max_context
+    if config.context_length > model_max_context:
+        raise ConfigError(
+            f"context_length={config.context_length}: the model was trained for at most {model_max_context} tokens"
+        )
+    return config.context_length
+
+
+def _num_blocks(
+    config: EngineConfig,
+    on_gpu: bool,
+    context: int,
+    bytes_per_block: int,
+    free_bytes: int,
+    reasons: dict[str, str],
+) -> int:
+    one_context = -(-context // config.block_size) * bytes_per_block
+    if config.kv_cache_tokens is not None:
+        wanted, reasons["kv_bytes"] = -(-config.kv_cache_tokens // config.block_size) * bytes_per_block, "as asked"
+    elif config.kv_cache_bytes is not None:
+        wanted, reasons["kv_bytes"] = config.kv_cache_bytes, "as asked"
+    elif on_gpu:
+        wanted, reasons["kv_bytes"] = free_bytes, f"{config.memory_fraction:.0%} of the device, less what is in use"
+    else:
+        wanted = min(max(512 * _MIB, one_context), free_bytes // 2)
+        reasons["kv_bytes"] = "512 MiB or one full context, at most half of the free memory"
+    if wanted > free_bytes or wanted < bytes_per_block:
+        raise OutOfMemoryError(
+            f"the KV pool needs {max(wanted, bytes_per_block) / _MIB:,.0f} MiB, "
+            f"and {free_bytes / _MIB:,.0f} MiB are free",
+            needed_bytes=max(wanted, bytes_per_block),
+            free_bytes=free_bytes,
+            would_fit=_what_would_fit(free_bytes, bytes_per_block, config.block_size),
+        )
+    return wanted // bytes_per_block
+
+
+def _what_would_fit(free_bytes: int, bytes_per_block: int, block_size: int) -> tuple[str, ...]:
+    tokens = free_bytes // bytes_per_block * block_size
+    return (f"kv_cache_tokens={tokens}", f"context_length={tokens}") if tokens else ("a smaller model",)

@@ -1,0 +1,121 @@
+"""The engine's loop, in a thread of its own, spoken to by messages only."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+import torch
+
+from workbench.engine.engine import Engine
+from workbench.engine.messages import Abort, Chunk, EngineStats, ReadStats, Request, Stop
+from workbench.engine.sequence import FinishReason
+from workbench.errors import EngineStoppedError, InferenceError, WorkbenchError
+
+__all__ = ["EngineCore", "Message", "Reply"]
+
+_log = logging.getLogger(__name__)
+
+Message = Request | Abort | ReadStats | Stop
+Reply = Chunk | EngineStats
+
+
+class EngineCore:
+    """Runs an engine until it is told to stop. `emit` is called in the core's thread and must return quickly."""
+
+    def __init__(self, engine: Engine, emit: Callable[[Reply], None], *, num_threads: int | None = None) -> None:
+        self._engine: Engine | None = engine
+        self._emit = emit
+        self._num_threads = num_threads
+        self._inbox: SimpleQueue[Message] = SimpleQueue()
+        self._closing = threading.Lock()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._run, name="workbench-engine", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def send(self, message: Message) -> None:
+        """Hand a message over; the loop takes it before its next step. EngineStoppedError once the loop has ended."""
+        with self._closing:
+            if self._is_closed:
+                raise EngineStoppedError("the engine has stopped: load the model again")
+            self._inbox.put(message)
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """End the loop after the step in progress. Requests in flight end with EngineStoppedError."""
+        with contextlib.suppress(EngineStoppedError):
+            self.send(Stop())
+        # A caller's garbage can be collected in this very thread, which cannot wait for itself.
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout_s)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        cause: Exception | None = None
+        try:
+            if self._num_threads:
+                torch.set_num_threads(self._num_threads)
+            with torch.inference_mode():
+                while self._take_messages():
+                    self._step()
+        except Exception as error:  # top of the thread: whoever waits must hear of it
+            _log.exception("the engine's loop died")
+            cause = error
+        finally:
+            self._say_goodbye(cause)
+
+    def _step(self) -> None:
+        try:
+            chunks = self._engine.step()
+        except Exception as error:  # the step's requests are lost, the engine is not
+            _log.exception("a step failed")
+            chunks = self._engine.fail_all(InferenceError(f"the step failed: {error}"))
+        for chunk in chunks:
+            self._emit(chunk)
+
+    def _take_messages(self) -> bool:
+        """Handle what has arrived, waiting if there is nothing to compute; False ends the loop."""
+        while True:
+            try:
+                message = self._inbox.get(block=not self._engine.has_work)
+            except Empty:
+                return True
+            if isinstance(message, Stop):
+                return False
+            self._handle(message)
+
+    def _handle(self, message: Message) -> None:
+        if isinstance(message, Request):
+            try:
+                self._engine.add(message)
+            except WorkbenchError as error:
+                self._refuse(message, error)
+        elif isinstance(message, Abort):
+            for chunk in self._engine.abort(message.request_id):
+                self._emit(chunk)
+        elif isinstance(message, ReadStats):
+            self._emit(self._engine.stats(message.reply_id))
+
+    def _refuse(self, request: Request, error: WorkbenchError) -> None:
+        for index in range(request.params.n):
+            self._emit(Chunk(request.request_id, index, finish_reason=FinishReason.ERROR, error=error))
+
+    def _say_goodbye(self, cause: Exception | None) -> None:
+        """End what is in flight, and drop the engine so that its memory can go."""
+        error = EngineStoppedError(f"the engine's loop died: {cause}" if cause else "the engine was stopped")
+        with self._closing:
+            self._is_closed = True
+        while not self._inbox.empty():
+            message = self._inbox.get()
+            if isinstance(message, Request):
+                self._refuse(message, error)
+        for chunk in self._engine.fail_all(error):
+            self._emit(chunk)
+        self._engine = None

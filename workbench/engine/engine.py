@@ -1,0 +1,240 @@
+"""One step after the other: schedule, run, sample, finish. Knows no threads and no doors."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import torch
+
+from workbench.engine.config import EngineLimits
+from workbench.engine.finish import AnswerText, StopMatch
+from workbench.engine.logprobs import TokenLogprobs
+from workbench.engine.messages import Chunk, EngineStats, Request, Usage
+from workbench.engine.runner import ModelRunner, StepLogits
+from workbench.engine.sampler import SampledTokens, sample, token_logprobs
+from workbench.engine.scheduler import ScheduledSequence, Scheduler
+from workbench.engine.sequence import FinishReason, Sequence
+from workbench.errors import InferenceError, OutOfMemoryError, RequestError, WorkbenchError
+
+__all__ = ["Engine"]
+
+_log = logging.getLogger(__name__)
+
+
+class _Answer:
+    """One sequence with its text and its times."""
+
+    def __init__(self, request: Request, sequence: Sequence, decode: Callable[[list[int]], str]) -> None:
+        self.request = request
+        self.sequence = sequence
+        self.text = AnswerText(sequence, decode)
+        self.first_token_s: float | None = None
+
+    def usage(self, now_s: float) -> Usage:
+        sequence = self.sequence
+        return Usage(
+            num_prompt_tokens=sequence.num_prompt_tokens,
+            num_generated_tokens=sequence.num_generated_tokens,
+            num_cached_tokens=sequence.num_cached_tokens,
+            submitted_s=self.request.submitted_s,
+            first_token_s=self.first_token_s,
+            finished_s=now_s,
+        )
+
+
+class Engine:
+    """The running engine: a scheduler, a runner, and the answers in flight.
+
+    `decode(ids, skip_special_tokens)` gives text; `clock` is monotonic, in seconds.
+    """
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        limits: EngineLimits,
+        *,
+        decode: Callable[[list[int], bool], str],
+        vocab_size: int,
+        eos_token_ids: frozenset[int],
+        weight_bytes: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.limits = limits
+        self.scheduler = Scheduler(limits)
+        self._runner = runner
+        self._decode = decode
+        self._vocab_size = vocab_size
+        self._eos_token_ids = eos_token_ids
+        self._weight_bytes = weight_bytes
+        self._clock = clock
+        self._answers: dict[Sequence, _Answer] = {}
+        self._counts: Counter[str] = Counter()
+        self._finished: Counter[str] = Counter()
+
+    @property
+    def has_work(self) -> bool:
+        return self.scheduler.has_work
+
+    def add(self, request: Request) -> None:
+        """Take a request in. It was checked by the client; an id outside the vocabulary is refused here again."""
+        bad = next((i for i in request.prompt_token_ids if not 0 <= i < self._vocab_size), None)
+        if bad is not None or not request.prompt_token_ids:
+            raise RequestError(f"prompt token id {bad} is outside the vocabulary of {self._vocab_size}")
+        self._counts["requests"] += 1
+        leader: Sequence | None = None
+        for index in range(request.params.n):
+            sequence = self._new_sequence(request, index, leader)
+            leader = leader or (sequence if self.limits.enable_prefix_caching else None)
+            decode, skip = self._decode, request.params.skip_special_tokens
+            self._answers[sequence] = _Answer(request, sequence, lambda ids, d=decode, s=skip: d(ids, s))
+            self.scheduler.add(sequence)
+
+    def abort(self, request_id: str) -> list[Chunk]:
+        """Stop a request's answers now and give their last chunks. Unknown ids give none."""
+        answers = [a for a in self._answers.values() if a.request.request_id == request_id]
+        return [self._close(a, StopMatch(FinishReason.ABORT), text=a.text.flush()) for a in answers]
+
+    def fail_all(self, error: WorkbenchError) -> list[Chunk]:
+        """End every request with `error`."""
+        return [self._fail(answer, error) for answer in list(self._answers.values())]
+
+    def step(self) -> list[Chunk]:
+        """Compute one step and give what it added to each answer."""
+        plan = self.scheduler.schedule()
+        if not plan.items:
+            return []
+        try:
+            logits = self._runner.run(plan)
+            tokens = sample(logits.logits, [item.sequence for item in logits.sampled])
+        except torch.OutOfMemoryError as error:
+            return self._after_out_of_memory(str(error))
+        self._counts["steps"] += 1
+        self._counts["prompt_tokens"] += sum(item.num_prompt_tokens for item in plan.items)
+        self.scheduler.commit(plan)
+        return self._finish(logits, tokens)
+
+    def stats(self, reply_id: str = "") -> EngineStats:
+        """Figures as of now."""
+        pool, scheduler = self.scheduler.pool, self.scheduler
+        return EngineStats(
+            num_running=len(scheduler.running),
+            num_waiting=len(scheduler.waiting),
+            kv_blocks_used=pool.num_used_blocks,
+            kv_blocks_total=pool.num_blocks,
+            block_size=pool.block_size,
+            kv_bytes=self.limits.kv_bytes,
+            weight_bytes=self._weight_bytes,
+            requests_total=self._counts["requests"],
+            requests_finished_total=sum(self._finished.values()),
+            prompt_tokens_total=self._counts["prompt_tokens"],
+            generated_tokens_total=self._counts["generated_tokens"],
+            prefix_hit_tokens_total=scheduler.num_prefix_hit_tokens,
+            preemptions_total=scheduler.num_preemptions,
+            steps_total=self._counts["steps"],
+            finished_by_reason=dict(self._finished),
+            reply_id=reply_id,
+        )
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError if a block leaked or an answer is kept that no longer runs."""
+        self.scheduler.check_integrity()
+        assert set(self._answers) == {*self.scheduler.running, *self.scheduler.waiting}, "answers do not match"
+
+    def _new_sequence(self, request: Request, index: int, leader: Sequence | None) -> Sequence:
+        return Sequence(
+            request_id=request.request_id,
+            index=index,
+            token_ids=list(request.prompt_token_ids),
+            num_prompt_tokens=len(request.prompt_token_ids),
+            params=request.params,
+            seed=request.seed,
+            eos_token_ids=self._eos_token_ids,
+            max_total_tokens=self.limits.max_context,
+            leader=leader,
+        )
+
+    def _finish(self, logits: StepLogits, tokens: SampledTokens) -> list[Chunk]:
+        for item, rows in logits.scored:
+            _score_prompt(item, rows)
+        chunks = []
+        for row, item in enumerate(logits.sampled):
+            answer = self._answers[item.sequence]
+            try:
+                chunks.append(self._extend(answer, tokens, row))
+            except Exception as error:  # one request's failure must not reach the others
+                _log.exception("request %s failed", item.sequence.request_id)
+                chunks.append(self._fail(answer, InferenceError(f"the request failed: {error}")))
+        return chunks
+
+    def _extend(self, answer: _Answer, tokens: SampledTokens, row: int) -> Chunk:
+        sequence = answer.sequence
+        if sequence.params.max_tokens == 0:
+            return self._close(answer, StopMatch(FinishReason.LENGTH))
+        if tokens.is_nan[row]:
+            return self._fail(answer, InferenceError("the model's output is not a number: try another precision"))
+        sequence.token_ids.append(tokens.token_ids[row])
+        self._counts["generated_tokens"] += 1
+        now_s = self._clock()
+        is_first = answer.first_token_s is None
+        if is_first:
+            answer.first_token_s = now_s
+        piece = answer.text.advance()
+        logprobs = tokens.logprobs[row]
+        new = {
+            "text": piece.text,
+            "token_ids": (sequence.token_ids[-1],),
+            "logprobs": (logprobs,) if logprobs else (),
+            "prompt_logprobs": _prompt_logprobs(sequence) if is_first else None,
+        }
+        if piece.finished:
+            return self._close(answer, piece.finished, **new)
+        return Chunk(sequence.request_id, sequence.index, **new)
+
+    def _close(self, answer: _Answer, why: StopMatch, **last: object) -> Chunk:
+        sequence = answer.sequence
+        self.scheduler.finish(sequence)
+        del self._answers[sequence]
+        self._finished[why.reason.value] += 1
+        if sequence.params.max_tokens == 0:
+            last["prompt_logprobs"] = _prompt_logprobs(sequence)
+        return Chunk(
+            sequence.request_id,
+            sequence.index,
+            finish_reason=why.reason,
+            stop_reason=why.stop,
+            usage=answer.usage(self._clock()),
+            **last,
+        )
+
+    def _fail(self, answer: _Answer, error: WorkbenchError) -> Chunk:
+        return self._close(answer, StopMatch(FinishReason.ERROR), error=error)
+
+    def _after_out_of_memory(self, message: str) -> list[Chunk]:
+        """Make room by letting the youngest wait; if it ran alone there is nothing to give up but itself."""
+        torch.cuda.empty_cache()
+        if len(self.scheduler.running) > 1:
+            self.scheduler.preempt_youngest()
+            return []
+        alone = self._answers[self.scheduler.running[0]]
+        return [self._fail(alone, OutOfMemoryError(f"the device ran out of memory in this request: {message}"))]
+
+
+def _score_prompt(item: ScheduledSequence, rows: torch.Tensor) -> None:
+    """Log-probabilities of the prompt tokens that the step's rows predict; row p predicts position p + 1."""
+    sequence = item.sequence
+    if not sequence.prompt_logprobs:
+        sequence.prompt_logprobs.append(None)
+    first = len(sequence.prompt_logprobs)
+    end = min(item.end + 1, sequence.num_prompt_tokens)
+    if first >= end:
+        return
+    ids = sequence.token_ids[first:end]
+    wanted = rows[first - 1 - item.start : end - 1 - item.start]
+    sequence.prompt_logprobs.extend(token_logprobs(wanted, ids, sequence.params.prompt_logprobs))
+
+
+def _prompt_logprobs(sequence: Sequence) -> tuple[TokenLogprobs | None, ...] | None:
+    return None if sequence.params.prompt_logprobs is None else tuple(sequence.prompt_logprobs)

@@ -1,0 +1,110 @@
+"""From token ids to text, piece by piece, and when an answer ends. Knows no tensors and no batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from workbench.engine.sequence import FinishReason, Sequence
+
+__all__ = ["AnswerText", "Piece", "StopMatch"]
+
+# Tokens before the first new one that are decoded along, so that spaces between words come out right.
+_NUM_CONTEXT_TOKENS = 6
+_REPLACEMENT = "\ufffd"
+
+
+@dataclass(frozen=True)
+class StopMatch:
+    """Why an answer ended; `stop` is the stop string or the stop token's id where one was the cause."""
+
+    reason: FinishReason
+    stop: str | int | None = None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text that can be shown now, and the end if this was it."""
+
+    text: str
+    finished: StopMatch | None
+
+
+class AnswerText:
+    """Decodes one sequence's answer as it grows.
+
+    Text is held back while it may be part of a character (bytes still missing) or of a stop string, so a piece that
+    was given is never taken back; and the pieces together are what decoding all tokens at once gives.
+    """
+
+    def __init__(self, sequence: Sequence, decode: Callable[[list[int]], str]) -> None:
+        self._sequence = sequence
+        self._decode = decode
+        # Everything before _read is in _pending or already given; decoding starts at _prefix to see its neighbours.
+        self._read = sequence.num_prompt_tokens
+        self._prefix = max(0, self._read - _NUM_CONTEXT_TOKENS)
+        self._pending = ""
+
+    def advance(self) -> Piece:
+        """Take in the sequence's newest token. A token that ends the answer adds no text."""
+        sequence = self._sequence
+        may_stop = sequence.num_generated_tokens >= sequence.params.min_tokens
+        token_id = sequence.token_ids[-1]
+        if may_stop and token_id in sequence.stop_token_ids:
+            own = token_id in sequence.params.stop_token_ids
+            return self._end(sequence.token_ids[:-1], StopMatch(FinishReason.STOP, token_id if own else None))
+        self._pending += self._decode_new(sequence.token_ids, flush=False)
+        stopped = self._find_stop() if may_stop else None
+        if stopped is not None:
+            return stopped
+        if self._is_full():
+            return self._end(sequence.token_ids, StopMatch(FinishReason.LENGTH))
+        return Piece(self._take(len(self._pending) - self._num_held_back()), None)
+
+    def flush(self) -> str:
+        """What is still held back, for an answer that was cut short."""
+        self._pending += self._decode_new(self._sequence.token_ids, flush=True)
+        return self._take(len(self._pending))
+
+    def _is_full(self) -> bool:
+        sequence = self._sequence
+        limit = sequence.params.max_tokens
+        return sequence.num_tokens >= sequence.max_total_tokens or (
+            limit is not None and sequence.num_generated_tokens >= limit
+        )
+
+    def _decode_new(self, ids: list[int], flush: bool) -> str:
+        before = self._decode(ids[self._prefix : self._read])
+        after = self._decode(ids[self._prefix :])
+        if len(after) <= len(before) or (after.endswith(_REPLACEMENT) and not flush):
+            return ""
+        self._prefix, self._read = max(self._prefix, len(ids) - _NUM_CONTEXT_TOKENS), len(ids)
+        return after[len(before) :]
+
+    def _find_stop(self) -> Piece | None:
+        found = [(self._pending.find(s), s) for s in self._sequence.params.stop]
+        found = [(at, s) for at, s in found if at >= 0]
+        if not found:
+            return None
+        at, string = min(found, key=lambda pair: (pair[0], -len(pair[1])))
+        return Piece(self._pending[:at], StopMatch(FinishReason.STOP, string))
+
+    def _end(self, ids: list[int], why: StopMatch) -> Piece:
+        self._pending += self._decode_new(ids, flush=True)
+        # A flush can complete a stop string.
+        stopped = self._find_stop() if self._sequence.num_generated_tokens >= self._sequence.params.min_tokens else None
+        return stopped or Piece(self._take(len(self._pending)), why)
+
+    def _num_held_back(self) -> int:
+        """Length of the longest end of the pending text that begins a stop string."""
+        longest = 0
+        for stop in self._sequence.params.stop:
+            for length in range(min(len(stop) - 1, len(self._pending)), longest, -1):
+                if self._pending.endswith(stop[:length]):
+                    longest = length
+                    break
+        return longest
+
+    def _take(self, length: int) -> str:
+        text, self._pending = self._pending[:length], self._pending[length:]
+        return text

@@ -1,0 +1,100 @@
+"""What doors and engine core say to each other. Plain values only, so that they can cross a process boundary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from workbench.engine.logprobs import TokenLogprobs
+from workbench.engine.sampling_params import SamplingParams
+from workbench.engine.sequence import FinishReason
+from workbench.errors import WorkbenchError
+
+__all__ = ["Abort", "Chunk", "EngineStats", "ReadStats", "Request", "Stop", "Usage"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Generate `params.n` answers to a prompt. `submitted_s` is on the monotonic clock."""
+
+    request_id: str
+    prompt_token_ids: tuple[int, ...]
+    params: SamplingParams
+    seed: int
+    submitted_s: float
+
+
+@dataclass(frozen=True)
+class Abort:
+    """Stop a request at the next step. Unknown or finished ids are ignored."""
+
+    request_id: str
+
+
+@dataclass(frozen=True)
+class ReadStats:
+    """Ask for the engine's figures; they come back as an `EngineStats`."""
+
+    reply_id: str
+
+
+@dataclass(frozen=True)
+class Stop:
+    """End the core's loop; running requests are told so."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Token counts and times of a finished answer; times are seconds on the monotonic clock.
+
+    `num_cached_tokens` of the prompt came from the prefix cache. `first_token_s` is None if there was none.
+    """
+
+    num_prompt_tokens: int
+    num_generated_tokens: int
+    num_cached_tokens: int
+    submitted_s: float
+    first_token_s: float | None
+    finished_s: float
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What one step added to answer `index` of a request.
+
+    `text` may be empty while characters or stop strings are held back. The last chunk carries `finish_reason` and
+    `usage`; with `finish_reason` ERROR or ABORT also the `error`, if there is one. `prompt_logprobs` come with the
+    first chunk: one entry per prompt token, None for the first.
+    """
+
+    request_id: str
+    index: int
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    prompt_logprobs: tuple[TokenLogprobs | None, ...] | None = None
+    finish_reason: FinishReason | None = None
+    stop_reason: str | int | None = None
+    usage: Usage | None = None
+    error: WorkbenchError | None = None
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """Figures of a running engine. Counters (`*_total`) only grow; the others are as of now."""
+
+    num_running: int = 0
+    num_waiting: int = 0
+    kv_blocks_used: int = 0
+    kv_blocks_total: int = 0
+    block_size: int = 0
+    kv_bytes: int = 0
+    weight_bytes: int = 0
+    requests_total: int = 0
+    requests_finished_total: int = 0
+    prompt_tokens_total: int = 0
+    generated_tokens_total: int = 0
+    prefix_hit_tokens_total: int = 0
+    preemptions_total: int = 0
+    steps_total: int = 0
+    finished_by_reason: dict[str, int] = field(default_factory=dict)
+    reply_id: str = ""

@@ -1,0 +1,144 @@
+"""The KV pool's tensors and one step's attention over them with torch's own kernels: CPU, and GPUs without Triton.
+
+Rows of a step are packed without padding: first decodes, one token each, then prompt chunks one after the other.
+Decodes gather their blocks into a padded batch; chunks gather theirs one sequence at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from workbench.engine.attention import AttentionOptions, LayerShape, attend_dense
+
+__all__ = ["ChunkRows", "DecodeRows", "KVPool", "TorchStep"]
+
+
+class KVPool:
+    """Keys and values of every layer: per layer two tensors [num_blocks, block_size, kv_heads, dim]."""
+
+    def __init__(
+        self, layers: dict[int, LayerShape], num_blocks: int, block_size: int, dtype: torch.dtype, device: str
+    ) -> None:
+        self.block_size = block_size
+        self.keys: dict[int, torch.Tensor] = {}
+        self.values: dict[int, torch.Tensor] = {}
+        for index, shape in layers.items():
+            rows = (num_blocks, block_size, shape.num_kv_heads)
+            self.keys[index] = torch.zeros(*rows, shape.key_dim, dtype=dtype, device=device)
+            self.values[index] = torch.zeros(*rows, shape.value_dim, dtype=dtype, device=device)
+
+    def write(self, layer_index: int, slots: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
+        """Store new `key` and `value` [tokens, heads, dim] at `slots` [tokens], block * block_size + offset."""
+        self.keys[layer_index].flatten(0, 1).index_copy_(0, slots, key)
+        self.values[layer_index].flatten(0, 1).index_copy_(0, slots, value)
+
+
+@dataclass(frozen=True)
+class DecodeRows:
+    """Rows `start .. start+rows` of the step, one token each.
+
+    `block_ids` [rows * blocks] pads every row's table to the longest; `lengths` [rows] counts the tokens a row may
+    see, its own included.
+    """
+
+    start: int
+    block_ids: torch.Tensor
+    lengths: torch.Tensor
+
+
+@dataclass(frozen=True)
+class ChunkRows:
+    """Rows `start .. start+num_new` of the step: consecutive tokens of one sequence, the last at `length - 1`."""
+
+    start: int
+    num_new: int
+    length: int
+    block_ids: torch.Tensor
+
+
+@dataclass
+class TorchStep:
+    """One step's attention; masks are made once and shared by the layers that need the same."""
+
+    pool: KVPool
+    slots: torch.Tensor
+    decodes: list[DecodeRows]
+    chunks: list[ChunkRows]
+    _masks: dict[tuple, torch.Tensor | None] = field(default_factory=dict)
+
+    def attend(
+        self,
+        layer_index: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        options: AttentionOptions,
+    ) -> torch.Tensor:
+        """See StepAttention.attend."""
+        self.pool.write(layer_index, self.slots, key, value)
+        keys, values = self.pool.keys[layer_index], self.pool.values[layer_index]
+        out = query.new_empty(query.shape[0], query.shape[1], value.shape[2])
+        for rows in self.decodes:
+            self._attend_decodes(rows, query, keys, values, options, out)
+        for rows in self.chunks:
+            self._attend_chunk(rows, query, keys, values, options, out)
+        return out
+
+    def _attend_decodes(self, rows, query, keys, values, options, out) -> None:
+        num_rows = rows.lengths.shape[0]
+        span = slice(rows.start, rows.start + num_rows)
+        key, value = (_gather(t, rows.block_ids, num_rows) for t in (keys, values))
+        mask = self._decode_mask(rows, key.shape[2], options.sliding_window)
+        # The query heads that share a KV head become the rows of one small matrix: [rows, kv_heads, group, dim].
+        grouped = query[span].unflatten(1, (keys.shape[2], -1))
+        if options.sinks is None:
+            out[span] = attend_dense(grouped, key, value, mask, options).flatten(1, 2)
+            return
+        group = grouped.shape[2]
+        key, value = (t.repeat_interleave(group, dim=1) for t in (key, value))
+        out[span] = attend_dense(query[span].unsqueeze(2), key, value, mask, options).squeeze(2)
+
+    def _attend_chunk(self, rows, query, keys, values, options, out) -> None:
+        span = slice(rows.start, rows.start + rows.num_new)
+        group = query.shape[1] // keys.shape[2]
+        key, value = (
+            _gather(t, rows.block_ids, 1)[:, :, : rows.length].repeat_interleave(group, dim=1) for t in (keys, values)
+        )
+        mask = self._chunk_mask(rows, options.sliding_window)
+        result = attend_dense(query[span].transpose(0, 1).unsqueeze(0), key, value, mask, options)
+        out[span] = result[0].transpose(0, 1)
+
+    def _decode_mask(self, rows: DecodeRows, num_positions: int, window: int | None) -> torch.Tensor:
+        name = ("decode", rows.start, window)
+        if name not in self._masks:
+            positions = torch.arange(num_positions, device=rows.lengths.device)
+            lengths = rows.lengths[:, None]
+            mask = positions < lengths
+            if window is not None:
+                mask &= positions >= lengths - window
+            self._masks[name] = mask[:, None, None, :]
+        return self._masks[name]
+
+    def _chunk_mask(self, rows: ChunkRows, window: int | None) -> torch.Tensor | None:
+        """Boolean [num_new, length]; None where plain causal attention says the same."""
+        whole = rows.num_new == rows.length
+        if whole and (window is None or window >= rows.length):
+            return None
+        name = ("chunk", rows.start, window)
+        if name not in self._masks:
+            device = rows.block_ids.device
+            key_positions = torch.arange(rows.length, device=device)
+            query_positions = key_positions[rows.length - rows.num_new :, None]
+            mask = key_positions <= query_positions
+            if window is not None:
+                mask &= key_positions > query_positions - window
+            self._masks[name] = mask
+        return self._masks[name]
+
+
+def _gather(cache: torch.Tensor, block_ids: torch.Tensor, num_rows: int) -> torch.Tensor:
+    """Blocks [num_blocks, block_size, heads, dim] -> [rows, heads, blocks * block_size, dim]."""
+    picked = cache.index_select(0, block_ids)
+    return picked.view(num_rows, -1, *cache.shape[2:]).transpose(1, 2)

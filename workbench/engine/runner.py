@@ -1,0 +1,157 @@
+"""Turns a step's plan into tensors and runs the model. Knows no request, no text and no sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from workbench.engine.attention import LayerShape, ShapeProbe
+from workbench.engine.paged_step import ChunkRows, DecodeRows, KVPool, TorchStep
+from workbench.engine.scheduler import ScheduledSequence, StepPlan
+from workbench.errors import ModelFormatError
+
+__all__ = ["ModelRunner", "StepLogits", "probe_layers"]
+
+# Rows of one padded decode batch may be padded to at most this multiple of their real length (plus a little).
+_PADDING_LIMIT = 1.5
+_PADDING_SLACK_TOKENS = 1024
+
+
+@dataclass(frozen=True)
+class StepLogits:
+    """Logits in the model's dtype.
+
+    `sampled` are the plan's items whose next token is to be chosen, `logits` [len(sampled), vocab] their rows.
+    `scored` pairs an item whose prompt positions are scored with its rows [num_new_tokens, vocab].
+    """
+
+    sampled: list[ScheduledSequence]
+    logits: torch.Tensor
+    scored: list[tuple[ScheduledSequence, torch.Tensor]]
+
+
+def probe_layers(module: torch.nn.Module, device: str, num_tokens: int = 1) -> dict[int, LayerShape]:
+    """Key and value shapes of every layer, learnt by running the model once on `num_tokens` tokens.
+
+    Raises ModelFormatError for an architecture whose layers do not all call the registered attention.
+    """
+    probe = ShapeProbe()
+    ids = torch.zeros(1, num_tokens, dtype=torch.long, device=device)
+    positions = torch.arange(num_tokens, device=device).unsqueeze(0)
+    last = torch.tensor([num_tokens - 1], device=device)
+    with torch.inference_mode():
+        module(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=last, step=probe)
+    num_layers = module.config.get_text_config().num_hidden_layers
+    if len(probe.layers) != num_layers:
+        raise ModelFormatError(
+            f"{type(module).__name__}: {num_layers - len(probe.layers)} of {num_layers} layers keep a state that is "
+            "not keys and values, which the paged cache cannot hold"
+        )
+    return probe.layers
+
+
+class ModelRunner:
+    """Holds the model and its KV pool."""
+
+    def __init__(self, module: torch.nn.Module, pool: KVPool, device: str) -> None:
+        self.module = module
+        self.pool = pool
+        self.device = device
+
+    def run(self, plan: StepPlan) -> StepLogits:
+        """Compute the plan's tokens, store their keys and values, and give the logits that are wanted."""
+        decodes = sorted((i for i in plan.items if i.num_new_tokens == 1), key=lambda item: item.end)
+        chunks = [i for i in plan.items if i.num_new_tokens > 1]
+        items = decodes + chunks
+        step = TorchStep(
+            self.pool,
+            self._tensor(np.concatenate([_slots(item, self.pool.block_size) for item in items])),
+            self._decode_rows(decodes),
+            self._chunk_rows(chunks, first_row=len(decodes)),
+        )
+        ids = np.concatenate([item.sequence.token_ids[item.start : item.end] for item in items])
+        positions = np.concatenate([np.arange(item.start, item.end) for item in items])
+        rows = _LogitRows(items)
+        logits = self.module(
+            input_ids=self._tensor(ids).unsqueeze(0),
+            position_ids=self._tensor(positions).unsqueeze(0),
+            use_cache=False,
+            logits_to_keep=self._tensor(np.asarray(rows.kept, dtype=np.int64)),
+            step=step,
+        ).logits[0]
+        return rows.split(logits)
+
+    def _decode_rows(self, decodes: list[ScheduledSequence]) -> list[DecodeRows]:
+        """Padded batches of rows that are sorted by length, split where padding would outgrow the content."""
+        batches, start, total = [], 0, 0
+        for i, item in enumerate(decodes):
+            total += item.end
+            if item.end * (i + 1 - start) > _PADDING_LIMIT * total + _PADDING_SLACK_TOKENS:
+                batches.append(self._padded(decodes[start:i], start))
+                start, total = i, item.end
+        if decodes:
+            batches.append(self._padded(decodes[start:], start))
+        return batches
+
+    def _padded(self, decodes: list[ScheduledSequence], first_row: int) -> DecodeRows:
+        num_blocks = _num_blocks(decodes[-1], self.pool.block_size)
+        table = np.empty((len(decodes), num_blocks), dtype=np.int64)
+        for row, item in zip(table, decodes, strict=True):
+            count = _num_blocks(item, self.pool.block_size)
+            row[:count] = item.sequence.block_ids[:count]
+            # Padding repeats a block of the row's own, so that nothing of another request is ever touched.
+            row[count:] = row[0]
+        lengths = np.asarray([item.end for item in decodes], dtype=np.int64)
+        return DecodeRows(first_row, self._tensor(table.reshape(-1)), self._tensor(lengths))
+
+    def _chunk_rows(self, chunks: list[ScheduledSequence], first_row: int) -> list[ChunkRows]:
+        rows = []
+        for item in chunks:
+            blocks = item.sequence.block_ids[: _num_blocks(item, self.pool.block_size)]
+            block_ids = self._tensor(np.asarray(blocks, dtype=np.int64))
+            rows.append(ChunkRows(first_row, item.num_new_tokens, item.end, block_ids))
+            first_row += item.num_new_tokens
+        return rows
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device, non_blocking=True)
+
+
+class _LogitRows:
+    """Which rows of a step need logits: the last of each sampling sequence, all of a scored one."""
+
+    def __init__(self, items: list[ScheduledSequence]) -> None:
+        self.kept: list[int] = []
+        self._sampled: list[tuple[ScheduledSequence, int]] = []
+        self._scored: list[tuple[ScheduledSequence, slice]] = []
+        first_row = 0
+        for item in items:
+            last_row = first_row + item.num_new_tokens - 1
+            if item.sequence.wants_prompt_logprobs:
+                begin = len(self.kept)
+                self.kept.extend(range(first_row, last_row + 1))
+                self._scored.append((item, slice(begin, len(self.kept))))
+            elif item.samples:
+                self.kept.append(last_row)
+            if item.samples:
+                self._sampled.append((item, len(self.kept) - 1))
+            first_row = last_row + 1
+
+    def split(self, logits: torch.Tensor) -> StepLogits:
+        wanted = [row for _, row in self._sampled]
+        sampled = logits if wanted == list(range(len(self.kept))) else logits[wanted]
+        return StepLogits([i for i, _ in self._sampled], sampled, [(i, logits[span]) for i, span in self._scored])
+
+
+def _num_blocks(item: ScheduledSequence, block_size: int) -> int:
+    return -(-item.end // block_size)
+
+
+def _slots(item: ScheduledSequence, block_size: int) -> np.ndarray:
+    """Where each new token's keys and values go: block * block_size + offset."""
+    positions = np.arange(item.start, item.end)
+    first_block = item.start // block_size
+    blocks = np.asarray(item.sequence.block_ids[first_block : _num_blocks(item, block_size)], dtype=np.int64)
+    return blocks[positions // block_size - first_block] * block_size + positions % block_size

@@ -1,0 +1,207 @@
+"""Which sequences compute how many tokens in the next step. Pure decisions over block ids, no torch.
+
+Every sequence has some tokens computed and some not; a decode step is one token left, a prompt is many. Running
+sequences come first, then waiting ones in order of arrival, within a budget of tokens per step. When blocks run out
+the youngest running sequence gives its blocks back and waits; its tokens are kept and recomputed later.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from workbench.engine.config import EngineLimits
+from workbench.engine.kv_cache import BlockPool, PrefixMatch, chain_key
+from workbench.engine.sequence import Sequence, SequenceStatus
+
+__all__ = ["ScheduledSequence", "Scheduler", "StepPlan"]
+
+# A prompt whose every position is scored needs one row of logits per token: smaller chunks bound that memory.
+_SCORED_CHUNK = 128
+
+
+@dataclass(frozen=True)
+class ScheduledSequence:
+    """`num_new_tokens` of a sequence, from its first uncomputed one on."""
+
+    sequence: Sequence
+    num_new_tokens: int
+
+    @property
+    def start(self) -> int:
+        return self.sequence.num_computed_tokens
+
+    @property
+    def end(self) -> int:
+        return self.sequence.num_computed_tokens + self.num_new_tokens
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """How many of the new tokens belong to the prompt."""
+        return max(0, min(self.end, self.sequence.num_prompt_tokens) - self.start)
+
+    @property
+    def samples(self) -> bool:
+        """Whether the step reaches the last known token, so that the next one can be chosen."""
+        return self.end == self.sequence.num_tokens
+
+
+@dataclass
+class StepPlan:
+    """What one step computes: decodes (one new token each) first, then prompt chunks."""
+
+    items: list[ScheduledSequence] = field(default_factory=list)
+    num_tokens: int = 0
+
+    def add(self, sequence: Sequence, num_new_tokens: int) -> None:
+        self.items.append(ScheduledSequence(sequence, num_new_tokens))
+        self.num_tokens += num_new_tokens
+
+
+class Scheduler:
+    """Holds waiting and running sequences and the block pool they draw from."""
+
+    def __init__(self, limits: EngineLimits) -> None:
+        self.limits = limits
+        self.pool = BlockPool(limits.num_blocks, limits.block_size, limits.enable_prefix_caching)
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self.num_preemptions = 0
+        self.num_prefix_hit_tokens = 0
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.waiting or self.running)
+
+    def add(self, sequence: Sequence) -> None:
+        self.waiting.append(sequence)
+
+    def schedule(self) -> StepPlan:
+        """Choose the next step's tokens and make sure that blocks for them are held."""
+        plan = StepPlan()
+        preempted = self._schedule_decodes(plan)
+        self._schedule_chunks(plan)
+        if not preempted:
+            self._admit_waiting(plan)
+        return plan
+
+    def commit(self, plan: StepPlan) -> None:
+        """Record that the step was computed: blocks that became full can be found by their content from now on."""
+        for item in plan.items:
+            sequence = item.sequence
+            first_new = sequence.num_computed_tokens // self.limits.block_size
+            sequence.num_computed_tokens += item.num_new_tokens
+            num_full = sequence.num_computed_tokens // self.limits.block_size
+            keys = self._keys(sequence, num_full)
+            for i in range(first_new, min(num_full, len(keys))):
+                self.pool.remember(sequence.block_ids[i], keys[i])
+
+    def finish(self, sequence: Sequence) -> None:
+        """Take a sequence out, whether it ran or waited, and give its blocks back. Doing so twice is harmless."""
+        if sequence.status is SequenceStatus.FINISHED:
+            return
+        (self.running if sequence.status is SequenceStatus.RUNNING else self.waiting).remove(sequence)
+        self._release(sequence)
+        sequence.status = SequenceStatus.FINISHED
+
+    def preempt_youngest(self) -> Sequence | None:
+        """Make the youngest running sequence give its blocks back and wait first in line."""
+        if not self.running:
+            return None
+        victim = self.running.pop()
+        self._release(victim)
+        victim.num_computed_tokens = 0
+        victim.status = SequenceStatus.WAITING
+        self.waiting.appendleft(victim)
+        self.num_preemptions += 1
+        return victim
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError if a block leaked or is held twice."""
+        self.pool.check_integrity(s.block_ids for s in (*self.running, *self.waiting))
+
+    def _schedule_decodes(self, plan: StepPlan) -> bool:
+        preempted = False
+        for sequence in list(self.running):
+            if sequence.num_uncomputed_tokens != 1 or plan.num_tokens >= self.limits.max_num_batched_tokens:
+                continue
+            # Victims come from the end of `running`, so never from what this loop has already planned.
+            while sequence.status is SequenceStatus.RUNNING and not self._hold_blocks(sequence):
+                self.preempt_youngest()
+                preempted = True
+            if sequence.status is SequenceStatus.RUNNING:
+                plan.add(sequence, 1)
+        return preempted
+
+    def _schedule_chunks(self, plan: StepPlan) -> None:
+        for sequence in self.running:
+            num_new = self._chunk(sequence, plan)
+            if sequence.num_uncomputed_tokens > 1 and num_new > 0:
+                plan.add(sequence, num_new)
+
+    def _admit_waiting(self, plan: StepPlan) -> None:
+        while self.waiting and len(self.running) < self.limits.max_num_seqs:
+            sequence = self.waiting[0]
+            if sequence.leader is not None and not sequence.leader.prompt_is_computed:
+                return
+            if self._chunk(sequence, plan) <= 0 or not self._start(sequence):
+                return
+            self.waiting.popleft()
+            plan.add(sequence, self._chunk(sequence, plan))
+
+    def _start(self, sequence: Sequence) -> bool:
+        """Give a waiting sequence blocks for all its tokens: shared ones where its beginning is known."""
+        match = self._match(sequence)
+        num_blocks = self._num_blocks(sequence.num_tokens)
+        num_new_blocks = num_blocks - len(match.block_ids)
+        num_taken_from_free = num_blocks - match.num_in_use
+        # One free block per running sequence stays back, or the newcomer would be the next to be preempted.
+        if not self.pool.can_allocate(num_taken_from_free + len(self.running)):
+            return False
+        self.pool.share(match.block_ids)
+        sequence.block_ids = [*match.block_ids, *self.pool.allocate(num_new_blocks)]
+        sequence.num_computed_tokens = len(match.block_ids) * self.limits.block_size
+        if sequence.num_generated_tokens == 0:
+            sequence.num_cached_tokens = sequence.num_computed_tokens
+            self.num_prefix_hit_tokens += sequence.num_computed_tokens
+        sequence.status = SequenceStatus.RUNNING
+        self.running.append(sequence)
+        return True
+
+    def _match(self, sequence: Sequence) -> PrefixMatch:
+        if sequence.wants_prompt_logprobs:
+            return PrefixMatch((), 0)
+        # At least one token must be computed, or there would be no logits to sample from.
+        num_matchable = (sequence.num_tokens - 1) // self.limits.block_size
+        keys = self._keys(sequence, num_matchable)
+        return self.pool.match_prefix(keys[:num_matchable])
+
+    def _chunk(self, sequence: Sequence, plan: StepPlan) -> int:
+        budget = self.limits.max_num_batched_tokens - plan.num_tokens
+        if sequence.wants_prompt_logprobs:
+            budget = min(budget, _SCORED_CHUNK)
+        return min(sequence.num_uncomputed_tokens, budget)
+
+    def _hold_blocks(self, sequence: Sequence) -> bool:
+        missing = self._num_blocks(sequence.num_tokens) - len(sequence.block_ids)
+        if missing > 0:
+            if not self.pool.can_allocate(missing):
+                return False
+            sequence.block_ids.extend(self.pool.allocate(missing))
+        return True
+
+    def _release(self, sequence: Sequence) -> None:
+        self.pool.free(sequence.block_ids)
+        sequence.block_ids = []
+
+    def _num_blocks(self, num_tokens: int) -> int:
+        return -(-num_tokens // self.limits.block_size)
+
+    def _keys(self, sequence: Sequence, num_blocks: int) -> list[bytes]:
+        """Keys of at least the first `num_blocks` full blocks; computed once per sequence."""
+        keys, size = sequence.block_keys, self.limits.block_size
+        if self.limits.enable_prefix_caching:
+            while len(keys) < num_blocks:
+                start = len(keys) * size
+                keys.append(chain_key(keys[-1] if keys else b"", sequence.token_ids[start : start + size]))
+        return keys

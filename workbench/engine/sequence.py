@@ -1,0 +1,82 @@
+"""One answer being generated: its tokens, its blocks and how far it is. Pure book-keeping, no torch."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from workbench.engine.sampling_params import SamplingParams
+
+__all__ = ["FinishReason", "Sequence", "SequenceStatus"]
+
+
+class SequenceStatus(enum.Enum):
+    """Where a sequence stands. A preempted one is WAITING again, with its tokens kept and its blocks given back."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class FinishReason(enum.StrEnum):
+    """Why a sequence ended, in the words of the OpenAI API where it has them."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ABORT = "abort"
+    ERROR = "error"
+
+
+@dataclass(eq=False)
+class Sequence:
+    """Tokens of prompt and answer, of which the first `num_computed_tokens` have their keys and values in blocks.
+
+    `max_total_tokens` bounds prompt plus answer. `leader` is the first of several answers to one prompt: the others
+    wait until it has computed the prompt, and then share its blocks.
+    """
+
+    request_id: str
+    index: int
+    token_ids: list[int]
+    num_prompt_tokens: int
+    params: SamplingParams
+    seed: int
+    eos_token_ids: frozenset[int]
+    max_total_tokens: int
+    leader: Sequence | None = None
+    status: SequenceStatus = SequenceStatus.WAITING
+    num_computed_tokens: int = 0
+    num_cached_tokens: int = 0
+    block_ids: list[int] = field(default_factory=list)
+    block_keys: list[bytes] = field(default_factory=list)
+    prompt_logprobs: list = field(default_factory=list)
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def num_generated_tokens(self) -> int:
+        return len(self.token_ids) - self.num_prompt_tokens
+
+    @property
+    def num_uncomputed_tokens(self) -> int:
+        return len(self.token_ids) - self.num_computed_tokens
+
+    @property
+    def prompt_is_computed(self) -> bool:
+        return self.num_computed_tokens >= self.num_prompt_tokens or self.status is SequenceStatus.FINISHED
+
+    @property
+    def generated_token_ids(self) -> list[int]:
+        return self.token_ids[self.num_prompt_tokens :]
+
+    @property
+    def wants_prompt_logprobs(self) -> bool:
+        """Whether prompt positions are still to be scored (once: a preempted sequence is not scored again)."""
+        return self.params.prompt_logprobs is not None and len(self.prompt_logprobs) < self.num_prompt_tokens
+
+    @property
+    def stop_token_ids(self) -> frozenset[int]:
+        own = frozenset(self.params.stop_token_ids)
+        return own if self.params.ignore_eos else own | self.eos_token_ids

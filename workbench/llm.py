@@ -1,0 +1,319 @@
+"""`LlamaGPU`: one loaded model behind one running engine, and every way to ask it for text."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from workbench.backends import Backend, BackendChoice, get_backend, parse_dtype, select_backend
+from workbench.engine import EngineConfig, EngineLimits, EngineStats, Generation, SamplingParams
+from workbench.errors import BackendUnavailableError, ConfigError, EngineStoppedError, RequestError
+from workbench.models import Catalogue, ModelSpec, Tokenizer
+from workbench.progress import ProgressCallback, no_progress
+
+__all__ = ["LlamaGPU", "Messages", "Prompt"]
+
+Prompt = str | Sequence[int]
+Messages = str | Sequence[Mapping[str, object]]
+
+_DEFAULT_MAX_TOKENS = SamplingParams().max_tokens
+
+
+class LlamaGPU:
+    """Load a model and run it.
+
+    Args:
+        model_path: "default" (the embedded model), a folder, a .gguf file, a hub id "org/name[@revision]" or
+            "random:<preset>".
+        prefer_gpu: use ROCm or CUDA where available; False stays on the CPU.
+        auto_detect_aws: look once whether this is an EC2 instance, and report it in `get_backend_info()`.
+        quant_type: precision of the weights: "fp32", "bf16" or "fp16" (and their long names). None chooses for the
+            device; `dtype_reason` says why.
+        backend: "cpu", "cuda", "rocm" or a Backend; overrides `prefer_gpu`.
+        device_index: which of the backend's devices.
+        context_length: most tokens of one request; None takes the model's own, or what the KV pool holds.
+        engine: all of the engine's knobs; `context_length` then goes into it.
+        progress: called with `Progress` values while loading; raising LoadCancelled in it cancels.
+        trust_remote_code, allow_pickle: allow files that run code when loaded.
+
+    Raises:
+        ConfigError, BackendUnavailableError, ModelLoadError and OutOfMemoryError; then nothing stays allocated.
+
+    Sampling keywords of all methods are the fields of `SamplingParams`; the defaults are greedy with at most 256
+    tokens, and `max_tokens=None` goes on until the model stops or the context is full. Answers never repeat the prompt.
+    """
+
+    def __init__(
+        self,
+        model_path: str | Path = "default",
+        prefer_gpu: bool = True,
+        auto_detect_aws: bool = True,
+        quant_type: str | None = None,
+        *,
+        backend: str | Backend | None = None,
+        device_index: int = 0,
+        context_length: int | None = None,
+        engine: EngineConfig | None = None,
+        progress: ProgressCallback | None = None,
+        trust_remote_code: bool = False,
+        allow_pickle: bool = False,
+    ) -> None:
+        self.model_path = str(model_path)
+        self.prefer_gpu = prefer_gpu
+        self.auto_detect_aws = auto_detect_aws
+        self.quant_type = quant_type
+        config = _engine_config(engine, context_length)
+        requested_dtype = None if quant_type is None else parse_dtype(quant_type)
+        choice = _choose_backend(backend, prefer_gpu)
+        self.backend = choice.backend
+        self.backend_reason = choice.reason
+        self.device_index = device_index
+        self.dtype, self.dtype_reason = _choose_dtype(self.backend, device_index, requested_dtype)
+        report = progress or no_progress
+        files = Catalogue().resolve(
+            self.model_path, progress=report, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
+        )
+        self.model_name = files.name
+        self._start(files, config, report)
+
+    def _start(self, files, config: EngineConfig, progress: ProgressCallback) -> None:
+        from workbench.engine.attention import register_attention
+        from workbench.engine.build import start_engine
+        from workbench.models import load_model
+
+        device = self.backend.torch_device(self.device_index)
+        try:
+            loaded = load_model(
+                files, device=device, dtype=self.dtype, attn_implementation=register_attention(), progress=progress
+            )
+            started = start_engine(loaded, self.backend, self.device_index, config)
+        except BaseException:
+            loaded = None
+            _release(self.backend)
+            raise
+        self.tokenizer: Tokenizer = loaded.tokenizer
+        self.spec: ModelSpec = loaded.spec
+        self.limits: EngineLimits = started.limits
+        self.weight_bytes = loaded.weight_bytes
+        self._client = started.client
+        # Dropping the last reference stops the engine's thread, which holds the weights.
+        self._finalizer = weakref.finalize(self, started.client.stop)
+
+    @property
+    def max_context(self) -> int:
+        """Most tokens, prompt and answer together, of one request."""
+        return self.limits.max_context
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether requests are served: not unloaded, and the engine's loop is alive."""
+        return self._client.is_alive
+
+    def select_backend(self, prefer_gpu: bool) -> Backend:
+        """The backend that would be used here; the loaded model stays where it is."""
+        return select_backend(prefer_gpu).backend
+
+    def submit(
+        self, prompt: Prompt | None = None, *, messages: Messages | None = None, **sampling: object
+    ) -> Generation:
+        """Start a request and return at once. Give a prompt (text or token ids) or chat messages.
+
+        Raises RequestError or PromptTooLongError for a request that cannot be served.
+        """
+        params = SamplingParams.from_options(sampling)
+        generation = self._client.submit(self._encode(prompt, messages), params)
+        generation.owner = self
+        return generation
+
+    def infer(self, input_data: Prompt, **sampling: object) -> str:
+        """The model's continuation of a prompt."""
+        return self.submit(input_data, **sampling).result().text
+
+    def batch_infer(self, input_data: Sequence[Prompt], batch_size: int | None = None, **sampling: object) -> list[str]:
+        """Continuations of several prompts, in their order; at most `batch_size` at once (None: all)."""
+        if isinstance(input_data, str):
+            raise RequestError("batch_infer takes a list of prompts; for one prompt use infer")
+        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+            raise RequestError(f"batch_size={batch_size!r}: must be an integer of at least 1, or None")
+        self._check_all(input_data, sampling)
+        running: deque[Generation] = deque()
+        texts: list[str] = []
+        try:
+            for prompt in input_data:
+                if len(running) == batch_size:
+                    texts.append(running.popleft().result().text)
+                running.append(self.submit(prompt, **sampling))
+            while running:
+                texts.append(running[0].result().text)
+                running.popleft()
+        finally:
+            for generation in running:
+                generation.abort()
+        return texts
+
+    def stream_infer(
+        self, input_data: Prompt, max_tokens: int | None = _DEFAULT_MAX_TOKENS, **sampling: object
+    ) -> Iterator[str]:
+        """The continuation piece by piece; leaving the loop stops the model. Empty pieces are left out."""
+        return self._stream(input_data, None, {"max_tokens": max_tokens, **sampling})
+
+    def chat(self, messages: Messages, **sampling: object) -> str:
+        """The reply to a conversation: a list of {"role", "content"}, or the user's text."""
+        return self.submit(messages=messages, **sampling).result().text
+
+    def stream_chat(self, messages: Messages, **sampling: object) -> Iterator[str]:
+        """The reply piece by piece; leaving the loop stops the model."""
+        return self._stream(None, messages, sampling)
+
+    async def ainfer(self, input_data: Prompt, **sampling: object) -> str:
+        """`infer` for an event loop; cancelling the task stops the model."""
+        return (await self.submit(input_data, **sampling).aresult()).text
+
+    async def achat(self, messages: Messages, **sampling: object) -> str:
+        """`chat` for an event loop; cancelling the task stops the model."""
+        return (await self.submit(messages=messages, **sampling).aresult()).text
+
+    async def astream(
+        self, input_data: Prompt | None = None, *, messages: Messages | None = None, **sampling: object
+    ) -> AsyncIterator[str]:
+        """Pieces of the continuation, or of the reply to `messages`, with `async for`."""
+        async for chunk in self.submit(input_data, messages=messages, **sampling):
+            if chunk.text:
+                yield chunk.text
+
+    def stats(self) -> EngineStats:
+        """Figures of the running engine: batch, queue, KV blocks, token counters."""
+        return self._client.stats()
+
+    def get_backend_info(self) -> dict[str, object]:
+        """The documented keys (`backend_type`, `model_path`, `prefer_gpu`, `auto_detect_aws`, `aws_instance`, and on
+        EC2 GPU instances `aws_gpu_info`), and what was chosen with the reasons."""
+        info: dict[str, object] = {
+            "backend_type": type(self.backend).__name__,
+            "model_path": self.model_path,
+            "prefer_gpu": self.prefer_gpu,
+            "auto_detect_aws": self.auto_detect_aws,
+            "aws_instance": False,
+        }
+        if self.auto_detect_aws:
+            info.update(_aws_facts())
+        info.update(
+            device=self.backend.torch_device(self.device_index),
+            backend_reason=self.backend_reason,
+            dtype=self.dtype,
+            dtype_reason=self.dtype_reason,
+            max_context=self.max_context,
+            limits_reasons=dict(self.limits.reasons),
+        )
+        return info
+
+    def get_memory_usage(self) -> dict[str, object]:
+        """Memory in MiB: the backend's documented keys, and what weights and KV pool take (0 after `unload()`)."""
+        usage = dict(self.backend.get_memory_usage())
+        loaded = self.is_loaded
+        usage["weights_mb"] = self.weight_bytes / 1024**2 if loaded else 0.0
+        usage["kv_cache_mb"] = self.limits.kv_bytes / 1024**2 if loaded else 0.0
+        return usage
+
+    def unload(self) -> dict[str, int]:
+        """Stop the engine and free the model. Returns the bytes given back per device; {} if already unloaded.
+
+        Requests in flight end with EngineStoppedError. Afterwards every method that needs the model raises it.
+        """
+        if not self._finalizer.alive:
+            return {}
+        before = self._device_bytes()
+        self._finalizer()
+        _release(self.backend)
+        freed = max(0, before - self._device_bytes())
+        return {self.backend.torch_device(self.device_index): freed}
+
+    def __enter__(self) -> LlamaGPU:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.unload()
+
+    def __repr__(self) -> str:
+        state = "" if self.is_loaded else ", unloaded"
+        return f"LlamaGPU({self.model_path!r}, backend={self.backend.name!r}, quant_type={self.dtype!r}{state})"
+
+    def _stream(self, prompt: Prompt | None, messages: Messages | None, sampling: dict[str, object]) -> Iterator[str]:
+        # Checked here, so that a bad request fails where it is made and not at the first piece.
+        params = SamplingParams.from_options(sampling)
+        ids = self._encode(prompt, messages)
+        self._client.check(ids, params)
+        if not self.is_loaded:
+            raise EngineStoppedError("the model is unloaded: load it again")
+
+        def pieces() -> Iterator[str]:
+            for chunk in self._client.submit(ids, params):
+                if chunk.text:
+                    yield chunk.text
+
+        return pieces()
+
+    def _check_all(self, prompts: Sequence[Prompt], sampling: dict[str, object]) -> None:
+        params = SamplingParams.from_options(sampling)
+        for prompt in prompts:
+            self._client.check(self._encode(prompt, None), params)
+
+    def _encode(self, prompt: Prompt | None, messages: Messages | None) -> Sequence[int]:
+        if (prompt is None) == (messages is None):
+            raise RequestError("give either a prompt or messages")
+        if messages is not None:
+            if isinstance(messages, str):
+                messages = [{"role": "user", "content": messages}]
+            return self.tokenizer.apply_chat_template(list(messages))
+        if isinstance(prompt, str):
+            if not prompt:
+                raise RequestError("the prompt is empty: give some text")
+            return self.tokenizer.encode(prompt)
+        return prompt
+
+    def _device_bytes(self) -> int:
+        return self.backend.memory(self.device_index).process_bytes
+
+
+def _engine_config(engine: EngineConfig | None, context_length: int | None) -> EngineConfig:
+    if engine is None:
+        return EngineConfig(context_length=context_length)
+    if context_length is not None:
+        raise ConfigError("context_length is given beside engine: set EngineConfig(context_length=...) instead")
+    return engine
+
+
+def _choose_backend(backend: str | Backend | None, prefer_gpu: bool) -> BackendChoice:
+    if backend is None:
+        return select_backend(prefer_gpu)
+    chosen = get_backend(backend) if isinstance(backend, str) else backend
+    chosen.require_available()
+    return BackendChoice(chosen, "as asked")
+
+
+def _choose_dtype(backend: Backend, index: int, requested: str | None) -> tuple[str, str]:
+    if requested is None:
+        choice = backend.default_dtype(index)
+        return choice.dtype, choice.reason
+    reason = backend.supports_dtype(requested, index)
+    if reason is not None:
+        raise BackendUnavailableError(f"quant_type={requested!r} is not available: {reason}")
+    return requested, "as asked"
+
+
+def _release(backend: Backend) -> None:
+    """Collect what nothing refers to any more, cycles too, and hand it back to the device and the system."""
+    gc.collect()
+    backend.empty_cache()
+
+
+def _aws_facts() -> dict[str, object]:
+    from workbench.aws import get_aws_gpu_info, get_aws_instance_type
+
+    if get_aws_instance_type() is None:
+        return {"aws_instance": False}
+    gpu = get_aws_gpu_info()
+    return {"aws_instance": True, **({"aws_gpu_info": gpu} if gpu else {})}
