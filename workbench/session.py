@@ -1,0 +1,323 @@
+"""One loaded model that several surfaces share: load, unload, submit, observe. Knows no widget and no web page."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import ConfigError, EngineStoppedError, LoadCancelled, WorkbenchError
+from workbench.failure import Failure
+from workbench.progress import Progress, ProgressCallback
+
+if TYPE_CHECKING:
+    from workbench.engine import EngineStats, Generation
+    from workbench.llm import LlamaGPU
+
+__all__ = ["LoadChoice", "LoadedFacts", "Session", "SessionState", "SessionStatus", "load_engine"]
+
+_log = logging.getLogger(__name__)
+
+# Waits are cut into pieces this long, so that an interrupt of the waiting thread is noticed.
+_WAIT_STEP_S = 0.2
+
+
+class SessionState(Enum):
+    """Where a session stands. EMPTY, READY and FAILED last until somebody asks for something."""
+
+    EMPTY = "empty"
+    LOADING = "loading"
+    READY = "ready"
+    UNLOADING = "unloading"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class LoadChoice:
+    """What to load. `backend`, `precision` and `context_length` (tokens) are None for "choose for me"."""
+
+    model: str = "default"
+    backend: str | None = None
+    precision: str | None = None
+    context_length: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, str) or not self.model.strip():
+            raise ConfigError(f"model is {self.model!r}: the name of a model, a folder or a file is needed")
+        if self.context_length is not None and self.context_length < 1:
+            raise ConfigError(f"context_length is {self.context_length}: 1 token or more is needed, or None")
+
+
+@dataclass(frozen=True)
+class LoadedFacts:
+    """What became of a choice: every "choose for me" is settled here."""
+
+    model: str
+    backend: str
+    precision: str
+    max_context: int
+
+
+@dataclass(frozen=True)
+class SessionStatus:
+    """A session at one moment.
+
+    `progress` belongs to LOADING, `failure` to FAILED, `facts` to READY. `freed_bytes` (device -> bytes) is what the
+    last unload gave back.
+    """
+
+    state: SessionState = SessionState.EMPTY
+    choice: LoadChoice | None = None
+    progress: Progress | None = None
+    facts: LoadedFacts | None = None
+    failure: Failure | None = None
+    freed_bytes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+
+EngineFactory = Callable[[LoadChoice, ProgressCallback], "LlamaGPU"]
+Observer = Callable[[SessionStatus], None]
+
+
+def load_engine(choice: LoadChoice, progress: ProgressCallback) -> LlamaGPU:
+    """Load a choice with `LlamaGPU`. Raises what it raises."""
+    from workbench.llm import LlamaGPU
+
+    return LlamaGPU(
+        choice.model,
+        backend=choice.backend,
+        quant_type=choice.precision,
+        context_length=choice.context_length,
+        progress=progress,
+    )
+
+
+class _Wish:
+    """The latest thing somebody asked for: a choice to load, or None to have nothing loaded."""
+
+    def __init__(self, choice: LoadChoice | None) -> None:
+        self.choice = choice
+        self.is_outdated = False
+
+
+class Session:
+    """Loads and unloads on a thread of its own; every method returns at once (except `wait` and `close`).
+
+    The last wish wins: a new `load` or `unload` cancels the load that runs, and what was loaded before is unloaded
+    first, so that two models never lie in memory at once. There is at most one worker thread, and none while nothing
+    is to do. Methods may be called from any thread; observers are called on the worker (by
+    `adopt`: on the caller's), one at a time, and should return quickly.
+    """
+
+    def __init__(self, factory: EngineFactory = load_engine) -> None:
+        self._factory = factory
+        self._status = SessionStatus()
+        self._llm: LlamaGPU | None = None
+        self._owns_llm = True
+        self._wish: _Wish | None = None
+        self._worker: threading.Thread | None = None
+        self._is_closed = False
+        self._observers: list[Observer] = []
+        self._changed = threading.Condition(threading.RLock())
+        self._telling = threading.RLock()
+
+    @property
+    def status(self) -> SessionStatus:
+        """Where it stands now."""
+        return self._status
+
+    @property
+    def is_settled(self) -> bool:
+        """True when no load or unload is running or waiting."""
+        return self._worker is None
+
+    @property
+    def llm(self) -> LlamaGPU:
+        """The loaded engine. Raises EngineStoppedError unless the state is READY."""
+        llm = self._llm
+        if llm is None:
+            raise EngineStoppedError(f"no model is loaded (the session is {self._status.state.value})")
+        return llm
+
+    def observe(self, callback: Observer) -> Callable[[], None]:
+        """Call `callback(status)` at every change; the returned function ends that."""
+        with self._changed:
+            self._observers.append(callback)
+
+        def forget() -> None:
+            with self._changed:
+                if callback in self._observers:
+                    self._observers.remove(callback)
+
+        return forget
+
+    def load(self, choice: LoadChoice) -> None:
+        """Have `choice` loaded, in place of what is. Nothing happens if it is loaded already."""
+        with self._changed:
+            if self.is_settled and self._status.state is SessionState.READY and self._status.choice == choice:
+                return
+            self._ask(choice)
+
+    def unload(self) -> None:
+        """Have nothing loaded. A load that runs is cancelled."""
+        self._ask(None)
+
+    # The same wish under the name that a user looks for while a load runs.
+    cancel = unload
+
+    def adopt(self, llm: LlamaGPU) -> None:
+        """Share an engine that somebody else loaded. It is unloaded on `unload()`, but left alone by `close()`.
+
+        Raises ConfigError while something else is loaded or loading.
+        """
+        with self._changed:
+            if llm is self._llm:
+                return
+            if not self.is_settled or self._llm is not None:
+                raise ConfigError("llm: a model is loaded already; unload it before another is adopted")
+            self._require_open()
+            self._llm, self._owns_llm = llm, False
+            facts = _facts(llm, str(llm.model_path))
+            choice = LoadChoice(facts.model, facts.backend, facts.precision)
+            self._status = SessionStatus(SessionState.READY, choice, facts=facts)
+        self._tell()
+
+    def submit(self, prompt: str | list[int] | None = None, **request: Any) -> Generation:
+        """Start a request on the loaded engine (see `LlamaGPU.submit`). Raises EngineStoppedError if there is none."""
+        if prompt is not None:
+            request["prompt"] = prompt
+        return self.llm.submit(**request)
+
+    def stats(self) -> EngineStats | None:
+        """The engine's statistics, or None while nothing is loaded."""
+        llm = self._llm
+        return None if llm is None else llm.stats()
+
+    def wait(self, timeout_s: float | None = None) -> SessionStatus:
+        """Block until it is settled, at most `timeout_s`; an interrupt gets through. Raises TimeoutError."""
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._changed:
+            while not self.is_settled:
+                left_s = _WAIT_STEP_S if deadline_s is None else deadline_s - time.monotonic()
+                if left_s <= 0:
+                    raise TimeoutError(f"the session is still {self._status.state.value} after {timeout_s} s")
+                self._changed.wait(min(left_s, _WAIT_STEP_S))
+            return self._status
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Cancel, unload an engine of its own, and accept nothing more. Waits at most `timeout_s` for the worker."""
+        with self._changed:
+            if self._is_closed:
+                return
+            if self._llm is not None and not self._owns_llm:
+                self._llm = None
+                self._status = SessionStatus()
+            if self._llm is not None or not self.is_settled:
+                self._ask(None)
+            self._is_closed = True
+            worker = self._worker
+        if worker is not None and worker is not threading.current_thread():
+            worker.join(timeout_s)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise EngineStoppedError("the session is closed: make a new one")
+
+    def _ask(self, choice: LoadChoice | None) -> None:
+        """Make this the wish to fulfil, and see that somebody does."""
+        with self._changed:
+            self._require_open()
+            if self._wish is not None:
+                self._wish.is_outdated = True
+            self._wish = _Wish(choice)
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, name="workbench-session", daemon=True)
+                self._worker.start()
+
+    def _work(self) -> None:
+        """The worker: fulfil wishes until the latest one is done."""
+        wish: _Wish | None = None
+        while True:
+            with self._changed:
+                if self._wish is wish:
+                    self._wish = self._worker = None
+                    self._changed.notify_all()
+                    return
+                wish = self._wish
+            self._fulfil(wish)
+
+    def _fulfil(self, wish: _Wish) -> None:
+        freed_bytes = self._drop_engine()
+        if wish.choice is None:
+            self._publish(SessionStatus(freed_bytes=freed_bytes))
+            return
+        self._publish(SessionStatus(SessionState.LOADING, wish.choice, freed_bytes=freed_bytes))
+        self._publish(self._load(wish))
+
+    def _load(self, wish: _Wish) -> SessionStatus:
+        def report(progress: Progress) -> None:
+            if wish.is_outdated:
+                raise LoadCancelled(f"loading {wish.choice.model} was cancelled")
+            self._publish(replace(self._status, progress=progress))
+
+        try:
+            llm = self._factory(wish.choice, report)
+            facts = _facts(llm, wish.choice.model)
+        except LoadCancelled:
+            return SessionStatus()
+        except Exception as error:
+            failure = Failure.of(error)
+            if not isinstance(error, WorkbenchError):
+                _log.error("loading %s failed\n%s", wish.choice.model, failure.details)
+        else:
+            if wish.is_outdated:
+                llm.unload()
+                return SessionStatus()
+            self._llm, self._owns_llm = llm, True
+            return SessionStatus(SessionState.READY, wish.choice, facts=facts)
+        # The error is gone here, and with it the frames that held what was half loaded; cycles among them are not.
+        gc.collect()
+        return SessionStatus(SessionState.FAILED, wish.choice, failure=failure)
+
+    def _drop_engine(self) -> Mapping[str, int]:
+        """Unload what is loaded: bytes freed by device."""
+        if self._llm is None:
+            return MappingProxyType({})
+        self._publish(replace(self._status, state=SessionState.UNLOADING, facts=None))
+        llm, self._llm = self._llm, None
+        try:
+            return MappingProxyType(dict(llm.unload()))
+        except Exception:
+            _log.exception("unloading failed")
+            return MappingProxyType({})
+
+    def _publish(self, status: SessionStatus) -> None:
+        with self._changed:
+            self._status = status
+        self._tell()
+
+    def _tell(self) -> None:
+        # One observer at a time and in order, also when `adopt` and the worker meet.
+        with self._telling:
+            with self._changed:
+                status, observers = self._status, tuple(self._observers)
+            for observer in observers:
+                try:
+                    observer(status)
+                except Exception:
+                    _log.exception("an observer of the session failed")
+
+
+def _facts(llm: LlamaGPU, model: str) -> LoadedFacts:
+    return LoadedFacts(model=model, backend=llm.backend.name, precision=llm.dtype, max_context=llm.max_context)
