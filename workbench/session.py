@@ -7,14 +7,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ConfigError, EngineStoppedError, LoadCancelled, WorkbenchError
 from workbench.failure import Failure
 from workbench.progress import Progress, ProgressCallback
+from workbench.session_status import LoadChoice, LoadedFacts, SessionState, SessionStatus
 
 if TYPE_CHECKING:
     from workbench.engine import EngineStats, Generation
@@ -26,58 +26,6 @@ _log = logging.getLogger(__name__)
 
 # Waits are cut into pieces this long, so that an interrupt of the waiting thread is noticed.
 _WAIT_STEP_S = 0.2
-
-
-class SessionState(Enum):
-    """Where a session stands. EMPTY, READY and FAILED last until somebody asks for something."""
-
-    EMPTY = "empty"
-    LOADING = "loading"
-    READY = "ready"
-    UNLOADING = "unloading"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True)
-class LoadChoice:
-    """What to load. `backend`, `precision` and `context_length` (tokens) are None for "choose for me"."""
-
-    model: str = "default"
-    backend: str | None = None
-    precision: str | None = None
-    context_length: int | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.model, str) or not self.model.strip():
-            raise ConfigError(f"model is {self.model!r}: the name of a model, a folder or a file is needed")
-        if self.context_length is not None and self.context_length < 1:
-            raise ConfigError(f"context_length is {self.context_length}: 1 token or more is needed, or None")
-
-
-@dataclass(frozen=True)
-class LoadedFacts:
-    """What became of a choice: every "choose for me" is settled here."""
-
-    model: str
-    backend: str
-    precision: str
-    max_context: int
-
-
-@dataclass(frozen=True)
-class SessionStatus:
-    """A session at one moment.
-
-    `progress` belongs to LOADING, `failure` to FAILED, `facts` to READY. `freed_bytes` (device -> bytes) is what the
-    last unload gave back.
-    """
-
-    state: SessionState = SessionState.EMPTY
-    choice: LoadChoice | None = None
-    progress: Progress | None = None
-    facts: LoadedFacts | None = None
-    failure: Failure | None = None
-    freed_bytes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
 EngineFactory = Callable[[LoadChoice, ProgressCallback], "LlamaGPU"]

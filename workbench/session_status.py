@@ -1,0 +1,66 @@
+"""What a session says of itself: the choice, its state, what came of it. Values only; knows no engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from types import MappingProxyType
+
+from workbench.errors import ConfigError
+from workbench.failure import Failure
+from workbench.progress import Progress
+
+__all__ = ["LoadChoice", "LoadedFacts", "SessionState", "SessionStatus"]
+
+
+class SessionState(Enum):
+    """Where a session stands. EMPTY, READY and FAILED last until somebody asks for something."""
+
+    EMPTY = "empty"
+    LOADING = "loading"
+    READY = "ready"
+    UNLOADING = "unloading"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class LoadChoice:
+    """What to load. `backend`, `precision` and `context_length` (tokens) are None for "choose for me"."""
+
+    model: str = "default"
+    backend: str | None = None
+    precision: str | None = None
+    context_length: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, str) or not self.model.strip():
+            raise ConfigError(f"model is {self.model!r}: the name of a model, a folder or a file is needed")
+        if self.context_length is not None and self.context_length < 1:
+            raise ConfigError(f"context_length is {self.context_length}: 1 token or more is needed, or None")
+
+
+@dataclass(frozen=True)
+class LoadedFacts:
+    """What became of a choice: every "choose for me" is settled here."""
+
+    model: str
+    backend: str
+    precision: str
+    max_context: int
+
+
+@dataclass(frozen=True)
+class SessionStatus:
+    """A session at one moment.
+
+    `progress` belongs to LOADING, `failure` to FAILED, `facts` to READY. `freed_bytes` (device -> bytes) is what the
+    last unload gave back.
+    """
+
+    state: SessionState = SessionState.EMPTY
+    choice: LoadChoice | None = None
+    progress: Progress | None = None
+    facts: LoadedFacts | None = None
+    failure: Failure | None = None
+    freed_bytes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
