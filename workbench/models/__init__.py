@@ -1,0 +1,20 @@
+"""Models on this machine: names to files, files to a loaded model. Importing this loads neither torch nor transformers."""
+
+from workbench.models.catalogue import Catalogue, CatalogueEntry
+from workbench.models.files import ModelFiles
+from workbench.models.loader import LoadedModel, load_model
+from workbench.models.source import ModelSource, parse_source
+from workbench.models.spec import ModelSpec
+from workbench.models.tokenizer import Tokenizer
+
+__all__ = [
+    "Catalogue",
+    "CatalogueEntry",
+    "LoadedModel",
+    "ModelFiles",
+    "ModelSource",
+    "ModelSpec",
+    "Tokenizer",
+    "load_model",
+    "parse_source",
+]

@@ -1,0 +1,51 @@
+"""Turn a .gguf file into a safetensors folder, in a child process: its memory goes back whole, and it can be stopped."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import workbench
+from workbench.errors import ModelFormatError
+from workbench.models.child_process import log_tail, run_child
+from workbench.progress import Progress, ProgressCallback
+
+__all__ = ["CONVERSION_VERSION", "convert_gguf"]
+
+# Part of the cache key: raise it when the converted folder would come out different.
+CONVERSION_VERSION = 1
+
+# The last "12/272 [" that a progress bar wrote.
+_BAR = re.compile(rb"(\d+)/(\d+) \[")
+
+
+def convert_gguf(gguf: Path, folder: Path, progress: ProgressCallback) -> None:
+    """Write config, tokenizer, chat template, generation defaults and exact weights of `gguf` into `folder`.
+
+    Quantised weights become float32, which holds every `scale * q + minimum` exactly; files in half precision stay
+    so. Raises `ModelFormatError` with the reader's own words when the file cannot be read.
+    """
+    log = folder / "conversion.log"
+    command = [sys.executable, "-m", "workbench.models.gguf_converter", str(gguf), str(folder)]
+    package_root = str(Path(workbench.__file__).parents[1])
+    python_path = os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": python_path, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    status = run_child(command, log=log, environment=environment, on_poll=lambda: progress(_progress(log)))
+    if status != 0:
+        raise ModelFormatError(f"{gguf} could not be converted (exit status {status}): {_reason(log)}")
+    log.unlink()
+
+
+def _progress(log: Path) -> Progress:
+    bars = _BAR.findall(log.read_bytes())
+    if not bars:
+        return Progress("convert", 0, None, "tensors")
+    completed, total = bars[-1]
+    return Progress("convert", int(completed), int(total), "tensors")
+
+
+def _reason(log: Path) -> str:
+    lines = log_tail(log, 3).splitlines()
+    return lines[-1] if lines else "the converter was stopped from outside, perhaps for lack of memory"

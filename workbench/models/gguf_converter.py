@@ -1,0 +1,112 @@
+"""The child process of `conversion`: `python -m workbench.models.gguf_converter FILE.gguf FOLDER`. Uses transformers."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["convert"]
+
+# llama.cpp splits the text for these vocabularies at every single digit, then as GPT-2 does. transformers' reader
+# knows only the second rule. (llama.cpp, src/llama-vocab.cpp, LLAMA_VOCAB_PRE_TYPE_SMOLLM and its neighbours.)
+_SINGLE_DIGIT_PRE_TOKENIZERS = frozenset(
+    {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
+)
+
+
+def convert(gguf: Path, folder: Path) -> None:
+    """Write the model in `gguf` to `folder` in transformers' form."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    metadata = _metadata(gguf)
+    source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
+    model = AutoModelForCausalLM.from_pretrained(
+        str(gguf.parent), quantization_config=GgufConfig(dequantize=True), dtype=_exact_dtype(gguf), **source
+    )
+    tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), **source)
+    _repair_tokenizer(tokenizer, metadata)
+    model.config.name_or_path = ""
+    model.generation_config.eos_token_id = _eos_token_ids(model.generation_config.eos_token_id, metadata)
+    model.save_pretrained(folder, max_shard_size="4GB")
+    tokenizer.save_pretrained(folder)
+    _drop_json_key(folder / "config.json", "quantization_config")
+    _drop_json_key(folder / "generation_config.json", "_from_model_config")
+
+
+def _metadata(gguf: Path) -> dict[str, Any]:
+    from gguf import GGUFReader
+
+    wanted = ("tokenizer.ggml.pre", "tokenizer.ggml.eot_token_id", "general.architecture")
+    reader = GGUFReader(gguf)
+    metadata = {key: reader.fields[key].contents() for key in wanted if key in reader.fields}
+    length = reader.fields.get(f"{metadata['general.architecture']}.context_length")
+    return {**metadata, "context_length": length.contents() if length else None}
+
+
+def _exact_dtype(gguf: Path) -> torch.dtype:
+    """The narrowest dtype that holds every weight of the file exactly enough: its own when it is not quantised."""
+    import torch
+    from gguf import GGMLQuantizationType, GGUFReader
+
+    types = {tensor.tensor_type for tensor in GGUFReader(gguf).tensors}
+    half_types = {GGMLQuantizationType.F16: torch.float16, GGMLQuantizationType.BF16: torch.bfloat16}
+    halves = types & half_types.keys()
+    # Norms are kept as F32 beside half weights; they were half once, so nothing is lost.
+    if len(halves) == 1 and types <= {GGMLQuantizationType.F32, *halves}:
+        return half_types[halves.pop()]
+    return torch.float32
+
+
+def _repair_tokenizer(tokenizer: PreTrainedTokenizerBase, metadata: dict[str, Any]) -> None:
+    from tokenizers import pre_tokenizers
+
+    if metadata.get("tokenizer.ggml.pre") in _SINGLE_DIGIT_PRE_TOKENIZERS:
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Digits(individual_digits=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+            ]
+        )
+    if metadata["context_length"]:
+        tokenizer.model_max_length = metadata["context_length"]
+
+
+def _eos_token_ids(eos_token_id: int | list[int] | None, metadata: dict[str, Any]) -> int | list[int] | None:
+    """End of text, and end of turn where the file names another token for it."""
+    end_of_turn = metadata.get("tokenizer.ggml.eot_token_id")
+    known = eos_token_id if isinstance(eos_token_id, list) else [] if eos_token_id is None else [eos_token_id]
+    if end_of_turn is None or end_of_turn in known:
+        return eos_token_id
+    return [*known, end_of_turn]
+
+
+def _drop_json_key(path: Path, key: str) -> None:
+    if path.is_file():
+        content = json.loads(path.read_text("utf-8"))
+        content.pop(key, None)
+        path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+
+
+def _exit_with_parent() -> None:
+    """Leave when stdin ends, which is when the parent is gone, however it went."""
+
+    def watch() -> None:
+        # Not sys.stdin: its lock, held while blocked, aborts the interpreter at a normal exit.
+        while os.read(0, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    _exit_with_parent()
+    convert(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,148 @@
+"""Text to token ids and back, and chat messages to ids, for one model. Wraps transformers' fast tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import ModelFormatError, RequestError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["Tokenizer", "load_tokenizer"]
+
+
+class Tokenizer:
+    """One model's tokenizer. Safe to share between threads as long as nobody changes `hf`.
+
+    `hf` is the transformers tokenizer; `eos_token_ids` are all ids after which the model has said its piece, from
+    the generation defaults, the config and the tokenizer itself; `vocab_size` counts ids the tokenizer can produce.
+    """
+
+    def __init__(self, hf: PreTrainedTokenizerBase, eos_token_ids: Iterable[int]) -> None:
+        self.hf = hf
+        self.eos_token_ids = frozenset(eos_token_ids)
+        self.vocab_size = len(hf)
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the model says how a conversation is written."""
+        return bool(self.hf.chat_template)
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of `text`; with special tokens the way this model's own tokenizer adds them (BOS or none)."""
+        return self.hf.encode(text, add_special_tokens=add_special_tokens)
+
+    def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        """Text of `token_ids`, exactly as they spell it."""
+        return self.hf.decode(
+            list(token_ids), skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False
+        )
+
+    def apply_chat_template(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+    ) -> list[int]:
+        """Token ids of a conversation, ready for the model's answer.
+
+        With `continue_final_message` the last message is left open and the model goes on writing it. Raises
+        `RequestError` when the model has no chat template, a message is malformed or the template refuses them.
+        """
+        text = self.render_chat(messages, add_generation_prompt, continue_final_message)
+        return self.encode(text, add_special_tokens=False)
+
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+    ) -> str:
+        """The conversation as the text that the model sees; parameters and errors as `apply_chat_template`."""
+        from jinja2 import TemplateError
+
+        if not self.has_chat_template:
+            raise RequestError(
+                "this model has no chat template, so it cannot take messages: give it a prompt, "
+                "or load a model trained for chat (often named 'instruct' or 'chat')"
+            )
+        conversation = _checked_messages(messages)
+        try:
+            return self.hf.apply_chat_template(
+                conversation,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt and not continue_final_message,
+                continue_final_message=continue_final_message,
+            )
+        except TemplateError as error:
+            raise RequestError(f"the model's chat template refuses these messages: {error}") from error
+        except ValueError as error:
+            raise RequestError(f"messages: {error}") from error
+
+    def id_to_token(self, token_id: int) -> str:
+        """The vocabulary's own spelling of one id. Raises `RequestError` for an id outside the vocabulary."""
+        token = self.hf.convert_ids_to_tokens(token_id) if 0 <= token_id < self.vocab_size else None
+        if token is None:
+            raise RequestError(f"token id {token_id} is outside the vocabulary (0 to {self.vocab_size - 1})")
+        return token
+
+
+def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Tokenizer:
+    """The tokenizer of a model folder. Raises `ModelFormatError` when it cannot be built from the files."""
+    from transformers import AutoTokenizer
+
+    failure = None
+    try:
+        hf = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=trust_remote_code)
+    # Boundary: the tokenizer's files decide which of transformers' many errors comes out.
+    except Exception as error:
+        failure = f"the tokenizer in {folder} cannot be loaded: {type(error).__name__}: {_first_line(error)}"
+    if failure:
+        raise ModelFormatError(failure)
+    return Tokenizer(hf, _eos_token_ids(folder, hf.eos_token_id))
+
+
+def _eos_token_ids(folder: Path, tokenizer_eos: int | list[int] | None) -> set[int]:
+    found = _as_ids(tokenizer_eos)
+    for name in ("generation_config.json", "config.json"):
+        content = _read_json(folder / name)
+        found |= _as_ids(content.get("eos_token_id"))
+        text_config = content.get("text_config")
+        found |= _as_ids(text_config.get("eos_token_id") if isinstance(text_config, dict) else None)
+    return found
+
+
+def _as_ids(value: Any) -> set[int]:
+    values = value if isinstance(value, list) else [value]
+    return {token_id for token_id in values if isinstance(token_id, int) and token_id >= 0}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _checked_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence) or not messages:
+        raise RequestError("messages must be a non-empty list of {'role': ..., 'content': ...}")
+    return [_checked_message(index, message) for index, message in enumerate(messages)]
+
+
+def _checked_message(index: int, message: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(message, Mapping):
+        raise RequestError(f"messages[{index}] must be a mapping with 'role' and 'content', got {message!r}")
+    for field in ("role", "content"):
+        if not isinstance(message.get(field), str):
+            raise RequestError(f"messages[{index}][{field!r}] must be text, got {message.get(field)!r}")
+    return dict(message)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")

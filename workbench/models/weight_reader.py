@@ -1,0 +1,107 @@
+"""Stream tensors from safetensors files into fresh memory of the wanted precision. Holds one chunk, never a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from workbench.errors import ModelFormatError, OutOfMemoryError
+from workbench.models.safetensors_header import TensorEntry
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["READABLE_DTYPES", "WeightReader", "allocate"]
+
+# Names in the file to names in torch; packed and 8-bit floats belong to a quantiser and are not read here.
+READABLE_DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
+    "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+_CHUNK_BYTES = 16 << 20
+
+
+class WeightReader:
+    """Reads tensors one by one. Use as a context manager: files stay open in between."""
+
+    def __init__(self, device: str, on_bytes: Callable[[int], None] = lambda num_bytes: None) -> None:
+        self._device = device
+        self._on_bytes = on_bytes
+        self._files: dict[Path, FileIO] = {}
+        self._stack = ExitStack()
+        self._staging: torch.Tensor | None = None
+
+    def __enter__(self) -> WeightReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        self._staging = None
+
+    def read(self, entry: TensorEntry, dtype: torch.dtype) -> torch.Tensor:
+        """The tensor as `dtype` on the reader's device, of the entry's shape.
+
+        `on_bytes` is told the bytes read, chunk by chunk. Raises `OutOfMemoryError`, or `ModelFormatError` when the
+        file ends early.
+        """
+        import torch
+
+        stored_dtype = getattr(torch, READABLE_DTYPES[entry.dtype])
+        target = allocate(entry.shape, dtype, self._device)
+        flat = target.view(-1)
+        stream = self._open(entry.file)
+        stream.seek(entry.offset)
+        step = _CHUNK_BYTES // stored_dtype.itemsize
+        for start in range(0, flat.numel(), step):
+            part = flat[start : start + step]
+            if part.device.type == "cpu" and stored_dtype == dtype:
+                self._fill(stream, part, entry)
+            else:
+                staging = self._staged(part.numel(), stored_dtype)
+                self._fill(stream, staging, entry)
+                part.copy_(staging)
+            self._on_bytes(part.numel() * stored_dtype.itemsize)
+        return target
+
+    def _open(self, file: Path) -> FileIO:
+        if file not in self._files:
+            self._files[file] = self._stack.enter_context(open(file, "rb", buffering=0))
+        return self._files[file]
+
+    def _staged(self, num_elements: int, dtype: torch.dtype) -> torch.Tensor:
+        """A view of the staging chunk, of `num_elements` in `dtype`."""
+        import torch
+
+        if self._staging is None:
+            self._staging = torch.empty(_CHUNK_BYTES, dtype=torch.uint8, pin_memory=self._device.startswith("cuda"))
+        return self._staging[: num_elements * dtype.itemsize].view(dtype)
+
+    def _fill(self, stream: FileIO, part: torch.Tensor, entry: TensorEntry) -> None:
+        import torch
+
+        view = memoryview(part.view(torch.uint8).numpy())
+        filled = 0
+        while filled < len(view):
+            count = stream.readinto(view[filled:])
+            if not count:
+                raise ModelFormatError(f"{entry.file} ended while tensor {entry.name!r} was read: is it being written?")
+            filled += count
+
+
+def allocate(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> torch.Tensor:
+    """Uninitialised memory. Raises `OutOfMemoryError` with the bytes of this one tensor."""
+    import torch
+
+    try:
+        return torch.empty(shape, dtype=dtype, device=device)
+    # torch says RuntimeError on the CPU and its subclass OutOfMemoryError on a GPU; the arguments are known good.
+    except (RuntimeError, MemoryError):
+        pass
+    needed_bytes = torch.Size(shape).numel() * dtype.itemsize
+    raise OutOfMemoryError(f"no room on {device} for a tensor of {needed_bytes:,} bytes", needed_bytes=needed_bytes)
