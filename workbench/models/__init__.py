@@ -1,4 +1,4 @@
-"""Models on this machine: names to files, files to a loaded model. Importing this loads neither torch nor transformers."""
+"""Names to files, files to a loaded model. Importing this loads neither torch nor transformers."""
 
 from workbench.models.catalogue import Catalogue, CatalogueEntry
 from workbench.models.files import ModelFiles

@@ -84,7 +84,10 @@ class CachedFolder:
 
     def _discard(self, folder: Path) -> None:
         """Take the folder out of sight in one step, then delete it."""
-        if folder.exists():
+        if folder.is_symlink():
+            # Somebody keeps the files elsewhere: they are theirs.
+            folder.unlink()
+        elif folder.exists():
             self._building.mkdir(parents=True, exist_ok=True)
             doomed = self._building / uuid.uuid4().hex
             folder.rename(doomed)

@@ -1,4 +1,4 @@
-"""Turn a .gguf file into a safetensors folder, in a child process: its memory goes back whole, and it can be stopped."""
+"""Turn a .gguf file into a safetensors folder, in a child process: its memory goes back whole, and it can be killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The child process of `conversion`: `python -m workbench.models.gguf_converter FILE.gguf FOLDER`. Uses transformers."""
+"""The child process of `conversion`: `python -m workbench.models.gguf_converter FILE.gguf FOLDER`, on transformers."""
 
 from __future__ import annotations
 

