@@ -1,0 +1,17 @@
+"""Byte counts as people read them."""
+
+from __future__ import annotations
+
+__all__ = ["byte_size"]
+
+
+def byte_size(num_bytes: int | None) -> str:
+    """ "98.4 MB" in powers of 1000, as disks and downloads are sized; "?" for None."""
+    if num_bytes is None:
+        return "?"
+    size = float(num_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

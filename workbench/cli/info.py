@@ -1,0 +1,104 @@
+"""`workbench info`: the machine as this installation sees it. Measures nothing, changes nothing."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
+
+import typer
+
+from workbench import __version__
+from workbench.backends import BackendStatus, detect, select_backend
+from workbench.cli.byte_size import byte_size
+from workbench.paths import home
+
+__all__ = ["command", "machine_facts"]
+
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "triton",
+    "torchao",
+    "bitsandbytes",
+    "accelerate",
+    "safetensors",
+    "tokenizers",
+    "huggingface_hub",
+    "jupyterlab",
+    "ipywidgets",
+    "anywidget",
+    "plotly",
+    "gradio",
+    "fastapi",
+)
+
+
+def command(
+    ctx: typer.Context,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    facts = machine_facts(detect())
+    if as_json:
+        print(json.dumps(facts, indent=2))
+    else:
+        _print_facts(facts)
+
+
+def machine_facts(statuses: list[BackendStatus]) -> dict[str, Any]:
+    """Everything `info` shows as plain values; bytes are bytes, an absent package's version is None."""
+    choice = select_backend(backends=[status.backend for status in statuses])
+    return {
+        "workbench": __version__,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "home": str(home()),
+        "selected": {"backend": choice.backend.name, "reason": choice.reason},
+        "backends": [_backend_facts(status) for status in statuses],
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _backend_facts(status: BackendStatus) -> dict[str, Any]:
+    devices = [
+        {**asdict(device), "default_dtype": asdict(status.backend.default_dtype(device.index))}
+        for device in status.devices
+    ]
+    return {"name": status.name, "available": status.available, "reason": status.reason, "devices": devices}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console.print(f"workbench {facts['workbench']}, Python {facts['python']}, {facts['system']}")
+    console.print(f"caches and settings in {facts['home']}")
+    console.print(f"{facts['selected']['backend']} is used: {facts['selected']['reason']}\n")
+    for backend in facts["backends"]:
+        console.print(f"{backend['name']}: {'available' if backend['available'] else backend['reason']}")
+        for device in backend["devices"]:
+            _print_device(console, device)
+    table = Table("package", "version", box=None, pad_edge=False)
+    for package, found in facts["packages"].items():
+        table.add_row(package, found or "not installed")
+    console.print()
+    console.print(table)
+
+
+def _print_device(console: Any, device: dict[str, Any]) -> None:
+    console.print(f"  {device['index']}  {device['name']}, {device['num_cores']} cores, {device['architecture']}")
+    free, total = byte_size(device["free_bytes"]), byte_size(device["total_bytes"])
+    console.print(f"     memory {free} free of {total}; computes in {', '.join(device['dtypes'])}")
+    choice = device["default_dtype"]
+    console.print(f"     {choice['dtype']} by default: {choice['reason']}")

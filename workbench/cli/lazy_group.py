@@ -1,0 +1,62 @@
+"""A command group that knows its commands by name and help, and imports one only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+__all__ = ["Entry", "LazyGroup"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One command: the module whose `command` function it is, or a group class; and the line that help shows."""
+
+    target: str | type[LazyGroup]
+    help: str
+
+
+class LazyGroup(TyperGroup):
+    """Subclasses list their commands in `entries`; each command also takes `--debug`."""
+
+    entries: ClassVar[Mapping[str, Entry]] = {}
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        # Help, completion and "did you mean" look here; what is called is loaded by `resolve_command`.
+        self.commands = {
+            name: TyperCommand(name, help=entry.help, rich_markup_mode=None) for name, entry in self.entries.items()
+        }
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, _load(name, self.entries[name]) if name in self.entries else command, rest
+
+
+def _load(name: str, entry: Entry) -> Any:
+    if not isinstance(entry.target, str):
+        return entry.target(name=name, help=entry.help, no_args_is_help=True, rich_markup_mode=None)
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    function = importlib.import_module(entry.target).command
+    app.command(name, help=entry.help)(_with_debug(function))
+    return typer.main.get_command(app)
+
+
+def _with_debug(function: Callable[..., None]) -> Callable[..., None]:
+    """The command with `--debug` after its name too, handed to the root command's parameters."""
+    signature = inspect.signature(function, eval_str=True)
+    option = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+    parameter = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
+
+    def command(ctx: typer.Context, *args: Any, debug: bool, **values: Any) -> None:
+        ctx.find_root().params["debug"] |= debug
+        function(ctx, *args, **values)
+
+    command.__signature__ = signature.replace(parameters=[*signature.parameters.values(), parameter])
+    return command

@@ -1,0 +1,54 @@
+"""Which model to open, where, and in which precision: the options that `generate` and `chat` share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from workbench.cli.progress_display import ProgressDisplay
+
+if TYPE_CHECKING:
+    from workbench.cli.services import Services
+    from workbench.engine import EngineConfig
+    from workbench.llm import LlamaGPU
+
+__all__ = ["ModelSettings"]
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """How to open a model. What the names mean is checked by who opens it.
+
+    Attributes:
+        model: "default" (the embedded model), a folder, a .gguf file, a hub id org/name[@revision], or random:<preset>.
+        backend: "rocm", "cuda" or "cpu"; the best available one otherwise.
+        device_index: which of the backend's devices.
+        prefer_gpu: take a GPU where one is available.
+        quant: precision of the weights: fp32, bf16, fp16; what suits the device otherwise.
+        allow_pickle: load pickle weights, which can run code from the file.
+        trust_remote_code: run model code that comes with the model.
+    """
+
+    model: str = "default"
+    backend: str | None = None
+    device_index: int = 0
+    prefer_gpu: bool = True
+    quant: str | None = None
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+
+    def open(self, services: Services, engine: EngineConfig, **options: Any) -> LlamaGPU:
+        """The loaded model, progress shown on stderr. Raises what loading raises."""
+        with ProgressDisplay() as progress:
+            return services.open_llm(
+                model_path=self.model,
+                prefer_gpu=self.prefer_gpu,
+                quant_type=self.quant,
+                backend=self.backend,
+                device_index=self.device_index,
+                engine=engine,
+                progress=progress,
+                trust_remote_code=self.trust_remote_code,
+                allow_pickle=self.allow_pickle,
+                **options,
+            )

@@ -1,0 +1,1 @@
+"""`workbench models`: one command a file."""

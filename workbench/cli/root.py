@@ -1,0 +1,74 @@
+"""The top of the command tree: which commands there are, the options of all of them, and what an error looks like."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+
+from workbench import __version__
+from workbench.cli.lazy_group import Entry, LazyGroup
+from workbench.errors import OutOfMemoryError, WorkbenchError
+
+__all__ = ["root_command"]
+
+_MODEL_COMMANDS = {
+    "list": Entry("workbench.cli.models.list", "Show the models that are here and those that can be fetched."),
+    "fetch": Entry("workbench.cli.models.fetch", "Download a model and make it ready to load."),
+    "remove": Entry("workbench.cli.models.remove", "Delete a model from the cache."),
+    "path": Entry("workbench.cli.models.path", "Print the folder that transformers can load."),
+}
+
+
+class _ModelsGroup(LazyGroup):
+    entries = _MODEL_COMMANDS
+
+
+class _RootGroup(LazyGroup):
+    entries = {
+        "info": Entry("workbench.cli.info", "Show the machine, its backends and the installed versions."),
+        "models": Entry(_ModelsGroup, "List, fetch and remove models."),
+        "generate": Entry("workbench.cli.generate", "Complete a prompt."),
+        "chat": Entry("workbench.cli.chat", "Talk to a model."),
+    }
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+        except WorkbenchError as error:
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            _print_error(error)
+            raise typer.Exit(1) from None
+
+
+def root_command() -> Any:
+    """The whole command tree; commands themselves are imported when they are called."""
+    app = typer.Typer(cls=_RootGroup, add_completion=False, no_args_is_help=True, rich_markup_mode=None)
+    app.callback()(_root)
+    return typer.main.get_command(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """An LLM workbench: one batched inference engine, here at the command line."""
+
+
+def _print_error(error: WorkbenchError) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    if isinstance(error, OutOfMemoryError) and error.would_fit:
+        print(f"what would fit: {'; '.join(error.would_fit)}", file=sys.stderr)
