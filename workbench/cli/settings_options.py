@@ -33,7 +33,7 @@ def takes_settings(
 
         def command(*args: Any, **values: Any) -> None:
             for name, group in options.items():
-                given = {option.name: option.convert(values.pop(option.name)) for option in group}
+                given = {option.name: option.field_value(values.pop(option.name)) for option in group}
                 values[name] = settings[name](**given)
             function(*args, **values)
 
@@ -50,6 +50,12 @@ class _Option:
     name: str
     parameter: inspect.Parameter
     convert: Callable[[Any], Any]
+
+    def field_value(self, parsed: Any) -> Any:
+        try:
+            return self.convert(parsed)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint=f"'--{self.name.replace('_', '-')}'") from None
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,7 @@ def _number_or_none(kind: type, text: str) -> Any:
     try:
         return kind(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is neither a number nor 'none'.") from None
+        raise ValueError(f"{text!r} is neither a number nor 'none'.") from None
 
 
 def _pairs(values: list[str]) -> dict[int, float]:
@@ -125,7 +131,7 @@ def _pairs(values: list[str]) -> dict[int, float]:
         try:
             pairs[int(key)] = float(number)
         except ValueError:
-            raise typer.BadParameter(f"{value!r} is not of the form ID=VALUE, as in 42=-5.") from None
+            raise ValueError(f"{value!r} is not of the form ID=VALUE, as in 42=-5.") from None
     return pairs
 
 

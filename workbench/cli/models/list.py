@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from typing import Annotated
 
@@ -29,10 +30,10 @@ def command(
     from rich.table import Table
 
     # A terminal folds long paths; a pipe gets each entry on one line.
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     table = Table("name", "kind", "size", "ready", box=None, pad_edge=False)
     table.add_column("path", overflow="fold")
     for entry in entries:
         size = "" if entry.size_bytes is None else byte_size(entry.size_bytes)
         table.add_row(entry.name, entry.kind, size, "yes" if entry.ready else "no", str(entry.path or ""))
-    console.print(table, width=None if console.is_terminal else _PIPE_WIDTH)
+    console.print(table)
