@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from workbench.errors import ModelLoadError
 from workbench.progress import Progress, ProgressCallback, no_progress
 
-__all__ = ["MANIFEST_NAME", "CachedFolder"]
+__all__ = ["MANIFEST_NAME", "CachedFolder", "folder_bytes", "read_manifest"]
 
 MANIFEST_NAME = "workbench-manifest.json"
 _LOCK_POLL_S = 0.5
@@ -29,11 +29,15 @@ _LOCK_POLL_S = 0.5
 
 @dataclass(frozen=True)
 class CachedFolder:
-    """One entry of a cache: `parent/name`, valid for `key` (what it was made from, and by which recipe)."""
+    """One entry of a cache: `parent/name`, valid for `key` (what it was made from, and by which recipe).
+
+    `label` is what a list shows for it.
+    """
 
     parent: Path
     name: str
     key: str
+    label: str = ""
 
     @property
     def path(self) -> Path:
@@ -75,7 +79,7 @@ class CachedFolder:
         temporary.mkdir(parents=True)
         try:
             build(temporary)
-            _write_manifest(temporary, self.key)
+            _write_manifest(temporary, self.key, self.label)
             # A folder that is there but not ready is damaged or made by an older recipe.
             self._discard(self.path)
             temporary.rename(self.path)
@@ -138,9 +142,9 @@ def folder_bytes(folder: Path) -> int:
     return sum(_file_size(path) or 0 for path in folder.rglob("*"))
 
 
-def _write_manifest(folder: Path, key: str) -> None:
+def _write_manifest(folder: Path, key: str, label: str) -> None:
     files = {str(path.relative_to(folder)): _file_size(path) for path in folder.rglob("*") if path.is_file()}
-    (folder / MANIFEST_NAME).write_text(json.dumps({"key": key, "files": files}, indent=2), "utf-8")
+    (folder / MANIFEST_NAME).write_text(json.dumps({"key": key, "label": label, "files": files}, indent=2), "utf-8")
 
 
 def _file_size(path: Path) -> int | None:

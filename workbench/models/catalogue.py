@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import builtins
+import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench.errors import ConfigError
-from workbench.models.cached_folder import folder_bytes
+from workbench.errors import ConfigError, ModelNotFoundError
+from workbench.models.cached_folder import folder_bytes, read_manifest
 from workbench.models.embedded import EMBEDDED_GGUF, EMBEDDED_NAME, embedded_folder, fetch_embedded
 from workbench.models.files import ModelFiles
 from workbench.models.folder import check_folder
+from workbench.models.gguf_model import GGUF_PREFIX, fetch_gguf, gguf_folder
+from workbench.models.hub import fetch_hub
+from workbench.models.hub_cache import cached_repos, remove_repo
+from workbench.models.presets import PRESETS, get_preset
 from workbench.models.source import ModelSource, SourceKind, parse_source
+from workbench.paths import models_cache
 from workbench.progress import ProgressCallback, no_progress
 
 __all__ = ["Catalogue", "CatalogueEntry"]
@@ -44,29 +51,37 @@ class Catalogue:
         Raises `ConfigError`, `ModelNotFoundError`, `ModelFormatError`, `UnsafeModelError`, `DownloadError`, or what
         `progress` raises.
         """
-        source = parse_source(name)
-        files = self._locate(source, progress, allow_pickle, trust_remote_code)
+        source = self._parse(name)
+        files = _locate(source, progress, allow_pickle, trust_remote_code)
         if files.path is not None:
             check_folder(files.path, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
         return files
 
-    def list(self) -> list[CatalogueEntry]:
-        """The embedded model and everything cached, whether ready or not."""
-        folder = embedded_folder()
-        ready = folder.is_ready()
-        size_bytes = folder_bytes(folder.path) if ready else None
-        return [CatalogueEntry("default", "embedded", size_bytes, folder.path if ready else None, ready)]
+    def list(self) -> builtins.list[CatalogueEntry]:
+        """The embedded model, converted .gguf files and cached hub models, whether ready or not."""
+        return [_embedded_entry(), *_gguf_entries(), *_hub_entries()]
 
     def fetch(self, name: str | os.PathLike[str], progress: ProgressCallback = no_progress) -> ModelFiles:
         """Make sure that `name` is on this machine; the same errors as `resolve`."""
         return self.resolve(name, progress=progress)
 
     def remove(self, name: str | os.PathLike[str]) -> int:
-        """Delete what this package cached for `name`; gives the bytes freed. The user's own files are never deleted."""
-        source = parse_source(name)
-        if source.kind == "embedded":
-            return embedded_folder().remove()
-        raise ConfigError(f"{name} is not in this package's cache, so it cannot be removed from it")
+        """Delete what was cached for `name`; gives the bytes freed. The user's own files are never deleted.
+
+        A hub model goes from the hub's shared cache, with all its revisions. Raises `ConfigError` for what no cache
+        holds and `ModelNotFoundError` when nothing is cached for it.
+        """
+        source = _removable_source(name)
+        match source.kind:
+            case "embedded":
+                freed_bytes = embedded_folder().remove()
+            case "gguf":
+                freed_bytes = gguf_folder(Path(source.location)).remove()
+            case _:
+                freed_bytes = remove_repo(source.location)
+        if not freed_bytes:
+            raise ModelNotFoundError(f"nothing is cached for {source.text}; cached are: {self._cached_names()}")
+        return freed_bytes
 
     def path(self, name: str | os.PathLike[str], progress: ProgressCallback = no_progress) -> Path:
         """Folder that transformers can load for `name`, fetched first where needed."""
@@ -75,15 +90,75 @@ class Catalogue:
             raise ConfigError(f"{name} has no files: its weights are made in memory")
         return files.path
 
-    def _locate(
-        self, source: ModelSource, progress: ProgressCallback, allow_pickle: bool, trust_remote_code: bool
-    ) -> ModelFiles:
-        permissions = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
-        match source.kind:
-            case "embedded":
-                path = fetch_embedded(progress)
-                return ModelFiles(source, EMBEDDED_NAME, path, gguf_path=path / EMBEDDED_GGUF.name, **permissions)
-            case "folder":
-                path = Path(source.location)
-                return ModelFiles(source, path.name, path, **permissions)
-        raise ConfigError(f"{source.kind} sources are not available")
+    def _parse(self, name: str | os.PathLike[str]) -> ModelSource:
+        try:
+            return parse_source(name)
+        except ModelNotFoundError as error:
+            message = str(error)
+        near = self._near_names(str(name))
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise ModelNotFoundError(f"{message}. {hint}Here now: {self._cached_names()}")
+
+    def _near_names(self, name: str) -> builtins.list[str]:
+        path = Path(name).expanduser()
+        siblings = {str(path.with_name(entry.name)): entry for entry in path.parent.glob("*") if path.parent != path}
+        candidates = ["default", *PRESETS, *(f"random:{preset}" for preset in PRESETS), *siblings]
+        candidates += [entry.name for entry in self.list()]
+        near = difflib.get_close_matches(name, candidates, n=3, cutoff=0.7)
+        return list(dict.fromkeys(f"'random:{match}'" if match in PRESETS else f"'{match}'" for match in near))
+
+    def _cached_names(self) -> str:
+        return ", ".join(entry.name for entry in self.list() if entry.ready) or "nothing yet"
+
+
+def _locate(source: ModelSource, progress: ProgressCallback, allow_pickle: bool, trust_remote_code: bool) -> ModelFiles:
+    permissions = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
+    match source.kind:
+        case "embedded":
+            path = fetch_embedded(progress)
+            return ModelFiles(source, EMBEDDED_NAME, path, gguf_path=path / EMBEDDED_GGUF.name, **permissions)
+        case "folder":
+            path = Path(source.location)
+            return ModelFiles(source, path.name, path, **permissions)
+        case "hub":
+            return ModelFiles(source, source.text, fetch_hub(source, progress, **permissions), **permissions)
+        case "gguf":
+            gguf = Path(source.location)
+            return ModelFiles(source, gguf.stem, fetch_gguf(gguf, progress), gguf_path=gguf, **permissions)
+        case "random":
+            get_preset(source.location)
+            return ModelFiles(source, source.text, None, **permissions)
+
+
+def _removable_source(name: str | os.PathLike[str]) -> ModelSource:
+    text = str(name)
+    if text.endswith(".gguf"):
+        # The file itself may be gone while its conversion is still there.
+        return ModelSource("gguf", str(Path(text).expanduser().absolute()), None, text)
+    source = parse_source(name)
+    if source.kind not in ("embedded", "hub"):
+        raise ConfigError(f"{name} is not in a cache, so it cannot be removed from one")
+    if source.revision:
+        raise ConfigError(f"{name}: a hub model is removed with all its revisions; leave out '@{source.revision}'")
+    return source
+
+
+def _embedded_entry() -> CatalogueEntry:
+    folder = embedded_folder()
+    if not folder.is_ready():
+        return CatalogueEntry("default", "embedded", None, None, False)
+    return CatalogueEntry("default", "embedded", folder_bytes(folder.path), folder.path, True)
+
+
+def _gguf_entries() -> list[CatalogueEntry]:
+    entries = []
+    for path in sorted(models_cache().glob(f"{GGUF_PREFIX}*")):
+        label = (read_manifest(path) or {}).get("label")
+        if label:
+            ready = gguf_folder(Path(label)).is_ready()
+            entries.append(CatalogueEntry(label, "gguf", folder_bytes(path), path, ready))
+    return entries
+
+
+def _hub_entries() -> list[CatalogueEntry]:
+    return [CatalogueEntry(repo.repo, "hub", repo.size_bytes, repo.path, repo.has_weights) for repo in cached_repos()]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from pathlib import Path
 
-import workbench
 from workbench.errors import ModelFormatError
-from workbench.models.child_process import log_tail, run_child
+from workbench.models.child_process import log_tail, python_command, python_environment, run_child
 from workbench.progress import Progress, ProgressCallback
 
 __all__ = ["CONVERSION_VERSION", "convert_gguf"]
@@ -28,11 +25,12 @@ def convert_gguf(gguf: Path, folder: Path, progress: ProgressCallback) -> None:
     so. Raises `ModelFormatError` with the reader's own words when the file cannot be read.
     """
     log = folder / "conversion.log"
-    command = [sys.executable, "-m", "workbench.models.gguf_converter", str(gguf), str(folder)]
-    package_root = str(Path(workbench.__file__).parents[1])
-    python_path = os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": python_path, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    status = run_child(command, log=log, environment=environment, on_poll=lambda: progress(_progress(log)))
+    status = run_child(
+        python_command("workbench.models.gguf_converter", str(gguf), str(folder)),
+        log=log,
+        environment=python_environment(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false"),
+        on_poll=lambda: progress(_progress(log)),
+    )
     if status != 0:
         raise ModelFormatError(f"{gguf} could not be converted (exit status {status}): {_reason(log)}")
     log.unlink()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from workbench.models.child_process import exit_with_parent
 
 if TYPE_CHECKING:
     import torch
@@ -95,18 +95,6 @@ def _drop_json_key(path: Path, key: str) -> None:
         path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 
-def _exit_with_parent() -> None:
-    """Leave when stdin ends, which is when the parent is gone, however it went."""
-
-    def watch() -> None:
-        # Not sys.stdin: its lock, held while blocked, aborts the interpreter at a normal exit.
-        while os.read(0, 1):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 if __name__ == "__main__":
-    _exit_with_parent()
+    exit_with_parent()
     convert(Path(sys.argv[1]), Path(sys.argv[2]))

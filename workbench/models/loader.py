@@ -12,6 +12,7 @@ from workbench.backends.dtypes import parse_dtype, torch_dtype
 from workbench.errors import ModelFormatError, WorkbenchError
 from workbench.models.files import ModelFiles
 from workbench.models.load_memory import check_memory, release_memory
+from workbench.models.random_model import make_random_model
 from workbench.models.safetensors_header import TensorEntry, read_folder_headers
 from workbench.models.shell import build_shell, place, quiet_transformers, restore_buffers
 from workbench.models.spec import ModelSpec
@@ -62,11 +63,7 @@ def load_model(
     dtype = parse_dtype(dtype)
     try:
         if files.source.kind == "random":
-            from workbench.models.random_model import make_random_model
-
-            return _loaded(
-                *make_random_model(files, device, dtype, attn_implementation, progress), files, dtype, device
-            )
+            return _load_random(files, device, dtype, attn_implementation, progress)
         return _load_folder(files, device, dtype, attn_implementation, progress)
     except BaseException as error:
         # A notebook keeps the last exception, and its frames would keep the tensors.
@@ -74,6 +71,19 @@ def load_model(
         gc.collect()
         release_memory(device)
         raise
+
+
+def _load_random(
+    files: ModelFiles, device: str, dtype: str, attn_implementation: str | None, progress: ProgressCallback
+) -> LoadedModel:
+    made = make_random_model(
+        files.source.location,
+        device=device,
+        dtype=dtype,
+        attn_implementation=attn_implementation,
+        progress=progress,
+    )
+    return _loaded(made.module, made.tokenizer, files, dtype, device)
 
 
 def _load_folder(

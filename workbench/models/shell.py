@@ -30,8 +30,11 @@ def build_shell(
         )
 
 
-def place(module: nn.Module, name: str, tensor: torch.Tensor) -> None:
-    """Put `tensor` where the shell has the parameter or buffer `name`, marked as done for transformers."""
+def place(module: nn.Module, name: str, tensor: torch.Tensor, *, is_final: bool = True) -> None:
+    """Put `tensor` where the shell has the parameter or buffer `name`.
+
+    With `is_final` it is marked as loaded; else `restore_buffers` gives it its family's start value.
+    """
     from torch import nn
 
     owner_name, _, leaf = name.rpartition(".")
@@ -41,7 +44,8 @@ def place(module: nn.Module, name: str, tensor: torch.Tensor) -> None:
         owner._parameters[leaf] = tensor
     else:
         owner._buffers[leaf] = tensor
-    tensor._is_hf_initialized = True
+    if is_final:
+        tensor._is_hf_initialized = True
 
 
 def restore_buffers(module: PreTrainedModel, device: str) -> None:
