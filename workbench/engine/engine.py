@@ -1,4 +1,8 @@
-"""One step after the other: schedule, run, sample, finish. Knows no threads and no doors."""
+"""One step after the other: schedule, launch, collect, finish. Knows no threads and no doors.
+
+Where the runner overlaps, a step is launched before the one before it is collected, so that the device never waits
+for the host: while it computes, the host decodes text, looks for stops and plans.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,9 @@ from workbench.engine.config import EngineLimits
 from workbench.engine.finish import AnswerText, StopMatch
 from workbench.engine.logprobs import TokenLogprobs
 from workbench.engine.messages import Chunk, EngineStats, Request, Usage
-from workbench.engine.runner import ModelRunner, StepLogits
-from workbench.engine.sampler import SampledTokens, sample, token_logprobs
-from workbench.engine.scheduler import ScheduledSequence, Scheduler
+from workbench.engine.runner import LaunchedStep, Runner
+from workbench.engine.sampler import SampledTokens, token_logprobs
+from workbench.engine.scheduler import Scheduler, StepPlan
 from workbench.engine.sequence import FinishReason, Sequence
 from workbench.errors import InferenceError, OutOfMemoryError, RequestError, WorkbenchError
 
@@ -53,7 +57,7 @@ class Engine:
 
     def __init__(
         self,
-        runner: ModelRunner,
+        runner: Runner,
         limits: EngineLimits,
         *,
         decode: Callable[[list[int], bool], str],
@@ -71,12 +75,13 @@ class Engine:
         self._weight_bytes = weight_bytes
         self._clock = clock
         self._answers: dict[Sequence, _Answer] = {}
+        self._in_flight: LaunchedStep | None = None
         self._counts: Counter[str] = Counter()
         self._finished: Counter[str] = Counter()
 
     @property
     def has_work(self) -> bool:
-        return self.scheduler.has_work
+        return self.scheduler.has_work or self._in_flight is not None
 
     def add(self, request: Request) -> None:
         """Take a request in. It was checked by the client; an id outside the vocabulary is refused here again."""
@@ -99,22 +104,20 @@ class Engine:
 
     def fail_all(self, error: WorkbenchError) -> list[Chunk]:
         """End every request with `error`."""
+        self._in_flight = None
         return [self._fail(answer, error) for answer in list(self._answers.values())]
 
     def step(self) -> list[Chunk]:
-        """Compute one step and give what it added to each answer."""
+        """Launch a step, and give what the last one added to each answer."""
+        chunks = self._collect() if self._must_know_tokens() else []
         plan = self.scheduler.schedule()
-        if not plan.items:
-            return []
         try:
-            logits = self._runner.run(plan)
-            tokens = sample(logits.logits, [item.sequence for item in logits.sampled])
+            launched = self._launch(plan) if plan.items else None
         except torch.OutOfMemoryError as error:
-            return self._after_out_of_memory(str(error))
-        self._counts["steps"] += 1
-        self._counts["prompt_tokens"] += sum(item.num_prompt_tokens for item in plan.items)
-        self.scheduler.commit(plan)
-        return self._finish(logits, tokens)
+            return [*chunks, *self._collect(), *self._after_out_of_memory(str(error))]
+        chunks += self._collect()
+        self._in_flight = launched
+        return chunks if self._runner.overlaps else chunks + self._collect()
 
     def stats(self, reply_id: str = "") -> EngineStats:
         """Figures as of now."""
@@ -156,12 +159,39 @@ class Engine:
             leader=leader,
         )
 
-    def _finish(self, logits: StepLogits, tokens: SampledTokens) -> list[Chunk]:
-        for item, rows in logits.scored:
-            _score_prompt(item, rows)
+    def _must_know_tokens(self) -> bool:
+        """Whether the next step can only be chosen once the tokens in flight are known."""
+        if self._in_flight is None:
+            return False
+        return any(self._runner.needs_history(item.sequence) for item in self._in_flight.sampled)
+
+    def _launch(self, plan: StepPlan) -> LaunchedStep:
+        launched = self._runner.launch(plan)
+        self._counts["steps"] += 1
+        self._counts["prompt_tokens"] += sum(item.num_prompt_tokens for item in plan.items)
+        self.scheduler.commit(plan)
+        for item in launched.sampled:
+            item.sequence.num_pending_tokens += 1
+        return launched
+
+    def _collect(self) -> list[Chunk]:
+        """Wait for the step in flight, if there is one, and finish what it brings."""
+        launched, self._in_flight = self._in_flight, None
+        if launched is None:
+            return []
+        tokens = launched.wait()
+        for item in launched.sampled:
+            item.sequence.num_pending_tokens -= 1
+        return self._finish(launched, tokens)
+
+    def _finish(self, launched: LaunchedStep, tokens: SampledTokens) -> list[Chunk]:
+        for item, rows in launched.scored:
+            _score_prompt(item.sequence, item.start, rows)
         chunks = []
-        for row, item in enumerate(logits.sampled):
-            answer = self._answers[item.sequence]
+        for row, item in enumerate(launched.sampled):
+            answer = self._answers.get(item.sequence)
+            if answer is None:  # it ended while this step was in flight
+                continue
             try:
                 chunks.append(self._extend(answer, tokens, row))
             except Exception as error:  # one request's failure must not reach the others
@@ -222,17 +252,16 @@ class Engine:
         return [self._fail(alone, OutOfMemoryError(f"the device ran out of memory in this request: {message}"))]
 
 
-def _score_prompt(item: ScheduledSequence, rows: torch.Tensor) -> None:
-    """Log-probabilities of the prompt tokens that the step's rows predict; row p predicts position p + 1."""
-    sequence = item.sequence
+def _score_prompt(sequence: Sequence, start: int, rows: torch.Tensor) -> None:
+    """Log-probabilities of the prompt tokens that `rows` predict; the row of position p predicts position p + 1."""
     if not sequence.prompt_logprobs:
         sequence.prompt_logprobs.append(None)
     first = len(sequence.prompt_logprobs)
-    end = min(item.end + 1, sequence.num_prompt_tokens)
+    end = min(start + len(rows) + 1, sequence.num_prompt_tokens)
     if first >= end:
         return
     ids = sequence.token_ids[first:end]
-    wanted = rows[first - 1 - item.start : end - 1 - item.start]
+    wanted = rows[first - 1 - start : end - 1 - start]
     sequence.prompt_logprobs.extend(token_logprobs(wanted, ids, sequence.params.prompt_logprobs))
 
 

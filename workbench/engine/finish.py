@@ -57,7 +57,7 @@ class AnswerText:
         stopped = self._find_stop() if may_stop else None
         if stopped is not None:
             return stopped
-        if self._is_full():
+        if sequence.is_full and sequence.num_pending_tokens == 0:
             return self._end(sequence.token_ids, StopMatch(FinishReason.LENGTH))
         return Piece(self._take(len(self._pending) - self._num_held_back()), None)
 
@@ -65,13 +65,6 @@ class AnswerText:
         """What is still held back, for an answer that was cut short."""
         self._pending += self._decode_new(self._sequence.token_ids, flush=True)
         return self._take(len(self._pending))
-
-    def _is_full(self) -> bool:
-        sequence = self._sequence
-        limit = sequence.params.max_tokens
-        return sequence.num_tokens >= sequence.max_total_tokens or (
-            limit is not None and sequence.num_generated_tokens >= limit
-        )
 
     def _decode_new(self, ids: list[int], flush: bool) -> str:
         before = self._decode(ids[self._prefix : self._read])

@@ -1,18 +1,22 @@
-"""Turns a step's plan into tensors and runs the model. Knows no request, no text and no sampling."""
+"""Turns a step's plan into tensors, runs the model and chooses tokens, at once and in eager mode. Knows no text."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from workbench.engine.attention import LayerShape, ShapeProbe
 from workbench.engine.paged_step import ChunkRows, DecodeRows, KVPool, TorchStep
+from workbench.engine.sampler import SampledTokens, sample
 from workbench.engine.scheduler import ScheduledSequence, StepPlan
+from workbench.engine.sequence import Sequence
 from workbench.errors import ModelFormatError
 
-__all__ = ["ModelRunner", "StepLogits", "probe_layers"]
+__all__ = ["LaunchedStep", "LogitRows", "ModelRunner", "Runner", "probe_layers"]
 
 # Rows of one padded decode batch may be padded to at most this multiple of their real length (plus a little).
 _PADDING_LIMIT = 1.5
@@ -20,16 +24,31 @@ _PADDING_SLACK_TOKENS = 1024
 
 
 @dataclass(frozen=True)
-class StepLogits:
-    """Logits in the model's dtype.
+class LaunchedStep:
+    """A step that is being computed.
 
-    `sampled` are the plan's items whose next token is to be chosen, `logits` [len(sampled), vocab] their rows.
-    `scored` pairs an item whose prompt positions are scored with its rows [num_new_tokens, vocab].
+    `sampled` are the plan's items whose next token is being chosen; `wait()` gives the tokens, one per item.
+    `scored` pairs an item whose prompt positions are scored with its logits [num_new_tokens, vocab].
     """
 
     sampled: list[ScheduledSequence]
-    logits: torch.Tensor
+    wait: Callable[[], SampledTokens]
     scored: list[tuple[ScheduledSequence, torch.Tensor]]
+
+
+class Runner(Protocol):
+    """Computes steps.
+
+    With `overlaps`, a step may be launched before the tokens of the one before it are known on the host: their
+    sequences then have pending tokens, which the device feeds to itself. `needs_history` says of a sequence that its
+    next token cannot be chosen that way.
+    """
+
+    overlaps: bool
+
+    def launch(self, plan: StepPlan) -> LaunchedStep: ...
+
+    def needs_history(self, sequence: Sequence) -> bool: ...
 
 
 def probe_layers(module: torch.nn.Module, device: str, num_tokens: int = 1) -> dict[int, LayerShape]:
@@ -53,15 +72,21 @@ def probe_layers(module: torch.nn.Module, device: str, num_tokens: int = 1) -> d
 
 
 class ModelRunner:
-    """Holds the model and its KV pool."""
+    """Holds the model and its KV pool; a step is done when `launch` returns."""
+
+    overlaps = False
 
     def __init__(self, module: torch.nn.Module, pool: KVPool, device: str) -> None:
         self.module = module
         self.pool = pool
         self.device = device
 
-    def run(self, plan: StepPlan) -> StepLogits:
-        """Compute the plan's tokens, store their keys and values, and give the logits that are wanted."""
+    def needs_history(self, sequence: Sequence) -> bool:
+        """See Runner: nothing is ever pending here."""
+        return False
+
+    def launch(self, plan: StepPlan) -> LaunchedStep:
+        """Compute the plan's tokens, store their keys and values, and choose what follows."""
         decodes = sorted((i for i in plan.items if i.num_new_tokens == 1), key=lambda item: item.end)
         chunks = [i for i in plan.items if i.num_new_tokens > 1]
         items = decodes + chunks
@@ -73,7 +98,7 @@ class ModelRunner:
         )
         ids = np.concatenate([item.sequence.token_ids[item.start : item.end] for item in items])
         positions = np.concatenate([np.arange(item.start, item.end) for item in items])
-        rows = _LogitRows(items)
+        rows = LogitRows(items)
         logits = self.module(
             input_ids=self._tensor(ids).unsqueeze(0),
             position_ids=self._tensor(positions).unsqueeze(0),
@@ -81,7 +106,8 @@ class ModelRunner:
             logits_to_keep=self._tensor(np.asarray(rows.kept, dtype=np.int64)),
             step=step,
         ).logits[0]
-        return rows.split(logits)
+        tokens = sample(rows.pick_sampled(logits), [item.sequence for item in rows.sampled])
+        return LaunchedStep(rows.sampled, lambda: tokens, rows.pick_scored(logits))
 
     def _decode_rows(self, decodes: list[ScheduledSequence]) -> list[DecodeRows]:
         """Padded batches of rows that are sorted by length, split where padding would outgrow the content."""
@@ -119,12 +145,16 @@ class ModelRunner:
         return torch.from_numpy(array).to(self.device, non_blocking=True)
 
 
-class _LogitRows:
-    """Which rows of a step need logits: the last of each sampling sequence, all of a scored one."""
+class LogitRows:
+    """Which rows of a step need logits: the last of each sampling sequence, all of a scored one.
+
+    `kept` are their numbers in the step, `sampled` the items whose next token is to be chosen.
+    """
 
     def __init__(self, items: list[ScheduledSequence]) -> None:
         self.kept: list[int] = []
-        self._sampled: list[tuple[ScheduledSequence, int]] = []
+        self.sampled: list[ScheduledSequence] = []
+        self._sampled_rows: list[int] = []
         self._scored: list[tuple[ScheduledSequence, slice]] = []
         first_row = 0
         for item in items:
@@ -136,13 +166,19 @@ class _LogitRows:
             elif item.samples:
                 self.kept.append(last_row)
             if item.samples:
-                self._sampled.append((item, len(self.kept) - 1))
+                self.sampled.append(item)
+                self._sampled_rows.append(len(self.kept) - 1)
             first_row = last_row + 1
 
-    def split(self, logits: torch.Tensor) -> StepLogits:
-        wanted = [row for _, row in self._sampled]
-        sampled = logits if wanted == list(range(len(self.kept))) else logits[wanted]
-        return StepLogits([i for i, _ in self._sampled], sampled, [(i, logits[span]) for i, span in self._scored])
+    def pick_sampled(self, logits: torch.Tensor) -> torch.Tensor:
+        """Of the kept rows' logits, one row per sampled item."""
+        if len(self._sampled_rows) == len(self.kept):
+            return logits
+        return logits[torch.tensor(self._sampled_rows, device=logits.device)]
+
+    def pick_scored(self, logits: torch.Tensor) -> list[tuple[ScheduledSequence, torch.Tensor]]:
+        """Of the kept rows' logits, those of the scored items."""
+        return [(item, logits[span]) for item, span in self._scored]
 
 
 def _num_blocks(item: ScheduledSequence, block_size: int) -> int:

@@ -22,28 +22,22 @@ _SCORED_CHUNK = 128
 
 @dataclass(frozen=True)
 class ScheduledSequence:
-    """`num_new_tokens` of a sequence, from its first uncomputed one on."""
+    """`num_new_tokens` of a sequence, from position `start` on. `samples` says whether the step reaches the last
+    token, so that the next one can be chosen."""
 
     sequence: Sequence
+    start: int
     num_new_tokens: int
-
-    @property
-    def start(self) -> int:
-        return self.sequence.num_computed_tokens
+    samples: bool
 
     @property
     def end(self) -> int:
-        return self.sequence.num_computed_tokens + self.num_new_tokens
+        return self.start + self.num_new_tokens
 
     @property
     def num_prompt_tokens(self) -> int:
         """How many of the new tokens belong to the prompt."""
         return max(0, min(self.end, self.sequence.num_prompt_tokens) - self.start)
-
-    @property
-    def samples(self) -> bool:
-        """Whether the step reaches the last known token, so that the next one can be chosen."""
-        return self.end == self.sequence.num_tokens
 
 
 @dataclass
@@ -54,7 +48,9 @@ class StepPlan:
     num_tokens: int = 0
 
     def add(self, sequence: Sequence, num_new_tokens: int) -> None:
-        self.items.append(ScheduledSequence(sequence, num_new_tokens))
+        start = sequence.num_computed_tokens
+        samples = start + num_new_tokens == sequence.length
+        self.items.append(ScheduledSequence(sequence, start, num_new_tokens, samples))
         self.num_tokens += num_new_tokens
 
 
@@ -88,13 +84,8 @@ class Scheduler:
     def commit(self, plan: StepPlan) -> None:
         """Record that the step was computed: blocks that became full can be found by their content from now on."""
         for item in plan.items:
-            sequence = item.sequence
-            first_new = sequence.num_computed_tokens // self.limits.block_size
-            sequence.num_computed_tokens += item.num_new_tokens
-            num_full = sequence.num_computed_tokens // self.limits.block_size
-            keys = self._keys(sequence, num_full)
-            for i in range(first_new, min(num_full, len(keys))):
-                self.pool.remember(sequence.block_ids[i], keys[i])
+            item.sequence.num_computed_tokens += item.num_new_tokens
+            self._make_findable(item.sequence)
 
     def finish(self, sequence: Sequence) -> None:
         """Take a sequence out, whether it ran or waited, and give its blocks back. Doing so twice is harmless."""
@@ -110,7 +101,7 @@ class Scheduler:
             return None
         victim = self.running.pop()
         self._release(victim)
-        victim.num_computed_tokens = 0
+        victim.num_computed_tokens = victim.num_findable_blocks = 0
         victim.status = SequenceStatus.WAITING
         self.waiting.appendleft(victim)
         self.num_preemptions += 1
@@ -124,6 +115,8 @@ class Scheduler:
         preempted = False
         for sequence in list(self.running):
             if sequence.num_uncomputed_tokens != 1 or plan.num_tokens >= self.limits.max_num_batched_tokens:
+                continue
+            if sequence.is_full and sequence.num_pending_tokens:
                 continue
             # Victims come from the end of `running`, so never from what this loop has already planned.
             while sequence.status is SequenceStatus.RUNNING and not self._hold_blocks(sequence):
@@ -152,7 +145,7 @@ class Scheduler:
     def _start(self, sequence: Sequence) -> bool:
         """Give a waiting sequence blocks for all its tokens: shared ones where its beginning is known."""
         match = self._match(sequence)
-        num_blocks = self._num_blocks(sequence.num_tokens)
+        num_blocks = self._num_blocks(sequence.length)
         num_new_blocks = num_blocks - len(match.block_ids)
         num_taken_from_free = num_blocks - match.num_in_use
         # One free block per running sequence stays back, or the newcomer would be the next to be preempted.
@@ -160,6 +153,7 @@ class Scheduler:
             return False
         self.pool.share(match.block_ids)
         sequence.block_ids = [*match.block_ids, *self.pool.allocate(num_new_blocks)]
+        sequence.num_findable_blocks = len(match.block_ids)
         sequence.num_computed_tokens = len(match.block_ids) * self.limits.block_size
         if sequence.num_generated_tokens == 0:
             sequence.num_cached_tokens = sequence.num_computed_tokens
@@ -183,7 +177,7 @@ class Scheduler:
         return min(sequence.num_uncomputed_tokens, budget)
 
     def _hold_blocks(self, sequence: Sequence) -> bool:
-        missing = self._num_blocks(sequence.num_tokens) - len(sequence.block_ids)
+        missing = self._num_blocks(sequence.length) - len(sequence.block_ids)
         if missing > 0:
             if not self.pool.can_allocate(missing):
                 return False
@@ -196,6 +190,14 @@ class Scheduler:
 
     def _num_blocks(self, num_tokens: int) -> int:
         return -(-num_tokens // self.limits.block_size)
+
+    def _make_findable(self, sequence: Sequence) -> None:
+        """Let others share the blocks that are computed, full, and whose tokens are all known by now."""
+        num_full = min(sequence.num_computed_tokens, sequence.num_tokens) // self.limits.block_size
+        keys = self._keys(sequence, num_full)
+        for i in range(sequence.num_findable_blocks, min(num_full, len(keys))):
+            self.pool.remember(sequence.block_ids[i], keys[i])
+            sequence.num_findable_blocks = i + 1
 
     def _keys(self, sequence: Sequence, num_blocks: int) -> list[bytes]:
         """Keys of at least the first `num_blocks` full blocks; computed once per sequence."""

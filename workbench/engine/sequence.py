@@ -31,6 +31,7 @@ class FinishReason(enum.StrEnum):
 class Sequence:
     """Tokens of prompt and answer, of which the first `num_computed_tokens` have their keys and values in blocks.
 
+    `num_pending_tokens` more are being chosen by steps in flight: they count in `length`, their ids are not known yet.
     `max_total_tokens` bounds prompt plus answer. `leader` is the first of several answers to one prompt: the others
     wait until it has computed the prompt, and then share its blocks.
     """
@@ -46,7 +47,9 @@ class Sequence:
     leader: Sequence | None = None
     status: SequenceStatus = SequenceStatus.WAITING
     num_computed_tokens: int = 0
+    num_pending_tokens: int = 0
     num_cached_tokens: int = 0
+    num_findable_blocks: int = 0
     block_ids: list[int] = field(default_factory=list)
     block_keys: list[bytes] = field(default_factory=list)
     prompt_logprobs: list = field(default_factory=list)
@@ -60,8 +63,21 @@ class Sequence:
         return len(self.token_ids) - self.num_prompt_tokens
 
     @property
+    def length(self) -> int:
+        """Tokens it has, those of steps in flight included."""
+        return len(self.token_ids) + self.num_pending_tokens
+
+    @property
     def num_uncomputed_tokens(self) -> int:
-        return len(self.token_ids) - self.num_computed_tokens
+        return self.length - self.num_computed_tokens
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further token may be chosen, whatever the steps in flight bring."""
+        limit = self.params.max_tokens
+        return self.length >= self.max_total_tokens or (
+            limit is not None and self.length - self.num_prompt_tokens >= limit
+        )
 
     @property
     def prompt_is_computed(self) -> bool:

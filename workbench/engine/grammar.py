@@ -1,0 +1,173 @@
+"""Keeps an answer inside its structure: which tokens may come next, by llguidance. Knows no scheduler and no sampler."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from workbench.engine.structure import StructureKind, StructureSpec
+from workbench.errors import RequestError
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
+
+__all__ = ["StructureCompiler", "TokenMatcher"]
+
+# Room to indent, but no endless white space between two JSON tokens, which small models fall into.
+_JSON_WHITESPACE = r"[ ]?|\n[ \t]{0,20}"
+# Bounds the memory of one compiled structure to some 50 MB in the worst case (llguidance: 1-2 kB per state).
+_MAX_LEXER_STATES = 25_000
+_NUM_COMPILE_THREADS = 2
+
+
+class TokenMatcher:
+    """How far one answer is in its structure. Used by the engine's thread only."""
+
+    def __init__(self, matcher: LLMatcher) -> None:
+        self._matcher = matcher
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the structure is finished and nothing can be added."""
+        return self._matcher.is_stopped() and not self._matcher.is_error()
+
+    @property
+    def error(self) -> str | None:
+        """Why the structure cannot be followed any further, or None."""
+        return self._matcher.get_error() if self._matcher.is_error() else None
+
+    def constrain(self, logits: torch.Tensor) -> None:
+        """Set what may not come next to minus infinity in `logits` [vocab], in place.
+
+        Where other settings have forbidden everything that may, the structure wins and these are all alike.
+        """
+        allowed = torch.from_numpy(self.allowed(logits.shape[0])).to(logits.device)
+        fallback = torch.where(allowed, 0.0, float("-inf"))
+        logits.masked_fill_(~allowed, float("-inf"))
+        torch.where(logits.max() == float("-inf"), fallback, logits, out=logits)
+
+    def allowed(self, vocab_size: int) -> np.ndarray:
+        """Boolean [vocab_size]: the tokens that may come next."""
+        bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        allowed = np.unpackbits(bits, count=min(vocab_size, bits.size * 8), bitorder="little").astype(bool)
+        return np.pad(allowed, (0, vocab_size - allowed.size))
+
+    def accept(self, token_id: int) -> bool:
+        """Go on past a token; False if it may not come here, and then `error` says why."""
+        return self._matcher.consume_token(token_id)
+
+
+class StructureCompiler:
+    """Compiles structures for one model's tokens and keeps the latest ones. Every method may be called by any thread.
+
+    `tokenizer` gives llguidance's view of the vocabulary; it is called once, when the first structure comes.
+    A structure that is refused is remembered too, so that sending it again costs nothing.
+    """
+
+    def __init__(
+        self, tokenizer: Callable[[], LLTokenizer], *, timeout_s: float = 5.0, max_compiled: int = 64
+    ) -> None:
+        self._make_tokenizer = tokenizer
+        self._tokenizer: LLTokenizer | None = None
+        self._timeout_s = timeout_s
+        self._max_compiled = max_compiled
+        self._compiled: OrderedDict[StructureSpec, LLMatcher | str] = OrderedDict()
+        self._lock = threading.Lock()
+        self._tokenizer_lock = threading.Lock()
+        self._slots = threading.BoundedSemaphore(_NUM_COMPILE_THREADS)
+
+    @property
+    def num_compiled(self) -> int:
+        """How many structures are kept, refused ones included."""
+        return len(self._compiled)
+
+    def prepare(self, spec: StructureSpec) -> None:
+        """Compile in a thread of its own, so that `matcher` answers at once.
+
+        Raises RequestError for a structure that cannot be enforced, or that takes longer than the time limit.
+        """
+        self._find(spec)
+
+    def matcher(self, spec: StructureSpec) -> TokenMatcher:
+        """A new matcher at the structure's beginning. Raises what `prepare` raises."""
+        return TokenMatcher(self._find(spec).deep_copy())
+
+    def _find(self, spec: StructureSpec) -> LLMatcher:
+        with self._lock:
+            found = self._compiled.get(spec)
+            if found is not None:
+                self._compiled.move_to_end(spec)
+        if found is None:
+            found = self._compile_in_thread(spec)
+        if isinstance(found, str):
+            raise RequestError(f"{spec.kind}: {found}")
+        return found
+
+    def _compile_in_thread(self, spec: StructureSpec) -> LLMatcher | str:
+        # The compiler cannot be interrupted: one that takes too long ends by itself and keeps its slot until then.
+        if not self._slots.acquire(timeout=self._timeout_s):
+            return "too many structures are being compiled: try again"
+        thread = threading.Thread(target=self._compile, args=(spec,), name="workbench-structure", daemon=True)
+        thread.start()
+        thread.join(self._timeout_s)
+        with self._lock:
+            return self._compiled.get(spec, f"compiling it took longer than {self._timeout_s:g} s")
+
+    def _compile(self, spec: StructureSpec) -> None:
+        try:
+            outcome = _compiled(spec, self._shared_tokenizer())
+        except (ValueError, RecursionError) as error:
+            outcome = _first_line(str(error))
+        finally:
+            self._slots.release()
+        with self._lock:
+            self._compiled[spec] = outcome
+            while len(self._compiled) > self._max_compiled:
+                self._compiled.popitem(last=False)
+
+    def _shared_tokenizer(self) -> LLTokenizer:
+        with self._tokenizer_lock:
+            if self._tokenizer is None:
+                self._tokenizer = self._make_tokenizer()
+            return self._tokenizer
+
+
+def _compiled(spec: StructureSpec, tokenizer: LLTokenizer) -> LLMatcher | str:
+    """A matcher at the beginning, or the reason why this structure is refused."""
+    from llguidance import LLMatcher, LLParserLimits
+
+    limits = LLParserLimits(max_lexer_states=_MAX_LEXER_STATES, verbose_errors=False)
+    matcher = LLMatcher(tokenizer, _grammar(spec), log_level=0, limits=limits)
+    if matcher.is_error():
+        return _first_line(matcher.get_error())
+    if warnings := matcher.get_grammar_warnings():
+        return f"it cannot be enforced: {_first_line(warnings[0])}"
+    # Computed on a copy: a structure that lets nothing begin is not found while compiling.
+    probe = matcher.deep_copy()
+    if not any(probe.compute_bitmask()) or probe.is_error():
+        return _first_line(probe.get_error()) or "it allows no answer at all"
+    return matcher
+
+
+def _grammar(spec: StructureSpec) -> str:
+    from llguidance import LLMatcher
+
+    options = {"whitespace_pattern": _JSON_WHITESPACE}
+    match spec.kind:
+        case StructureKind.JSON_SCHEMA:
+            return LLMatcher.grammar_from_json_schema(spec.text, overrides=options)
+        case StructureKind.JSON_OBJECT:
+            return LLMatcher.grammar_from_json_schema({"type": "object"}, overrides=options)
+        case StructureKind.REGEX:
+            return LLMatcher.grammar_from_regex(spec.text)
+        case StructureKind.GRAMMAR:
+            return LLMatcher.grammar_from_lark(spec.text)
+
+
+def _first_line(text: str) -> str:
+    return next(iter(text.strip().splitlines()), "")[:300]

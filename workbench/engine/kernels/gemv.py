@@ -1,0 +1,181 @@
+"""Matrix times one vector, at memory speed: what a decode step of a single request mostly is.
+
+The vector's RMS normalisation, the residual addition and the gated activation around it are part of the kernel, so
+that a decoder layer is a handful of launches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+
+__all__ = ["GemvTile", "gemv", "gemv_gated"]
+
+
+@dataclass(frozen=True)
+class GemvTile:
+    """Rows and columns of the weight that one program reads at a time, and its warps."""
+
+    rows: int
+    columns: int
+    num_warps: int
+    num_stages: int = 4
+
+
+def gemv(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    out: torch.Tensor,
+    *,
+    bias: torch.Tensor | None = None,
+    norm: torch.Tensor | None = None,
+    eps: float = 0.0,
+    add_to: torch.Tensor | None = None,
+    tile: GemvTile | None = None,
+    pdl: bool = False,
+) -> torch.Tensor:
+    """`out = weight @ x (+ bias)` for `x` [columns], `weight` [rows, columns], `out` [rows].
+
+    With `norm` [columns], x is RMS-normalised first. With `add_to` [rows], the product is added to it (rounded
+    before, as two separate operations would) and `out` receives the sum; `out` may be `add_to`.
+    """
+    num_rows, num_columns = weight.shape
+    tile = tile or _default_tile(num_rows, num_columns)
+    _gemv[(triton.cdiv(num_rows, tile.rows),)](
+        x,
+        weight,
+        out,
+        x if bias is None else bias,
+        x if norm is None else norm,
+        x if add_to is None else add_to,
+        eps,
+        num_rows,
+        COLUMNS=num_columns,
+        ROWS=tile.rows,
+        TILE=tile.columns,
+        BIAS=bias is not None,
+        NORM=norm is not None,
+        ADD=add_to is not None,
+        PDL=pdl,
+        num_warps=tile.num_warps,
+        num_stages=tile.num_stages,
+        **({"launch_pdl": True} if pdl else {}),
+    )
+    return out
+
+
+def gemv_gated(
+    x: torch.Tensor,
+    gate_up: torch.Tensor,
+    out: torch.Tensor,
+    *,
+    norm: torch.Tensor,
+    eps: float,
+    tile: GemvTile | None = None,
+    pdl: bool = False,
+) -> torch.Tensor:
+    """`out = silu(gate @ h) * (up @ h)` with `h = rms_norm(x) * norm`; `gate_up` [2 * rows, columns], gates first."""
+    num_rows, num_columns = gate_up.shape[0] // 2, gate_up.shape[1]
+    tile = tile or GemvTile(2, min(2048, triton.next_power_of_2(num_columns)), 8)
+    _gemv_gated[(triton.cdiv(num_rows, tile.rows),)](
+        x,
+        gate_up,
+        out,
+        norm,
+        eps,
+        num_rows,
+        COLUMNS=num_columns,
+        ROWS=tile.rows,
+        TILE=tile.columns,
+        PDL=pdl,
+        num_warps=tile.num_warps,
+        num_stages=tile.num_stages,
+        **({"launch_pdl": True} if pdl else {}),
+    )
+    return out
+
+
+def _default_tile(num_rows: int, num_columns: int) -> GemvTile:
+    columns = min(2048, triton.next_power_of_2(num_columns))
+    return GemvTile(4 if num_rows >= 16384 else 2, columns, 8 if columns >= 2048 else 4)
+
+
+@triton.jit
+def _gemv(
+    x, weight, out, bias, norm, add_to, eps, num_rows,
+    COLUMNS: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
+    BIAS: tl.constexpr, NORM: tl.constexpr, ADD: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    rows = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+    row_inside = rows < num_rows
+    base = weight + rows[:, None] * COLUMNS
+    if PDL:
+        # Weights do not depend on the kernel before: let the next one start, and wait only for the vector.
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
+    total = tl.zeros([ROWS, TILE], tl.float32)
+    squares = tl.zeros([TILE], tl.float32)
+    for start in range(0, COLUMNS, TILE):
+        columns = start + tl.arange(0, TILE)
+        inside = columns < COLUMNS
+        w = tl.load(
+            base + columns[None, :],
+            mask=row_inside[:, None] & inside[None, :],
+            other=0.0,
+            cache_modifier=".cg",
+            eviction_policy="evict_first",
+        ).to(tl.float32)
+        v = tl.load(x + columns, mask=inside, other=0.0).to(tl.float32)
+        if NORM:
+            squares += v * v
+            v *= tl.load(norm + columns, mask=inside, other=0.0).to(tl.float32)
+        total += w * v[None, :]
+    result = tl.sum(total, axis=1)
+    if NORM:
+        result *= tl.rsqrt(tl.sum(squares, axis=0) / COLUMNS + eps)
+    if BIAS:
+        result += tl.load(bias + rows, mask=row_inside, other=0.0).to(tl.float32)
+    if ADD:
+        result = result.to(out.dtype.element_ty).to(tl.float32)
+        result += tl.load(add_to + rows, mask=row_inside, other=0.0).to(tl.float32)
+    tl.store(out + rows, result.to(out.dtype.element_ty), mask=row_inside)
+
+
+@triton.jit
+def _gemv_gated(
+    x, gate_up, out, norm, eps, num_rows,
+    COLUMNS: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr, PDL: tl.constexpr,
+):  # fmt: skip
+    rows = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+    row_inside = rows < num_rows
+    gate_base = gate_up + rows[:, None] * COLUMNS
+    up_base = gate_base + num_rows.to(tl.int64) * COLUMNS
+    if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
+    gates = tl.zeros([ROWS, TILE], tl.float32)
+    ups = tl.zeros([ROWS, TILE], tl.float32)
+    squares = tl.zeros([TILE], tl.float32)
+    for start in range(0, COLUMNS, TILE):
+        columns = start + tl.arange(0, TILE)
+        inside = columns < COLUMNS
+        mask = row_inside[:, None] & inside[None, :]
+        g = tl.load(
+            gate_base + columns[None, :], mask=mask, other=0.0, cache_modifier=".cg", eviction_policy="evict_first"
+        )
+        u = tl.load(
+            up_base + columns[None, :], mask=mask, other=0.0, cache_modifier=".cg", eviction_policy="evict_first"
+        )
+        v = tl.load(x + columns, mask=inside, other=0.0).to(tl.float32)
+        squares += v * v
+        v *= tl.load(norm + columns, mask=inside, other=0.0).to(tl.float32)
+        gates += g.to(tl.float32) * v[None, :]
+        ups += u.to(tl.float32) * v[None, :]
+    scale = tl.rsqrt(tl.sum(squares, axis=0) / COLUMNS + eps)
+    gate = tl.sum(gates, axis=1) * scale
+    up = tl.sum(ups, axis=1) * scale
+    result = gate / (1.0 + tl.exp(-gate)) * up
+    tl.store(out + rows, result.to(out.dtype.element_ty), mask=row_inside)

@@ -1,0 +1,50 @@
+"""RMS normalisation, fused with the residual addition before it."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+__all__ = ["add_rms_norm"]
+
+
+def add_rms_norm(
+    residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, eps: float, out: torch.Tensor
+) -> torch.Tensor:
+    """`residual += delta` in place, then `out = rms_norm(residual) * weight`; all [rows, hidden].
+
+    The normalised value is rounded to the tensor's type before it meets the weight, as transformers does.
+    """
+    rows, hidden = residual.shape
+    _add_rms_norm[(rows,)](
+        residual,
+        residual if delta is None else delta,
+        weight,
+        out,
+        eps,
+        HIDDEN=hidden,
+        PADDED=triton.next_power_of_2(hidden),
+        HAS_DELTA=delta is not None,
+        num_warps=8 if hidden >= 2048 else 4,
+    )
+    return out
+
+
+@triton.jit
+def _add_rms_norm(
+    residual, delta, weight, out, eps, HIDDEN: tl.constexpr, PADDED: tl.constexpr, HAS_DELTA: tl.constexpr
+):
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.arange(0, PADDED)
+    inside = columns < HIDDEN
+    at = row * HIDDEN + columns
+    x = tl.load(residual + at, mask=inside, other=0.0)
+    if HAS_DELTA:
+        x = (x.to(tl.float32) + tl.load(delta + at, mask=inside, other=0.0).to(tl.float32)).to(x.dtype)
+        tl.store(residual + at, x, mask=inside)
+    wide = x.to(tl.float32)
+    scale = tl.rsqrt(tl.sum(wide * wide, axis=0) / HIDDEN + eps)
+    normal = (wide * scale).to(x.dtype).to(tl.float32)
+    w = tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + at, (normal * w).to(x.dtype), mask=inside)

@@ -1,0 +1,125 @@
+"""Choosing the next token of every row on the device: greedy, or by temperature, top-k, top-p and min-p.
+
+One program per row. Truncation finds the smallest kept probability by bisection instead of sorting, and the draw
+inverts the cumulative distribution over the vocabulary at the row's own random number.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+__all__ = ["SAMPLING_FIELDS", "sample_tokens"]
+
+# Columns of the parameter table, float32: temperature 0 is greedy, top_k 0 is off.
+SAMPLING_FIELDS = ("temperature", "top_k", "top_p", "min_p", "draw")
+_BISECTIONS = 26
+_BLOCK = 4096
+
+
+def sample_tokens(logits: torch.Tensor, params: torch.Tensor, out: torch.Tensor, *, greedy: bool) -> torch.Tensor:
+    """Fill `out` [rows] int64 from `logits` [rows, vocab] and `params` [rows, 5] (see SAMPLING_FIELDS).
+
+    `greedy` promises that every row's temperature is 0. A row whose logits hold a NaN gets -1.
+    """
+    rows, vocab = logits.shape
+    _sample[(rows,)](
+        logits,
+        params,
+        out,
+        vocab,
+        logits.stride(0),
+        BLOCK=_BLOCK,
+        BISECTIONS=_BISECTIONS,
+        GREEDY=greedy,
+        num_warps=16,
+    )
+    return out
+
+
+@triton.jit
+def _sample(logits, params, out, vocab, stride, BLOCK: tl.constexpr, BISECTIONS: tl.constexpr, GREEDY: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    source = logits + row * stride
+    columns = tl.arange(0, BLOCK)
+    best = tl.full([BLOCK], float("-inf"), tl.float32)
+    best_at = tl.zeros([BLOCK], tl.int32)
+    broken = tl.zeros([BLOCK], tl.int32)
+    for start in range(0, vocab, BLOCK):
+        x = tl.load(source + start + columns, mask=start + columns < vocab, other=float("-inf")).to(tl.float32)
+        broken += (x != x).to(tl.int32)
+        better = x > best
+        best = tl.where(better, x, best)
+        best_at = tl.where(better, start + columns, best_at)
+    top = tl.max(best, axis=0)
+    # Of equal logits the first wins, as torch.argmax has it.
+    token = tl.min(tl.where(best == top, best_at, 2147483647), axis=0).to(tl.int64)
+    if not GREEDY:
+        temperature = tl.load(params + row * 5)
+        if temperature > 0:
+            token = _draw(source, vocab, top, temperature, params + row * 5, token, BLOCK, BISECTIONS)
+    token = tl.where(tl.sum(broken, axis=0) > 0, -1, token)
+    tl.store(out + row, token)
+
+
+@triton.jit
+def _mass(source, vocab, top, temperature, threshold, BLOCK: tl.constexpr):
+    """Sum and count of exp((logit - top) / temperature) that are at least `threshold`."""
+    columns = tl.arange(0, BLOCK)
+    mass = tl.zeros([BLOCK], tl.float32)
+    count = tl.zeros([BLOCK], tl.float32)
+    for start in range(0, vocab, BLOCK):
+        x = tl.load(source + start + columns, mask=start + columns < vocab, other=float("-inf")).to(tl.float32)
+        p = tl.exp((x - top) / temperature)
+        kept = p >= threshold
+        mass += tl.where(kept, p, 0.0)
+        count += tl.where(kept & (p > 0.0), 1.0, 0.0)
+    return tl.sum(mass, axis=0), tl.sum(count, axis=0)
+
+
+@triton.jit
+def _draw(source, vocab, top, temperature, params, fallback, BLOCK: tl.constexpr, BISECTIONS: tl.constexpr):
+    top_k = tl.load(params + 1)
+    top_p = tl.load(params + 2)
+    min_p = tl.load(params + 3)
+    draw = tl.load(params + 4)
+    # The likeliest token weighs 1, so weights are shares of it and min_p is a threshold as it stands.
+    threshold = 0.0
+    if top_k > 0:
+        low, high = 0.0, 1.0
+        for _ in range(BISECTIONS):
+            middle = tl.where(low > 0.0, tl.sqrt(low * high), high * 1e-4)
+            _, count = _mass(source, vocab, top, temperature, middle, BLOCK)
+            low = tl.where(count >= top_k, middle, low)
+            high = tl.where(count >= top_k, high, middle)
+        threshold = low
+    if top_p < 1.0:
+        whole, _ = _mass(source, vocab, top, temperature, threshold, BLOCK)
+        low, high = threshold, 1.0
+        for _ in range(BISECTIONS):
+            middle = tl.where(low > 0.0, tl.sqrt(low * high), high * 1e-4)
+            mass, _ = _mass(source, vocab, top, temperature, middle, BLOCK)
+            low = tl.where(mass >= top_p * whole, middle, low)
+            high = tl.where(mass >= top_p * whole, high, middle)
+        threshold = low
+    threshold = tl.maximum(threshold, min_p)
+    mass, _ = _mass(source, vocab, top, temperature, threshold, BLOCK)
+    target = draw * mass
+    columns = tl.arange(0, BLOCK)
+    before = 0.0
+    token = fallback
+    found = 0
+    for start in range(0, vocab, BLOCK):
+        x = tl.load(source + start + columns, mask=start + columns < vocab, other=float("-inf")).to(tl.float32)
+        p = tl.exp((x - top) / temperature)
+        p = tl.where(p >= threshold, p, 0.0)
+        here = tl.sum(p, axis=0)
+        if (found == 0) & (before + here > target):
+            cumulative = before + tl.cumsum(p, axis=0)
+            at = tl.min(tl.where((cumulative > target) & (p > 0.0), columns, BLOCK), axis=0)
+            if at < BLOCK:
+                token = (start + at).to(tl.int64)
+                found = 1
+        before += here
+    return token
