@@ -15,8 +15,11 @@ IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 
 .PHONY: lab setup test lint clean
 
+# The page is a default_url and no file argument, so that the address printed under --no-browser leads there too, and
+# the file browser shows the whole project.
 lab: setup
-	$(IN_VENV) .venv/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS) notebooks/01_quickstart.ipynb
+	$(IN_VENV) .venv/bin/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) \
+		--LabApp.default_url=/lab/tree/notebooks/01_quickstart.ipynb $(ARGS)
 
 setup:
 	@$(PYTHON) .ci/environment.py

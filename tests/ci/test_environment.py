@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import shutil
@@ -191,35 +192,37 @@ def finished_checkout(machine: Machine) -> Path:
     return machine.project
 
 
-def _make(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = ["make", f"PYTHON={sys.executable}", *arguments]
-    return subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=60)
+def _make(checkout: Path, target: str) -> subprocess.Popen[str]:
+    # These tests may themselves run under make, whose options and ARGS travel in such variables.
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "ARGS"))}
+    command = ["make", target, f"PYTHON={sys.executable}"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=checkout, env=variables, stdout=pipe, stderr=pipe, text=True)
 
 
 def test_make_setup_is_quick_when_nothing_changed(finished_checkout: Path) -> None:
     started = time.monotonic()
-    done = _make(finished_checkout, "setup")
-    assert (done.returncode, done.stdout) == (0, "set-up: nothing to do\n"), done.stderr
+    output, errors = _make(finished_checkout, "setup").communicate(timeout=30)
+    assert (output, errors) == ("set-up: nothing to do\n", "")
     assert time.monotonic() - started < 3
 
 
 def test_make_setup_waits_for_the_one_that_runs(finished_checkout: Path) -> None:
-    import fcntl
-
     with open(finished_checkout / ".venv.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        command = ["make", "setup", f"PYTHON={sys.executable}"]
-        second = subprocess.Popen(command, cwd=finished_checkout, stdout=subprocess.PIPE, text=True)
+        second = _make(finished_checkout, "setup")
         with pytest.raises(subprocess.TimeoutExpired):
             second.wait(timeout=0.5)
     assert second.communicate(timeout=30)[0] == "set-up: nothing to do\n"
 
 
 def test_a_failing_setup_fails_the_command_that_needed_it(finished_checkout: Path) -> None:
-    (finished_checkout / ".venv" / "bin" / "python").unlink()
-    (finished_checkout / ".venv" / "bin" / "python").symlink_to(shutil.which("false"))
+    python = finished_checkout / ".venv" / "bin" / "python"
+    python.unlink()
+    python.symlink_to(shutil.which("false"))
     (finished_checkout / "constraints.txt").write_text("# changed\n")
-    done = _make(finished_checkout, "test")
-    assert done.returncode != 0
-    assert "set-up failed: this step ended with status 1" in done.stderr
-    assert "pytest" not in done.stdout
+    run = _make(finished_checkout, "test")
+    output, errors = run.communicate(timeout=30)
+    assert run.returncode != 0
+    assert "set-up failed: this step ended with status 1" in errors
+    assert "pytest" not in output
