@@ -8,6 +8,7 @@ from workbench.engine.logprobs import TokenLogprobs
 from workbench.engine.messages import Chunk, EngineStats
 from workbench.engine.sampling_params import SamplingParams
 from workbench.engine.sequence import FinishReason
+from workbench.engine.structure import StructureKind, StructureSpec
 
 __all__ = [
     "Chunk",
@@ -18,6 +19,8 @@ __all__ = [
     "FinishReason",
     "Generation",
     "SamplingParams",
+    "StructureKind",
+    "StructureSpec",
     "Timings",
     "TokenLogprobs",
 ]

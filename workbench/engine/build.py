@@ -10,6 +10,7 @@ from workbench.engine.client import EngineClient
 from workbench.engine.config import EngineConfig, EngineLimits, resolve_limits
 from workbench.engine.core import EngineCore
 from workbench.engine.engine import Engine
+from workbench.engine.grammar import StructureCompiler, token_vocabulary
 from workbench.engine.paged_step import KVPool
 from workbench.engine.runner import ModelRunner, probe_layers
 from workbench.models import LoadedModel
@@ -47,6 +48,9 @@ def start_engine(loaded: LoadedModel, backend: Backend, device_index: int, confi
         free_bytes=_bytes_for_kv(loaded, backend, device_index, config),
     )
     pool = KVPool(layers, limits.num_blocks, limits.block_size, torch_dtype(loaded.dtype), loaded.device)
+    structures = StructureCompiler(
+        lambda: token_vocabulary(loaded.tokenizer, loaded.spec.vocab_size, loaded.eos_token_ids)
+    )
     engine = Engine(
         ModelRunner(loaded.module, pool, loaded.device),
         limits,
@@ -54,6 +58,7 @@ def start_engine(loaded: LoadedModel, backend: Backend, device_index: int, confi
         vocab_size=loaded.spec.vocab_size,
         eos_token_ids=loaded.eos_token_ids,
         weight_bytes=loaded.weight_bytes,
+        structures=structures,
     )
 
     def connect(emit) -> EngineCore:
@@ -61,7 +66,9 @@ def start_engine(loaded: LoadedModel, backend: Backend, device_index: int, confi
         core.start()
         return core
 
-    client = EngineClient(connect, max_context=limits.max_context, vocab_size=loaded.spec.vocab_size)
+    client = EngineClient(
+        connect, max_context=limits.max_context, vocab_size=loaded.spec.vocab_size, structures=structures
+    )
     return StartedEngine(client, limits)
 
 

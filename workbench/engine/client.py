@@ -8,11 +8,15 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
 
 from workbench.engine.generation import Generation, Mailbox
 from workbench.engine.messages import Abort, Chunk, EngineStats, ReadStats, Request
 from workbench.engine.sampling_params import SamplingParams
 from workbench.errors import EngineStoppedError, PromptTooLongError, RequestError
+
+if TYPE_CHECKING:
+    from workbench.engine.grammar import StructureCompiler
 
 __all__ = ["EngineClient"]
 
@@ -21,12 +25,21 @@ class EngineClient:
     """One engine, many callers: every method may be called from any thread.
 
     `connect(emit)` starts a core that answers through `emit` and gives it back; it needs `send`, `stop`, `is_alive`.
-    `vocab_size` counts the model's output rows, `max_context` is in tokens.
+    `vocab_size` counts the model's output rows, `max_context` is in tokens. `structures` compiles what answers must
+    look like, before the engine sees them.
     """
 
-    def __init__(self, connect: Callable, *, max_context: int, vocab_size: int) -> None:
+    def __init__(
+        self,
+        connect: Callable,
+        *,
+        max_context: int,
+        vocab_size: int,
+        structures: StructureCompiler | None = None,
+    ) -> None:
         self.max_context = max_context
         self.vocab_size = vocab_size
+        self.structures = structures
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._mailboxes: dict[str, Mailbox] = {}
@@ -88,6 +101,8 @@ class EngineClient:
             raise RequestError("the prompt is empty: give at least one token")
         if num_prompt_tokens >= self.max_context + (params.max_tokens == 0):
             raise PromptTooLongError(num_prompt_tokens, self.max_context)
+        if params.structure is not None and self.structures is not None:
+            self.structures.prepare(params.structure)
         named = (
             ("prompt", prompt_token_ids),
             ("stop_token_ids", params.stop_token_ids),

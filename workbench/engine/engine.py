@@ -15,6 +15,7 @@ import torch
 
 from workbench.engine.config import EngineLimits
 from workbench.engine.finish import AnswerText, StopMatch
+from workbench.engine.grammar import StructureCompiler, TokenMatcher
 from workbench.engine.logprobs import TokenLogprobs
 from workbench.engine.messages import Chunk, EngineStats, Request, Usage
 from workbench.engine.runner import LaunchedStep, Runner
@@ -52,7 +53,8 @@ class _Answer:
 class Engine:
     """The running engine: a scheduler, a runner, and the answers in flight.
 
-    `decode(ids, skip_special_tokens)` gives text; `clock` is monotonic, in seconds.
+    `decode(ids, skip_special_tokens)` gives text; `structures` compiles what answers must look like; `clock` is
+    monotonic, in seconds.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Engine:
         vocab_size: int,
         eos_token_ids: frozenset[int],
         weight_bytes: int = 0,
+        structures: StructureCompiler | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limits = limits
@@ -73,6 +76,7 @@ class Engine:
         self._vocab_size = vocab_size
         self._eos_token_ids = eos_token_ids
         self._weight_bytes = weight_bytes
+        self._structures = structures
         self._clock = clock
         self._answers: dict[Sequence, _Answer] = {}
         self._in_flight: LaunchedStep | None = None
@@ -88,10 +92,12 @@ class Engine:
         bad = next((i for i in request.prompt_token_ids if not 0 <= i < self._vocab_size), None)
         if bad is not None or not request.prompt_token_ids:
             raise RequestError(f"prompt token id {bad} is outside the vocabulary of {self._vocab_size}")
+        matchers = self._matchers(request)
         self._counts["requests"] += 1
         leader: Sequence | None = None
         for index in range(request.params.n):
             sequence = self._new_sequence(request, index, leader)
+            sequence.matcher = matchers[index]
             leader = leader or (sequence if self.limits.enable_prefix_caching else None)
             decode, skip = self._decode, request.params.skip_special_tokens
             self._answers[sequence] = _Answer(request, sequence, lambda ids, d=decode, s=skip: d(ids, s))
@@ -159,6 +165,15 @@ class Engine:
             leader=leader,
         )
 
+    def _matchers(self, request: Request) -> list[TokenMatcher | None]:
+        """One per answer, each at the beginning of the request's structure; None where it has none."""
+        structure = request.params.structure
+        if structure is None:
+            return [None] * request.params.n
+        if self._structures is None:
+            raise RequestError("structure: this engine cannot constrain answers")
+        return [self._structures.matcher(structure) for _ in range(request.params.n)]
+
     def _must_know_tokens(self) -> bool:
         """Whether the next step can only be chosen once the tokens in flight are known."""
         if self._in_flight is None:
@@ -205,6 +220,9 @@ class Engine:
             return self._close(answer, StopMatch(FinishReason.LENGTH))
         if tokens.is_nan[row]:
             return self._fail(answer, InferenceError("the model's output is not a number: try another precision"))
+        matcher = sequence.matcher
+        if matcher is not None and not matcher.accept(tokens.token_ids[row]):
+            return self._fail(answer, RequestError(f"structure: the answer cannot go on inside it: {matcher.error}"))
         sequence.token_ids.append(tokens.token_ids[row])
         self._counts["generated_tokens"] += 1
         now_s = self._clock()
@@ -221,6 +239,9 @@ class Engine:
         }
         if piece.finished:
             return self._close(answer, piece.finished, **new)
+        if matcher is not None and matcher.is_complete:
+            new["text"] += answer.text.flush()
+            return self._close(answer, StopMatch(FinishReason.STOP), **new)
         return Chunk(sequence.request_id, sequence.index, **new)
 
     def _close(self, answer: _Answer, why: StopMatch, **last: object) -> Chunk:

@@ -1,4 +1,4 @@
-"""Keeps an answer inside its structure: which tokens may come next, by llguidance. Knows no scheduler and no sampler."""
+"""Keeps an answer inside its structure: which tokens may come next, by llguidance. Knows no scheduler, no sampler."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from workbench.errors import RequestError
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-__all__ = ["StructureCompiler", "TokenMatcher"]
+    from workbench.models import Tokenizer
+
+__all__ = ["StructureCompiler", "TokenMatcher", "token_vocabulary"]
 
 # Room to indent, but no endless white space between two JSON tokens, which small models fall into.
 _JSON_WHITESPACE = r"[ ]?|\n[ \t]{0,20}"
@@ -47,9 +49,9 @@ class TokenMatcher:
         Where other settings have forbidden everything that may, the structure wins and these are all alike.
         """
         allowed = torch.from_numpy(self.allowed(logits.shape[0])).to(logits.device)
-        fallback = torch.where(allowed, 0.0, float("-inf"))
         logits.masked_fill_(~allowed, float("-inf"))
-        torch.where(logits.max() == float("-inf"), fallback, logits, out=logits)
+        if logits.max() == float("-inf"):
+            logits.masked_fill_(allowed, 0.0)
 
     def allowed(self, vocab_size: int) -> np.ndarray:
         """Boolean [vocab_size]: the tokens that may come next."""
@@ -69,9 +71,7 @@ class StructureCompiler:
     A structure that is refused is remembered too, so that sending it again costs nothing.
     """
 
-    def __init__(
-        self, tokenizer: Callable[[], LLTokenizer], *, timeout_s: float = 5.0, max_compiled: int = 64
-    ) -> None:
+    def __init__(self, tokenizer: Callable[[], LLTokenizer], *, timeout_s: float = 5.0, max_compiled: int = 64) -> None:
         self._make_tokenizer = tokenizer
         self._tokenizer: LLTokenizer | None = None
         self._timeout_s = timeout_s
@@ -122,7 +122,7 @@ class StructureCompiler:
         try:
             outcome = _compiled(spec, self._shared_tokenizer())
         except (ValueError, RecursionError) as error:
-            outcome = _first_line(str(error))
+            outcome = _gist(str(error))
         finally:
             self._slots.release()
         with self._lock:
@@ -137,6 +137,18 @@ class StructureCompiler:
             return self._tokenizer
 
 
+def token_vocabulary(tokenizer: Tokenizer, vocab_size: int, eos_token_ids: frozenset[int]) -> LLTokenizer:
+    """llguidance's view of a model's tokens; `vocab_size` counts the model's output rows.
+
+    Takes some tenths of a second. Raises ValueError for a tokenizer that it cannot read.
+    """
+    from llguidance.hf import from_tokenizer
+
+    if not eos_token_ids:
+        raise ValueError("this model has no end-of-sequence token, so its answers cannot be constrained")
+    return from_tokenizer(tokenizer.hf, n_vocab=max(vocab_size, tokenizer.vocab_size), eos_token=sorted(eos_token_ids))
+
+
 def _compiled(spec: StructureSpec, tokenizer: LLTokenizer) -> LLMatcher | str:
     """A matcher at the beginning, or the reason why this structure is refused."""
     from llguidance import LLMatcher, LLParserLimits
@@ -144,13 +156,15 @@ def _compiled(spec: StructureSpec, tokenizer: LLTokenizer) -> LLMatcher | str:
     limits = LLParserLimits(max_lexer_states=_MAX_LEXER_STATES, verbose_errors=False)
     matcher = LLMatcher(tokenizer, _grammar(spec), log_level=0, limits=limits)
     if matcher.is_error():
-        return _first_line(matcher.get_error())
+        return _gist(matcher.get_error())
+    if matcher.is_stopped() and not matcher.is_accepting():
+        return "it allows no answer at all"
     if warnings := matcher.get_grammar_warnings():
-        return f"it cannot be enforced: {_first_line(warnings[0])}"
-    # Computed on a copy: a structure that lets nothing begin is not found while compiling.
+        return f"it cannot be enforced: {_gist(warnings[0])}"
+    # Tried on a copy, since some limits and contradictions only show when the first token is looked for.
     probe = matcher.deep_copy()
     if not any(probe.compute_bitmask()) or probe.is_error():
-        return _first_line(probe.get_error()) or "it allows no answer at all"
+        return "it allows no answer at all" if probe.stop_reason().startswith("NoExtension") else _reason(probe)
     return matcher
 
 
@@ -169,5 +183,12 @@ def _grammar(spec: StructureSpec) -> str:
             return LLMatcher.grammar_from_lark(spec.text)
 
 
-def _first_line(text: str) -> str:
-    return next(iter(text.strip().splitlines()), "")[:300]
+def _reason(matcher: LLMatcher) -> str:
+    return _gist(matcher.get_error()) or matcher.stop_reason()
+
+
+def _gist(message: str) -> str:
+    """One line of a message that may show the place of an error on several."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    told = next((line for line in lines if line.startswith("error: ")), lines[0] if lines else "")
+    return told.removeprefix("error: ")[:300]

@@ -59,7 +59,7 @@ def token_logprobs(logits: torch.Tensor, token_ids: list[int], num_top: int) -> 
 
 
 def _edited(logits: torch.Tensor, sequences: list[Sequence]) -> torch.Tensor:
-    if not any(s.params.edits_logits for s in sequences):
+    if not any(s.params.edits_logits or s.matcher for s in sequences):
         return logits
     edited = logits.float()
     if edited is logits:
@@ -67,6 +67,8 @@ def _edited(logits: torch.Tensor, sequences: list[Sequence]) -> torch.Tensor:
     for row, sequence in enumerate(sequences):
         if sequence.params.edits_logits:
             edit_logits(edited[row], sequence)
+        if sequence.matcher is not None:
+            sequence.matcher.constrain(edited[row])
     return edited
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
+from workbench.engine.structure import StructureSpec
 from workbench.errors import RequestError
 
 __all__ = ["SamplingParams"]
@@ -41,6 +42,7 @@ class SamplingParams:
         top_logprobs: beside it the k likeliest tokens at each position; needs `logprobs`.
         prompt_logprobs: the same for the prompt: k likeliest tokens at each prompt position; None is off.
         skip_special_tokens: leave special tokens out of the text.
+        structure: the form the answer must have: a JSON schema, any JSON object, a regular expression or a grammar.
     """
 
     max_tokens: int | None = 256
@@ -64,6 +66,8 @@ class SamplingParams:
     top_logprobs: int = 0
     prompt_logprobs: int | None = None
     skip_special_tokens: bool = True
+    # A value of its own, not one that fits a command-line option.
+    structure: StructureSpec | None = field(default=None, metadata={"option": False})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", _as_stop_strings(self.stop))
@@ -71,6 +75,7 @@ class SamplingParams:
         object.__setattr__(self, "logit_bias", _as_logit_bias(self.logit_bias))
         self._check_counts()
         self._check_ranges()
+        self._check_structure()
 
     @classmethod
     def from_options(cls, options: Mapping[str, object]) -> SamplingParams:
@@ -126,6 +131,16 @@ class SamplingParams:
         _check_float("repetition_penalty", self.repetition_penalty, 0.0, 100.0, low_open=True)
         _check_float("presence_penalty", self.presence_penalty, -2.0, 2.0)
         _check_float("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
+
+    def _check_structure(self) -> None:
+        if self.structure is None:
+            return
+        if not isinstance(self.structure, StructureSpec):
+            raise RequestError(f"structure={self.structure!r}: must be a StructureSpec")
+        if self.min_tokens or self.ignore_eos:
+            raise RequestError(
+                "structure: decides where the answer ends, so min_tokens and ignore_eos do not go with it"
+            )
 
 
 def _check_int(name: str, value: object, low: int, high: int | None) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from workbench.engine.sampling_params import SamplingParams
+
+if TYPE_CHECKING:
+    from workbench.engine.grammar import TokenMatcher
 
 __all__ = ["FinishReason", "Sequence", "SequenceStatus"]
 
@@ -33,7 +37,7 @@ class Sequence:
 
     `num_pending_tokens` more are being chosen by steps in flight: they count in `length`, their ids are not known yet.
     `max_total_tokens` bounds prompt plus answer. `leader` is the first of several answers to one prompt: the others
-    wait until it has computed the prompt, and then share its blocks.
+    wait until it has computed the prompt, and then share its blocks. `matcher` stands after the last known token.
     """
 
     request_id: str
@@ -45,6 +49,7 @@ class Sequence:
     eos_token_ids: frozenset[int]
     max_total_tokens: int
     leader: Sequence | None = None
+    matcher: TokenMatcher | None = None
     status: SequenceStatus = SequenceStatus.WAITING
     num_computed_tokens: int = 0
     num_pending_tokens: int = 0

@@ -37,4 +37,6 @@ class StructureSpec:
         if not isinstance(self.text, str) or bool(self.text) == (self.kind is StructureKind.JSON_OBJECT):
             raise RequestError("structure.text: must be given for every kind but json_object")
         if len(self.text) > MAX_STRUCTURE_CHARS:
-            raise RequestError(f"structure: {len(self.text)} characters are more than the {MAX_STRUCTURE_CHARS} allowed")
+            raise RequestError(
+                f"structure: {len(self.text)} characters are more than the {MAX_STRUCTURE_CHARS} allowed"
+            )
