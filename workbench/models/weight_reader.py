@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Callable
 from contextlib import ExitStack
 from io import FileIO
@@ -23,6 +25,9 @@ READABLE_DTYPES = {
     "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
 _CHUNK_BYTES = 16 << 20
+# torch runs elementwise work of at most this many elements on one thread (at::internal::GRAIN_SIZE).
+_SERIAL_ELEMENTS = 32_768
+_OWN_MAPPING_BYTES = 1 << 20
 
 
 class WeightReader:
@@ -65,7 +70,7 @@ class WeightReader:
             else:
                 staging = self._staged(part.numel(), stored_dtype)
                 self._fill(stream, staging, entry)
-                part.copy_(staging)
+                _convert(staging, part)
             self._on_bytes(part.numel() * stored_dtype.itemsize)
         return target
 
@@ -94,14 +99,30 @@ class WeightReader:
             filled += count
 
 
+def _convert(source: torch.Tensor, target: torch.Tensor) -> None:
+    """Copy with a change of precision or device."""
+    if target.device.type != "cpu":
+        target.copy_(source)
+        return
+    # Pieces too small for torch to share out among threads: on busy cores waiting for those takes ten times longer.
+    for source_piece, target_piece in zip(source.split(_SERIAL_ELEMENTS), target.split(_SERIAL_ELEMENTS), strict=True):
+        target_piece.copy_(source_piece)
+
+
 def allocate(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> torch.Tensor:
-    """Uninitialised memory. Raises `OutOfMemoryError` with the bytes of this one tensor."""
+    """Uninitialised memory. Raises `OutOfMemoryError` with the bytes of this one tensor.
+
+    On the CPU a large tensor is a mapping of its own: freed, it goes back to the system at once and whole, where the
+    C heap would keep most of it.
+    """
     import torch
 
+    needed_bytes = math.prod(shape) * dtype.itemsize
     try:
+        if device == "cpu" and needed_bytes >= _OWN_MAPPING_BYTES:
+            return torch.frombuffer(mmap.mmap(-1, needed_bytes), dtype=dtype).view(shape)
         return torch.empty(shape, dtype=dtype, device=device)
     # torch says RuntimeError on the CPU and its subclass OutOfMemoryError on a GPU; the arguments are known good.
-    except (RuntimeError, MemoryError):
+    except (RuntimeError, MemoryError, OSError):
         pass
-    needed_bytes = torch.Size(shape).numel() * dtype.itemsize
     raise OutOfMemoryError(f"no room on {device} for a tensor of {needed_bytes:,} bytes", needed_bytes=needed_bytes)
