@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 GIB = 1024**3
 
@@ -88,13 +89,13 @@ def cpu_build() -> FakeTorch:
 
 
 class FakeNVML:
-    """A pynvml-like module that knows devices by UUID only."""
+    """A pynvml-like module that knows devices by UUID only: UUID -> (free, total) bytes."""
 
     class NVMLError(Exception):
         pass
 
-    def __init__(self, free_by_uuid: dict[str, int], starts: bool = True) -> None:
-        self._free = free_by_uuid
+    def __init__(self, memory_by_uuid: dict[str, tuple[int, int]], starts: bool = True) -> None:
+        self._memory = memory_by_uuid
         self._starts = starts
         self.open_count = 0
 
@@ -107,9 +108,10 @@ class FakeNVML:
         self.open_count -= 1
 
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
-        if uuid not in self._free:
+        if uuid not in self._memory:
             raise self.NVMLError("not found")
         return uuid
 
     def nvmlDeviceGetMemoryInfo(self, handle: str) -> object:
-        return type("Memory", (), {"free": self._free[handle]})
+        free, total = self._memory[handle]
+        return SimpleNamespace(free=free, total=total)

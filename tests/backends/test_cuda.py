@@ -66,13 +66,20 @@ def test_two_gpus_without_nvml():
 
 def test_nvml_is_asked_by_uuid_and_starts_no_context():
     probe = two_gpus()
-    library = FakeNVML({"GPU-bbbb-2": 3 * GIB, "MIG-aaaa-1": 141 * GIB})
+    library = FakeNVML({"GPU-bbbb-2": (3 * GIB, 16 * GIB), "MIG-aaaa-1": (141 * GIB, 142 * GIB)})
     first, second = CUDABackend(probe, NVML(library)).devices()
     assert second.free_bytes == 3 * GIB
     # The driver's figure is above what CUDA can use of this slice.
     assert first.free_bytes == first.total_bytes
     assert probe.cuda.contexts == []
     assert library.open_count == 0
+
+
+def test_a_slice_with_the_uuid_of_the_whole_gpu_is_read_from_cuda():
+    library = FakeNVML({"GPU-aaaa-1": (139 * GIB, 140 * GIB)})
+    slice_of_it = Properties("NVIDIA H200 MIG 1g.18gb", 18 * GIB, uuid="aaaa-1")
+    (device,) = CUDABackend(cuda_build(slice_of_it, free=[17 * GIB]), NVML(library)).devices()
+    assert device.free_bytes == 17 * GIB
 
 
 def test_memory_and_documented_usage():

@@ -73,7 +73,7 @@ def test_names_are_found_whatever_the_case():
 
 
 def test_nvml_without_a_driver_knows_nothing():
-    assert NVML().free_bytes("no-such-device") is None
+    assert NVML().free_bytes("no-such-device", GIB) is None
 
 
 def test_importing_backends_loads_no_torch():

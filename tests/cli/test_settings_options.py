@@ -86,3 +86,13 @@ def test_a_field_that_has_no_option_is_noticed():
 
     with pytest.raises(TypeError, match=r"Odd\.thing"):
         takes_settings(odd=Odd)
+
+
+def test_a_field_can_say_that_it_is_no_option():
+    @dataclass
+    class Marked:
+        thing: object = field(default="kept", metadata={"option": False})
+
+    made = []
+    takes_settings(marked=Marked)(lambda *, marked: made.append(marked))()
+    assert made == [Marked("kept")]

@@ -38,7 +38,7 @@ class CUDABackend(GPUBackend):
 
     def _describe(self, torch: Any, index: int, properties: Any) -> DeviceInfo:
         uuid = _uuid(properties)
-        free = self._free_bytes(uuid)
+        free = self._free_bytes(uuid, properties.total_memory)
         if free is None:
             free = torch.cuda.mem_get_info(index)[0]
         return DeviceInfo(
@@ -53,10 +53,10 @@ class CUDABackend(GPUBackend):
             uuid=uuid,
         )
 
-    def _free_bytes(self, uuid: str | None) -> int | None:
+    def _free_bytes(self, uuid: str | None, total_bytes: int) -> int | None:
         if self._nvml is None:
             self._nvml = NVML()
-        return self._nvml.free_bytes(uuid)
+        return self._nvml.free_bytes(uuid, total_bytes)
 
 
 def _uuid(properties: Any) -> str | None:

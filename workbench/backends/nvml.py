@@ -6,6 +6,9 @@ from typing import Any
 
 __all__ = ["NVML"]
 
+# The driver counts memory that CUDA keeps for itself, a few percent; slices start at halves.
+_SAME_SIZE_SHARE = 0.1
+
 
 class NVML:
     """The driver's management library. `library` is a pynvml-like module; by default pynvml where it is installed.
@@ -17,8 +20,12 @@ class NVML:
     def __init__(self, library: Any = None) -> None:
         self._library = library or _pynvml()
 
-    def free_bytes(self, uuid: str | None) -> int | None:
-        """Free bytes of the device or MIG slice with this UUID (bare, as torch gives it); None when unknown."""
+    def free_bytes(self, uuid: str | None, total_bytes: int) -> int | None:
+        """Free bytes of the device or MIG slice with this UUID (bare, as torch gives it); None when unknown.
+
+        `total_bytes` is the size as CUDA sees it. A driver's device of another size is not the one that is meant:
+        a slice may carry the UUID of the whole GPU.
+        """
         if self._library is None or not uuid:
             return None
         try:
@@ -26,17 +33,19 @@ class NVML:
         except self._library.NVMLError:
             return None
         try:
-            return self._read_free(uuid)
+            return self._read_free(uuid, total_bytes)
         finally:
             self._library.nvmlShutdown()
 
-    def _read_free(self, uuid: str) -> int | None:
+    def _read_free(self, uuid: str, total_bytes: int) -> int | None:
         for prefix in ("GPU-", "MIG-"):
             try:
                 handle = self._library.nvmlDeviceGetHandleByUUID(prefix + uuid)
-                return int(self._library.nvmlDeviceGetMemoryInfo(handle).free)
+                memory = self._library.nvmlDeviceGetMemoryInfo(handle)
             except self._library.NVMLError:
                 continue
+            if abs(memory.total - total_bytes) <= _SAME_SIZE_SHARE * total_bytes:
+                return int(memory.free)
         return None
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from workbench.cli.deferred_interrupt import DeferredInterrupt
 from workbench.cli.progress_display import ProgressDisplay
+from workbench.progress import Progress
 
 if TYPE_CHECKING:
     from workbench.cli.services import Services
@@ -38,8 +40,13 @@ class ModelSettings:
     trust_remote_code: bool = False
 
     def open(self, services: Services, engine: EngineConfig, **options: Any) -> LlamaGPU:
-        """The loaded model, progress shown on stderr. Raises what loading raises."""
-        with ProgressDisplay() as progress:
+        """The loaded model, progress shown on stderr. Raises what loading raises, and KeyboardInterrupt on Ctrl-C."""
+        with DeferredInterrupt() as interrupt, ProgressDisplay() as display:
+
+            def report(progress: Progress) -> None:
+                interrupt.check()
+                display(progress)
+
             return services.open_llm(
                 model_path=self.model,
                 prefer_gpu=self.prefer_gpu,
@@ -47,7 +54,7 @@ class ModelSettings:
                 backend=self.backend,
                 device_index=self.device_index,
                 engine=engine,
-                progress=progress,
+                progress=report,
                 trust_remote_code=self.trust_remote_code,
                 allow_pickle=self.allow_pickle,
                 **options,

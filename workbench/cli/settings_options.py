@@ -21,6 +21,7 @@ def takes_settings(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one option per field of each settings class, and hand it the built settings.
 
+    A field with the metadata `{"option": False}` gets none and keeps its default.
     `takes_settings(sampling=SamplingParams)` replaces the command's keyword `sampling` by `--max-tokens` and so on.
     `defaults` replace those of the classes, by field name. What the class refuses when it is built is raised as it is.
     """
@@ -73,6 +74,7 @@ def _options_of(cls: type, defaults: Mapping[str, object]) -> list[_Option]:
     return [
         _option(field.name, hints[field.name], defaults.get(field.name, _default(field)), helps.get(field.name), cls)
         for field in fields(cls)
+        if field.metadata.get("option", True)
     ]
 
 
