@@ -135,6 +135,10 @@ class Session:
             self._status = SessionStatus(SessionState.READY, choice, facts=facts)
         self._tell()
 
+    def is_sharing(self, llm: LlamaGPU) -> bool:
+        """Whether `llm` is the engine that is loaded."""
+        return self._llm is llm
+
     def submit(self, prompt: str | list[int] | None = None, **request: Any) -> Generation:
         """Start a request on the loaded engine (see `LlamaGPU.submit`). Raises EngineStoppedError if there is none."""
         if prompt is not None:

@@ -32,7 +32,7 @@ class DeviceMemory:
     ) -> None:
         self._index = index
         self._uuid = uuid
-        self._name = f"{backend}:{index}"
+        self.name = f"{backend}:{index}"
         self._driver = driver
         self._handle: Any = None
         self.driver_reason = None if backend == "cuda" else f"the NVIDIA driver knows nothing of {backend} devices"
@@ -41,9 +41,9 @@ class DeviceMemory:
         """Bytes in use now. Errors of a driver that worked before pass through."""
         torch = _torch_with_cuda()
         used_bytes = self._used_bytes(torch)
-        numbers = {} if used_bytes is None else {f"{self._name}_used_bytes": float(used_bytes)}
+        numbers = {} if used_bytes is None else {f"{self.name}_used_bytes": float(used_bytes)}
         if torch is not None:
-            numbers[f"{self._name}_process_bytes"] = float(torch.cuda.memory_allocated(self._index))
+            numbers[f"{self.name}_process_bytes"] = float(torch.cuda.memory_allocated(self._index))
         return numbers
 
     def _used_bytes(self, torch: Any) -> int | None:

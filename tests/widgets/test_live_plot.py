@@ -1,0 +1,171 @@
+import threading
+
+import plotly.graph_objects as go
+import pytest
+
+from widgets import LivePlot
+from widgets.live_plot import gpu_probes
+from workbench.backends import BackendStatus, CPUBackend, CUDABackend, DeviceInfo
+from workbench.telemetry import Sampler
+
+
+class Machine:
+    """Probe whose numbers the test sets; also the clock."""
+
+    def __init__(self):
+        self.now_s = 0.0
+        self.memory_bytes = 1e9
+        self.tokens_per_s = 0.0
+
+    def read(self):
+        return {"process_memory_bytes": self.memory_bytes, "generated_tokens_per_s": self.tokens_per_s}
+
+    def clock(self):
+        return self.now_s
+
+    def advance(self, sampler, seconds=1.0):
+        self.now_s += seconds
+        sampler.beat()
+
+
+class HandSampler(Sampler):
+    """Beats only when the test says so."""
+
+    def start(self):
+        pass
+
+
+@pytest.fixture
+def machine():
+    return Machine()
+
+
+@pytest.fixture
+def sampler(machine):
+    return HandSampler([machine], clock=machine.clock)
+
+
+@pytest.fixture
+def plot(front_end, sampler):
+    plot = LivePlot(devices=[], sampler=sampler)
+    yield plot
+    plot.close()
+
+
+def _redraws(front_end, plot):
+    return [update for update in front_end.updates(plot.figure) if update.get("_py2js_update")]
+
+
+def _show(front_end, plot, visible=True):
+    front_end.tell(plot.note, type="visible", view="v1", visible=visible)
+
+
+def test_nothing_is_drawn_before_somebody_sees_it(front_end, machine, sampler, plot):
+    machine.advance(sampler)
+    assert _redraws(front_end, plot) == []
+    _show(front_end, plot)
+    machine.advance(sampler)
+    assert len(_redraws(front_end, plot)) == 1
+    assert list(plot.figure.data[0].y) == [1.0, 1.0]
+
+
+def test_hidden_is_not_drawn_and_shown_again_is(front_end, machine, sampler, plot):
+    machine.tokens_per_s = 5.0
+    _show(front_end, plot)
+    machine.advance(sampler)
+    _show(front_end, plot, visible=False)
+    for _ in range(3):
+        machine.advance(sampler)
+    assert len(_redraws(front_end, plot)) == 1
+    _show(front_end, plot)
+    machine.advance(sampler)
+    assert len(_redraws(front_end, plot)) == 2
+    # What was measured meanwhile is there.
+    assert len(plot.figure.data[0].y) == 5
+
+
+def test_idle_is_not_drawn_but_tokens_and_memory_are(front_end, machine, sampler, plot):
+    _show(front_end, plot)
+    machine.advance(sampler)
+    for _ in range(5):
+        machine.memory_bytes *= 1.0005
+        machine.advance(sampler)
+    assert len(_redraws(front_end, plot)) == 1
+    machine.tokens_per_s = 20.0
+    machine.advance(sampler)
+    machine.tokens_per_s = 0.0
+    # The fall to zero is drawn, and then no more.
+    for _ in range(4):
+        machine.advance(sampler)
+    assert len(_redraws(front_end, plot)) == 3
+    machine.memory_bytes *= 1.5
+    machine.advance(sampler)
+    assert len(_redraws(front_end, plot)) == 4
+
+
+def test_a_redraw_is_one_update_and_never_faster_than_2_hz(front_end, machine, sampler, plot):
+    machine.tokens_per_s = 20.0
+    _show(front_end, plot)
+    for _ in range(20):
+        machine.advance(sampler, seconds=0.1)
+    assert len(_redraws(front_end, plot)) == 4
+    update = _redraws(front_end, plot)[-1]["_py2js_update"]
+    assert len(update["style_traces"]) == 2
+
+
+def test_the_words_follow_the_plot(front_end, machine, sampler, plot):
+    _show(front_end, plot)
+    machine.advance(sampler)
+    assert plot.note.summary == ("This process: 1.00 GB now, at most 1.00. Generation: 0.0 tokens/s now, at most 0.0.")
+
+
+def test_views_are_counted_one_by_one(front_end, plot):
+    front_end.tell(plot.note, type="visible", view="a", visible=True)
+    front_end.tell(plot.note, type="visible", view="b", visible=True)
+    front_end.tell(plot.note, type="visible", view="a", visible=False)
+    assert plot.note.is_seen
+    front_end.tell(plot.note, type="visible", view="b", visible=False)
+    assert not plot.note.is_seen
+
+
+def test_exactly_one_figure_widget(front_end, plot):
+    assert sum(isinstance(child, go.FigureWidget) for child in plot.children) == 1
+
+
+def test_its_own_sampler_starts_and_ends_with_it(front_end):
+    plot = LivePlot(devices=[])
+    assert plot.sampler.is_running
+    plot.close()
+    assert not plot.sampler.is_running
+    assert "workbench-sampler" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_lent_sampler_is_left_running(front_end, machine):
+    with Sampler([machine], interval_s=60) as sampler:
+        LivePlot(devices=[], sampler=sampler).close()
+        assert sampler.is_running
+
+
+def test_headless_has_a_plain_figure_and_no_big_widget(front_end, sampler, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_HEADLESS", "1")
+    plot = LivePlot(devices=[], sampler=sampler)
+    assert type(plot.figure) is go.Figure
+    assert list(plot._repr_mimebundle_()) == ["text/plain", "text/html"]
+    sampler.beat()
+    plot.draw()
+    assert list(plot.figure.data[0].y) == [1.0]
+    plot.close()
+
+
+def test_probes_are_for_gpus_that_can_be_used():
+    gpu = DeviceInfo(0, "GPU", 8, 8, ("fp16",), "sm_90", 132, "GPU-1")
+    statuses = [
+        BackendStatus(CUDABackend(), True, None, (gpu, gpu)),
+        BackendStatus(CPUBackend(), True, None, (gpu,)),
+    ]
+    assert [probe.name for probe in gpu_probes(statuses)] == ["cuda:0", "cuda:0"]
+    assert gpu_probes([BackendStatus(CUDABackend(), False, "no", ())]) == []
+
+
+def test_text_has_no_numbers_of_the_run(plot):
+    assert repr(plot) == "LivePlot\n  plot  memory and tokens/s of the last 120 s"

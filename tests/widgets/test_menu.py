@@ -1,0 +1,30 @@
+import pytest
+
+from widgets.menu import AUTO, Menu
+from workbench.errors import ConfigError
+
+
+def test_automatic_comes_first_with_what_it_stands_for(menu):
+    first = menu.backends[0]
+    assert (first.value, first.label, first.note) == (AUTO, "Automatic (cpu)", "no GPU can be used")
+    assert menu.precisions(AUTO)[0].label.startswith("Automatic (")
+
+
+def test_what_cannot_be_used_is_listed_with_its_reason(menu):
+    reasons = {option.value: option.reason for option in menu.backends}
+    assert reasons == {AUTO: None, "cuda": "torch was built without CUDA", "cpu": None}
+    precisions = {option.value: option.reason for option in menu.precisions("cpu")}
+    assert precisions == {AUTO: None, "fp32": None, "bf16": None, "fp16": "this CPU has no fp16"}
+
+
+def test_an_unknown_backend_lists_the_known_ones(menu):
+    with pytest.raises(ConfigError, match="use one of: auto, cuda, cpu"):
+        menu.precisions("tpu")
+
+
+def test_this_machine_has_the_embedded_model_and_a_cpu():
+    menu = Menu.of_this_machine()
+    assert menu.models[0].value == "default"
+    assert "fetched on first load" in menu.models[0].label
+    assert next(option for option in menu.backends if option.value == "cpu").reason is None
+    assert {option.value for option in menu.backends} == {AUTO, "cpu", "cuda", "rocm"}

@@ -1,0 +1,168 @@
+import gc
+import threading
+import weakref
+
+import plotly.graph_objects as go
+import pytest
+from fake_llm import FakeLlama, Gate
+
+from widgets import Workbench
+from workbench.errors import ConfigError
+from workbench.session import LoadChoice, SessionState
+
+_LIMIT_S = 20
+
+
+@pytest.fixture
+def open_panel(front_end, menu):
+    """Makes panels as a cell does, and closes what is left."""
+    panels = []
+
+    def open_panel(*args, **settings):
+        panels.append(Workbench(*args, menu=menu, **settings))
+        return panels[-1]
+
+    yield open_panel
+    for panel in panels:
+        panel.close()
+
+
+def _threads():
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("workbench-")]
+
+
+def test_load_chat_and_unload_through_messages(front_end, open_panel, session, factory):
+    panel = open_panel(session=session)
+    front_end.tell(panel.picker, type="choose", field="backend", value="cpu")
+    front_end.tell(panel.load_bar, type="load")
+    front_end.wait_for(lambda: panel.load_bar.state == "ready")
+    assert factory.choices == [LoadChoice("default", "cpu")]
+    front_end.tell(panel.chat, type="ask", text="Hi")
+    front_end.wait_for(lambda: panel.chat.messages and panel.chat.messages[-1]["status"] == "done")
+    assert panel.chat.messages[-1]["text"] == "Hello there."
+    front_end.tell(panel.load_bar, type="unload")
+    front_end.wait_for(lambda: panel.load_bar.state == "empty")
+    assert factory.made[0].is_unloaded
+
+
+def test_one_figure_widget_a_panel(open_panel, session):
+    def figures(widget):
+        own = [widget] if isinstance(widget, go.FigureWidget) else []
+        return own + [found for child in getattr(widget, "children", ()) for found in figures(child)]
+
+    assert len(figures(open_panel(session=session))) == 1
+
+
+def test_running_the_cell_again_replaces_the_panel_and_keeps_the_model(front_end, open_panel, session, factory):
+    first = open_panel(session=session)
+    session.load(LoadChoice())
+    session.wait(_LIMIT_S)
+    second = open_panel(session=session)
+    assert first.comm is None
+    assert second.session is session
+    assert second.load_bar.state == "ready"
+    assert _threads().count("workbench-sampler") == 1
+
+
+def test_its_own_engine_is_handed_over_only_for_the_same_request(open_panel, factory):
+    first = open_panel(precision="fp32")
+    first.session._factory = factory
+    first.load_bar.load()
+    first.session.wait(_LIMIT_S)
+    second = open_panel(precision="fp32")
+    assert second.session is first.session
+    assert second.session.status.state is SessionState.READY
+    third = open_panel(precision="bf16")
+    assert third.session is not first.session
+    assert factory.made[0].is_unloaded
+
+
+def test_panels_of_other_names_stay(open_panel, session):
+    first = open_panel(session=session, name="one")
+    open_panel(session=session, name="two")
+    assert first.comm is not None
+
+
+def test_close_leaves_no_comm_no_thread_and_no_object(front_end, menu, session):
+    threads = _threads()
+    panel = Workbench(session=session, menu=menu)
+    panel.close()
+    panel.close()
+    assert _threads() == threads
+    assert front_end.opened() == front_end.closed()
+    watch = weakref.ref(panel)
+    del panel
+    gc.collect()
+    assert watch() is None
+
+
+def test_close_unloads_what_the_panel_loaded(open_panel, factory):
+    panel = open_panel()
+    panel.session._factory = factory
+    panel.load_bar.load()
+    panel.session.wait(_LIMIT_S)
+    panel.close()
+    assert factory.made[0].is_unloaded
+
+
+def test_a_lent_session_is_left_loaded(open_panel, ready_session, factory):
+    with open_panel(session=ready_session):
+        pass
+    assert not factory.made[0].is_unloaded
+
+
+def _llm():
+    return FakeLlama(LoadChoice("mine"), words=["x"], gate=Gate(), error=None)
+
+
+def test_an_engine_from_a_cell_is_shared(open_panel):
+    llm = _llm()
+    panel = open_panel(llm)
+    assert panel.load_bar.headline == "mine is ready: cpu, fp32"
+    panel.chat.ask("Hi")
+    assert panel.chat.wait(_LIMIT_S)
+    assert llm.requests
+    again = open_panel(llm)
+    assert again.load_bar.state == "ready"
+    again.close()
+    assert not llm.is_unloaded
+
+
+def test_another_engine_replaces_the_shared_one_without_unloading_it(open_panel):
+    first, second = _llm(), _llm()
+    open_panel(first)
+    panel = open_panel(second)
+    assert panel.session.is_sharing(second)
+    assert not first.is_unloaded
+
+
+def test_an_engine_and_a_session_at_once_are_refused(open_panel, session):
+    with pytest.raises(ConfigError, match="llm and session"):
+        open_panel(_llm(), session=session)
+
+
+def test_a_refused_panel_leaves_the_earlier_one_open(open_panel, session):
+    first = open_panel(session=session)
+    with pytest.raises(ConfigError, match="torch was built without CUDA"):
+        open_panel(session=session, backend="cuda")
+    assert first.comm is not None
+
+
+def test_text_and_page_are_the_same_in_every_run(open_panel, session):
+    bundle = open_panel(session=session)._repr_mimebundle_()
+    assert bundle["text/plain"] == (
+        "Workbench 'workbench'\n"
+        "  model      default\n"
+        "  backend    auto\n"
+        "  precision  auto\n"
+        "  state      no model loaded\n"
+        "  chat       0 messages\n"
+        "  plot       memory and tokens/s of the last 120 s"
+    )
+    assert "<table>" in bundle["text/html"]
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+
+
+def test_headless_shows_text_only(open_panel, session, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_HEADLESS", "1")
+    assert list(open_panel(session=session)._repr_mimebundle_()) == ["text/plain", "text/html"]

@@ -1,0 +1,11 @@
+"""Widgets for JupyterLab: a panel and its parts, each usable alone. Long work is never done in a callback."""
+
+from __future__ import annotations
+
+from widgets.chat_box import ChatBox
+from widgets.live_plot import LivePlot
+from widgets.load_bar import LoadBar
+from widgets.model_picker import ModelPicker
+from widgets.workbench import Workbench
+
+__all__ = ["ChatBox", "LivePlot", "LoadBar", "ModelPicker", "Workbench"]

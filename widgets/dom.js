@@ -1,0 +1,59 @@
+// What every widget's module starts with: elements from plain values. Text only ever becomes text nodes, never markup.
+
+function element(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value !== false && value !== null && value !== undefined) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children);
+  return node;
+}
+
+// The widget's own element: named for screen readers, and deaf to the page's keyboard shortcuts.
+function part(el, className, label) {
+  const root = element("section", {
+    class: `wb-part ${className}`,
+    "aria-label": label,
+    "data-lm-suppress-shortcuts": "true",
+    onkeydown: (event) => event.stopPropagation(),
+  });
+  el.append(root);
+  return root;
+}
+
+// A button that stays in the tab order when it can't be used, so that the keyboard's place is not lost.
+function button(label, title, press, className = "") {
+  const node = element("button", { type: "button", class: `wb-button ${className}`, title }, label);
+  node.addEventListener("click", () => {
+    if (node.getAttribute("aria-disabled") !== "true") press();
+  });
+  return node;
+}
+
+function setUsable(node, usable) {
+  node.setAttribute("aria-disabled", usable ? "false" : "true");
+}
+
+// Calls `update` now and at every change of the named traits; the returned function ends that.
+function follow(model, names, update) {
+  for (const name of names) model.on(`change:${name}`, update);
+  update();
+  return () => {
+    for (const name of names) model.off(`change:${name}`, update);
+  };
+}
+
+// Cause, next step and folded details of a failure, as `Failure.as_dict` gives it.
+function failureNote(failure) {
+  const note = element("div", { class: "wb-failure", role: "alert" });
+  note.append(
+    element("p", {}, element("strong", {}, "Failed: "), failure.cause),
+    element("p", {}, element("strong", {}, "Next step: "), failure.next_step),
+  );
+  if (failure.details) {
+    note.append(element("details", {}, element("summary", {}, "Technical details"), element("pre", {}, failure.details)));
+  }
+  return note;
+}
+

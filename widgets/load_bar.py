@@ -1,0 +1,150 @@
+"""Load, Cancel and Unload with progress, over a session. Knows the session's states, not how loading works."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anywidget
+import traitlets
+
+from widgets.front_end import module_text, style_text
+from widgets.part import Part
+from widgets.twin import Twin
+from workbench.errors import WorkbenchError
+from workbench.failure import Failure
+from workbench.progress import Progress
+from workbench.session import LoadChoice, Session, SessionState, SessionStatus
+
+__all__ = ["LoadBar"]
+
+# Progress shown at most this often; a step in between is dropped, a change of state or stage never is.
+_PROGRESS_INTERVAL_S = 0.2
+
+_ACTIONS = {
+    SessionState.EMPTY: ["load"],
+    SessionState.LOADING: ["cancel"],
+    SessionState.READY: ["load", "unload"],
+    SessionState.UNLOADING: [],
+    SessionState.FAILED: ["load"],
+}
+
+
+class LoadBar(Part, anywidget.AnyWidget):
+    """Buttons and progress for `session`; `choose` says what Load loads."""
+
+    _esm = module_text("load_bar")
+    _css = style_text()
+
+    state = traitlets.Unicode(SessionState.EMPTY.value).tag(sync=True)
+    headline = traitlets.Unicode().tag(sync=True)
+    detail = traitlets.Unicode().tag(sync=True)
+    fraction = traitlets.Float(None, allow_none=True).tag(sync=True)
+    actions = traitlets.List(["load"]).tag(sync=True)
+    failure = traitlets.Dict(None, allow_none=True).tag(sync=True)
+
+    # Until there is a session to leave.
+    _forget: Callable[[], object] = staticmethod(lambda: None)
+
+    def __init__(
+        self,
+        session: Session,
+        choose: Callable[[], LoadChoice] = LoadChoice,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._session = session
+        self._choose = choose
+        self._clock = clock
+        self._shown_at_s = float("-inf")
+        self._shown_stage: tuple[SessionState, str | None] | None = None
+        self._lock = threading.RLock()
+        super().__init__()
+        self._show(session.status)
+        self._forget = session.observe(self._show)
+        self.on_msg(self._receive)
+
+    def load(self) -> None:
+        """Load what `choose` says, as a click on Load does. Returns at once."""
+        try:
+            self._session.load(self._choose())
+        except WorkbenchError as error:
+            self.failure = Failure.of(error).as_dict()
+
+    def cancel(self) -> None:
+        """Stop the load that runs."""
+        self._session.cancel()
+
+    def unload(self) -> None:
+        """Unload what is loaded."""
+        self._session.unload()
+
+    def close(self) -> None:
+        """Take the widget away. The session goes on."""
+        self._forget()
+        super().close()
+
+    def _receive(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
+        action = content.get("type")
+        if action in self.actions:
+            {"load": self.load, "cancel": self.cancel, "unload": self.unload}[action]()
+
+    def _show(self, status: SessionStatus) -> None:
+        """Put a status on the screen. Called by the session's worker."""
+        with self._lock:
+            stage = status.progress.stage if status.progress else None
+            is_same = stage is not None and (status.state, stage) == self._shown_stage
+            if is_same and self._clock() - self._shown_at_s < _PROGRESS_INTERVAL_S:
+                return
+            self._shown_stage, self._shown_at_s = (status.state, stage), self._clock()
+            with self.hold_sync():
+                self.state = status.state.value
+                self.headline = _headline(status)
+                self.detail = _detail(status)
+                self.fraction = status.progress.fraction if status.progress else None
+                self.actions = _ACTIONS[status.state]
+                self.failure = status.failure.as_dict() if status.failure else None
+
+    def twin(self) -> Twin:
+        """The state in words, without sizes."""
+        status = self._session.status
+        words = {SessionState.EMPTY: "no model loaded"}.get(status.state, status.state.value)
+        if status.facts:
+            words += f": {status.facts.model}, {status.facts.backend}, {status.facts.precision}"
+        return Twin("LoadBar", (("state", words),))
+
+
+def _headline(status: SessionStatus) -> str:
+    match status.state:
+        case SessionState.LOADING:
+            return f"Loading {status.choice.model}"
+        case SessionState.READY:
+            return f"{status.facts.model} is ready: {status.facts.backend}, {status.facts.precision}"
+        case SessionState.UNLOADING:
+            return "Unloading"
+        case SessionState.FAILED:
+            return f"{status.choice.model} could not be loaded"
+    if status.freed_bytes:
+        freed = ", ".join(f"{_size(count)} on {device}" for device, count in status.freed_bytes.items())
+        return f"No model loaded; unloading freed {freed}"
+    return "No model loaded"
+
+
+def _detail(status: SessionStatus) -> str:
+    if status.state is SessionState.READY:
+        return f"context {status.facts.max_context} tokens"
+    return _progress_text(status.progress) if status.progress else ""
+
+
+def _progress_text(progress: Progress) -> str:
+    if progress.unit != "B":
+        total = "" if progress.total is None else f" of {progress.total}"
+        return f"{progress.stage}: {progress.completed}{total} {progress.unit}"
+    total = "" if progress.total is None else f" of {_size(progress.total)}"
+    return f"{progress.stage}: {_size(progress.completed)}{total}"
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"

@@ -1,0 +1,38 @@
+"""What all widgets here share: words where nothing is live, and a close that leaves nothing behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from widgets.twin import Twin, is_headless
+
+__all__ = ["Part"]
+
+
+class Part:
+    """Mixin for ipywidgets, named before the widget class. `twin()` is what is shown where nothing is live."""
+
+    def twin(self) -> Twin:
+        """The widget in words, as it stands now."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Take the widget away, with its layout model, which ipywidgets would leave open. Also called by `__del__`."""
+        was_open = self.comm is not None
+        super().close()
+        if was_open:
+            self.layout.close()
+
+    def __repr__(self) -> str:
+        return self.twin().as_text()
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        twin = self.twin()
+        bundle: dict[str, Any] = {"text/plain": twin.as_text(), "text/html": twin.as_html()}
+        if not is_headless():
+            bundle["application/vnd.jupyter.widget-view+json"] = {
+                "version_major": 2,
+                "version_minor": 0,
+                "model_id": self.model_id,
+            }
+        return bundle

@@ -1,0 +1,114 @@
+"""One running reply: submits, streams the text on, and tells how it ended. Knows no widget."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from widgets.coalescer import Coalescer
+from widgets.conversation import MessageStatus
+from workbench.errors import RequestAborted, WorkbenchError
+from workbench.failure import Failure
+
+if TYPE_CHECKING:
+    from workbench.engine import Generation, Timings
+
+__all__ = ["Reply", "ReplyEnd"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ReplyEnd:
+    """How a reply ended: its status, and what there is to tell of timings, finish reason and failure."""
+
+    status: MessageStatus
+    finish_reason: str | None = None
+    timings: Timings | None = None
+    failure: Failure | None = None
+
+
+class Reply:
+    """Runs one request on a thread of its own.
+
+    `submit()` starts the request. `on_text(text)` gets the text in pieces, at most every `interval_s` seconds;
+    `on_end(end)` comes once, after the last of them. `stop()` may come at any time, also before the request started.
+    """
+
+    def __init__(
+        self,
+        submit: Callable[[], Generation],
+        on_text: Callable[[str], None],
+        on_end: Callable[[ReplyEnd], None],
+        *,
+        interval_s: float,
+    ) -> None:
+        self._submit = submit
+        self._on_end = on_end
+        self._coalescer = Coalescer(on_text, interval_s)
+        self._lock = threading.Lock()
+        self._generation: Generation | None = None
+        self._is_stopped = False
+        self._thread = threading.Thread(target=self._run, name="workbench-reply", daemon=True)
+
+    def start(self) -> None:
+        """Start the request; returns at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Abort the request; what has come stays. Harmless when it has ended."""
+        with self._lock:
+            self._is_stopped = True
+            generation = self._generation
+        if generation is not None:
+            generation.abort()
+
+    def join(self, timeout_s: float | None = None) -> bool:
+        """Wait for the end; True when it has come."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        with self._coalescer:
+            end = self._stream()
+        # A request keeps its engine alive; a reply that has ended must not.
+        with self._lock:
+            self._generation = None
+        try:
+            self._on_end(end)
+        except Exception:
+            _log.exception("the end of a reply could not be shown")
+
+    def _stream(self) -> ReplyEnd:
+        """Pass the chunks on until the last one, or until it fails."""
+        finish_reason = None
+        try:
+            generation = self._submit()
+            self._hold(generation)
+            for chunk in generation:
+                if chunk.text:
+                    self._coalescer.put(chunk.text)
+                finish_reason = chunk.finish_reason or finish_reason
+        except RequestAborted:
+            return ReplyEnd(MessageStatus.STOPPED, "abort", self._timings())
+        except Exception as error:
+            failure = Failure.of(error)
+            if not isinstance(error, WorkbenchError):
+                _log.error("a reply failed\n%s", failure.details)
+            return ReplyEnd(MessageStatus.FAILED, "error", self._timings(), failure)
+        reason = None if finish_reason is None else str(getattr(finish_reason, "value", finish_reason))
+        status = MessageStatus.STOPPED if reason == "abort" else MessageStatus.DONE
+        return ReplyEnd(status, reason, self._timings())
+
+    def _hold(self, generation: Any) -> None:
+        with self._lock:
+            self._generation = generation
+            is_stopped = self._is_stopped
+        if is_stopped:
+            generation.abort()
+
+    def _timings(self) -> Timings | None:
+        return None if self._generation is None else self._generation.timings
