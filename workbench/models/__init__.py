@@ -2,7 +2,8 @@
 
 from workbench.models.catalogue import Catalogue, CatalogueEntry
 from workbench.models.files import ModelFiles
-from workbench.models.loader import LoadedModel, load_model
+from workbench.models.loaded_model import LoadedModel
+from workbench.models.loader import load_model
 from workbench.models.source import ModelSource, parse_source
 from workbench.models.spec import ModelSpec
 from workbench.models.tokenizer import Tokenizer

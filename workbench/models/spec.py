@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import ModelFormatError
+from workbench.models.safetensors_header import read_folder_headers
 
-__all__ = ["ModelSpec", "read_config"]
+__all__ = ["ModelSpec", "read_config", "read_json_object"]
 
 # Spellings that older families use for the same number.
 _ALIASES = {
@@ -81,8 +82,6 @@ class ModelSpec:
     @classmethod
     def from_folder(cls, path: Path) -> ModelSpec:
         """The spec of a model folder; parameters are counted from its safetensors headers where it has them."""
-        from workbench.models.safetensors_header import read_folder_headers
-
         spec = cls.from_config(read_config(path))
         tensors = read_folder_headers(path)
         if not tensors:
@@ -98,17 +97,20 @@ class ModelSpec:
 def read_config(folder: Path) -> dict[str, Any]:
     """The config.json of a model folder. Raises `ModelFormatError` when it is missing or does not parse."""
     path = folder / "config.json"
+    if not path.is_file():
+        raise ModelFormatError(f"{folder} has no config.json, so it is not a model that transformers can load")
+    return read_json_object(path)
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises `ModelFormatError` when it does not parse or is something else."""
     try:
-        config = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ModelFormatError(
-            f"{folder} has no config.json, so it is not a model that transformers can load"
-        ) from None
+        content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ModelFormatError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise ModelFormatError(f"{path} holds a {type(config).__name__}, not an object")
-    return config
+    if not isinstance(content, dict):
+        raise ModelFormatError(f"{path} holds a {type(content).__name__}, not an object")
+    return content
 
 
 @dataclass(frozen=True)

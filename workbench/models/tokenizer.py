@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ModelFormatError, RequestError
+from workbench.models.spec import read_json_object
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -109,7 +109,7 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Tokenize
 def _eos_token_ids(folder: Path, tokenizer_eos: int | list[int] | None) -> set[int]:
     found = _as_ids(tokenizer_eos)
     for name in ("generation_config.json", "config.json"):
-        content = _read_json(folder / name)
+        content = read_json_object(folder / name) if (folder / name).is_file() else {}
         found |= _as_ids(content.get("eos_token_id"))
         text_config = content.get("text_config")
         found |= _as_ids(text_config.get("eos_token_id") if isinstance(text_config, dict) else None)
@@ -119,14 +119,6 @@ def _eos_token_ids(folder: Path, tokenizer_eos: int | list[int] | None) -> set[i
 def _as_ids(value: Any) -> set[int]:
     values = value if isinstance(value, list) else [value]
     return {token_id for token_id in values if isinstance(token_id, int) and token_id >= 0}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _checked_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -1,0 +1,73 @@
+"""A model in memory and what the engine needs to know about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from workbench.models.files import ModelFiles
+from workbench.models.spec import ModelSpec, read_json_object
+from workbench.models.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+__all__ = ["LoadedModel", "count_bytes", "describe_loaded"]
+
+
+@dataclass
+class LoadedModel:
+    """A model in memory, ready to run: evaluation mode, no gradients.
+
+    `weight_bytes` counts tied weights once; `generation_defaults` is what the model's author suggests for sampling.
+    """
+
+    module: nn.Module
+    spec: ModelSpec
+    tokenizer: Tokenizer
+    files: ModelFiles
+    dtype: str
+    device: str
+    weight_bytes: int
+    eos_token_ids: frozenset[int]
+    generation_defaults: dict[str, Any] = field(default_factory=dict)
+
+
+def describe_loaded(
+    module: PreTrainedModel, tokenizer: Tokenizer, files: ModelFiles, dtype: str, device: str
+) -> LoadedModel:
+    """Ready `module` to run and state its facts, counted on the module itself."""
+    module.eval().requires_grad_(False)
+    spec = replace(
+        ModelSpec.from_config(module.config),
+        architecture=type(module).__name__,
+        num_parameters=sum(parameter.numel() for parameter in module.parameters()),
+        tied_embeddings=_is_tied(module),
+    )
+    return LoadedModel(
+        module=module,
+        spec=spec,
+        tokenizer=tokenizer,
+        files=files,
+        dtype=dtype,
+        device=device,
+        weight_bytes=count_bytes(module),
+        eos_token_ids=tokenizer.eos_token_ids,
+        generation_defaults=_generation_defaults(files),
+    )
+
+
+def count_bytes(module: nn.Module) -> int:
+    """Bytes of all parameters and buffers, tied ones once."""
+    return sum(tensor.nbytes for tensor in [*module.parameters(), *module.buffers()])
+
+
+def _is_tied(module: PreTrainedModel) -> bool:
+    embeddings, head = module.get_input_embeddings(), module.get_output_embeddings()
+    return head is not None and getattr(head, "weight", None) is getattr(embeddings, "weight", None)
+
+
+def _generation_defaults(files: ModelFiles) -> dict[str, Any]:
+    path = files.path / "generation_config.json" if files.path else None
+    return read_json_object(path) if path and path.is_file() else {}
