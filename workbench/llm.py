@@ -97,6 +97,7 @@ class LlamaGPU:
         self.tokenizer: Tokenizer = loaded.tokenizer
         self.spec: ModelSpec = loaded.spec
         self.limits: EngineLimits = started.limits
+        self.runner_reason = started.runner_reason
         self.weight_bytes = loaded.weight_bytes
         self._client = started.client
         # Dropping the last reference stops the engine's thread, which holds the weights.
@@ -205,6 +206,7 @@ class LlamaGPU:
             backend_reason=self.backend_reason,
             dtype=self.dtype,
             dtype_reason=self.dtype_reason,
+            runner=self.runner_reason,
             max_context=self.max_context,
             limits_reasons=dict(self.limits.reasons),
         )

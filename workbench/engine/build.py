@@ -12,7 +12,8 @@ from workbench.engine.core import EngineCore
 from workbench.engine.engine import Engine
 from workbench.engine.grammar import StructureCompiler, token_vocabulary
 from workbench.engine.paged_step import KVPool
-from workbench.engine.runner import ModelRunner, probe_layers
+from workbench.engine.runner import probe_layers
+from workbench.engine.runner_choice import choose_runner
 from workbench.models import LoadedModel
 
 __all__ = ["StartedEngine", "start_engine"]
@@ -22,11 +23,12 @@ _SAMPLER_COPIES = 3
 
 
 class StartedEngine:
-    """A client to a running engine, and the limits it runs under."""
+    """A client to a running engine, the limits it runs under, and in words how it computes."""
 
-    def __init__(self, client: EngineClient, limits: EngineLimits) -> None:
+    def __init__(self, client: EngineClient, limits: EngineLimits, runner_reason: str) -> None:
         self.client = client
         self.limits = limits
+        self.runner_reason = runner_reason
 
 
 def start_engine(loaded: LoadedModel, backend: Backend, device_index: int, config: EngineConfig) -> StartedEngine:
@@ -47,12 +49,14 @@ def start_engine(loaded: LoadedModel, backend: Backend, device_index: int, confi
         kv_bytes_per_token=_kv_bytes_per_token(layers, loaded.dtype),
         free_bytes=_bytes_for_kv(loaded, backend, device_index, config),
     )
-    pool = KVPool(layers, limits.num_blocks, limits.block_size, torch_dtype(loaded.dtype), loaded.device)
+    # One block more than is handed out: rows that only fill up a captured batch write there.
+    pool = KVPool(layers, limits.num_blocks + 1, limits.block_size, torch_dtype(loaded.dtype), loaded.device)
+    choice = choose_runner(loaded.module, pool, limits, layers, loaded.device)
     structures = StructureCompiler(
         lambda: token_vocabulary(loaded.tokenizer, loaded.spec.vocab_size, loaded.eos_token_ids)
     )
     engine = Engine(
-        ModelRunner(loaded.module, pool, loaded.device),
+        choice.runner,
         limits,
         decode=loaded.tokenizer.decode,
         vocab_size=loaded.spec.vocab_size,
@@ -69,7 +73,7 @@ def start_engine(loaded: LoadedModel, backend: Backend, device_index: int, confi
     client = EngineClient(
         connect, max_context=limits.max_context, vocab_size=loaded.spec.vocab_size, structures=structures
     )
-    return StartedEngine(client, limits)
+    return StartedEngine(client, limits, choice.reason)
 
 
 def _kv_bytes_per_token(layers: dict[int, LayerShape], dtype: str) -> int:

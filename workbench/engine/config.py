@@ -23,8 +23,9 @@ class EngineConfig:
         memory_fraction: share of a GPU's memory that weights, KV pool and workspace may take together.
         block_size: tokens per KV block. Smaller wastes less and matches prefixes finer, larger costs less bookkeeping.
         max_num_seqs: most requests in one batch.
-        max_num_batched_tokens: most tokens computed in one step. Smaller bounds the pause that a long new prompt
-            causes in running streams, larger fills the device better.
+        max_num_batched_tokens: most tokens computed in one step. Larger fills the device better.
+        max_prompt_tokens_beside_decodes: most prompt tokens computed in a step that also serves running streams:
+            it bounds the pause that a long new prompt causes in them.
         enable_prefix_caching: reuse the KV blocks of prompts that begin alike.
         num_threads: CPU threads for the model; default is the number of physical cores this process may use.
     """
@@ -36,6 +37,7 @@ class EngineConfig:
     block_size: int = 16
     max_num_seqs: int | None = None
     max_num_batched_tokens: int | None = None
+    max_prompt_tokens_beside_decodes: int | None = None
     enable_prefix_caching: bool = True
     num_threads: int | None = None
 
@@ -65,6 +67,7 @@ class EngineLimits:
     kv_bytes: int
     max_num_seqs: int
     max_num_batched_tokens: int
+    max_prompt_tokens_beside_decodes: int
     enable_prefix_caching: bool
     reasons: dict[str, str]
 
@@ -83,13 +86,16 @@ def resolve_limits(
     capacity = num_blocks * config.block_size
     if capacity < wanted_context:
         reasons["max_context"] = f"the KV pool holds {capacity} tokens, the model allows {wanted_context}"
+    max_num_batched_tokens = config.max_num_batched_tokens or (8192 if on_gpu else 512)
+    beside_decodes = config.max_prompt_tokens_beside_decodes or (1536 if on_gpu else 256)
     return EngineLimits(
         max_context=min(wanted_context, capacity),
         block_size=config.block_size,
         num_blocks=num_blocks,
         kv_bytes=num_blocks * bytes_per_block,
         max_num_seqs=config.max_num_seqs or (256 if on_gpu else 32),
-        max_num_batched_tokens=config.max_num_batched_tokens or (8192 if on_gpu else 512),
+        max_num_batched_tokens=max_num_batched_tokens,
+        max_prompt_tokens_beside_decodes=min(beside_decodes, max_num_batched_tokens),
         enable_prefix_caching=config.enable_prefix_caching,
         reasons=reasons,
     )

@@ -46,12 +46,14 @@ class StepPlan:
 
     items: list[ScheduledSequence] = field(default_factory=list)
     num_tokens: int = 0
+    num_decodes: int = 0
 
     def add(self, sequence: Sequence, num_new_tokens: int) -> None:
         start = sequence.num_computed_tokens
         samples = start + num_new_tokens == sequence.length
         self.items.append(ScheduledSequence(sequence, start, num_new_tokens, samples))
         self.num_tokens += num_new_tokens
+        self.num_decodes += num_new_tokens == 1
 
 
 class Scheduler:
@@ -172,6 +174,8 @@ class Scheduler:
 
     def _chunk(self, sequence: Sequence, plan: StepPlan) -> int:
         budget = self.limits.max_num_batched_tokens - plan.num_tokens
+        if plan.num_decodes:
+            budget = min(budget, self.limits.max_prompt_tokens_beside_decodes - plan.num_tokens + plan.num_decodes)
         if sequence.wants_prompt_logprobs:
             budget = min(budget, _SCORED_CHUNK)
         return min(sequence.num_uncomputed_tokens, budget)

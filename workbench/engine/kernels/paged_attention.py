@@ -13,13 +13,12 @@ import triton
 import triton.language as tl
 
 from workbench.engine.attention import AttentionOptions
+from workbench.engine.kernels.tiles import CHUNK_QUERIES
 
 __all__ = ["DecodeWorkspace", "attend_chunks", "attend_decodes", "num_splits"]
 
 # Tokens of keys and values read at once.
 _TILE = 64
-# Queries of one chunk tile; times the heads of a group these are the rows of the product.
-CHUNK_QUERIES = 32
 # Programs that keep a large GPU busy: about four for each of 132 multiprocessors.
 _WANTED_PROGRAMS = 528
 _MAX_SPLITS = 32
@@ -33,7 +32,7 @@ def num_splits(rows: int, num_kv_heads: int, max_length: int) -> int:
 
 @dataclass(frozen=True)
 class DecodeWorkspace:
-    """Partial results of split decodes: `sums` [rows, splits, heads, dim], `maxima` and `weights` [rows, splits,
+    """Partial results of split decodes: `sums` [rows * splits, heads, dim], `maxima` and `weights` [rows * splits,
     heads] in float32, and `counters` [rows * kv_heads] that are zero between launches."""
 
     sums: torch.Tensor
@@ -42,17 +41,18 @@ class DecodeWorkspace:
     counters: torch.Tensor
 
     @classmethod
-    def allocate(
-        cls, rows: int, splits: int, num_heads: int, num_kv_heads: int, dim: int, device: str
-    ) -> DecodeWorkspace:
+    def allocate(cls, max_rows: int, num_heads: int, num_kv_heads: int, dim: int, device: str) -> DecodeWorkspace:
+        """Enough for any batch of up to `max_rows`: see `num_splits` for what rows times splits can come to."""
+        parts = max(max_rows, _WANTED_PROGRAMS // num_kv_heads, _MAX_SPLITS)
+
         def new(*shape: int) -> torch.Tensor:
             return torch.empty(shape, dtype=torch.float32, device=device)
 
         return cls(
-            new(rows, splits, num_heads, dim),
-            new(rows, splits, num_heads),
-            new(rows, splits, num_heads),
-            torch.zeros(rows * num_kv_heads, dtype=torch.int32, device=device),
+            new(parts, num_heads, dim),
+            new(parts, num_heads),
+            new(parts, num_heads),
+            torch.zeros(parts * num_kv_heads, dtype=torch.int32, device=device),
         )
 
 

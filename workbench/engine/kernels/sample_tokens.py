@@ -19,7 +19,7 @@ _BLOCK = 4096
 
 
 def sample_tokens(logits: torch.Tensor, params: torch.Tensor, out: torch.Tensor, *, greedy: bool) -> torch.Tensor:
-    """Fill `out` [rows] int64 from `logits` [rows, vocab] and `params` [rows, 5] (see SAMPLING_FIELDS).
+    """Fill `out` [rows] int32 from `logits` [rows, vocab] and `params` [rows, 5] (see SAMPLING_FIELDS).
 
     `greedy` promises that every row's temperature is 0. A row whose logits hold a NaN gets -1.
     """

@@ -1,0 +1,230 @@
+"""Checks and times the engine on this machine: ceilings first, then decode and prefill over a grid.
+
+    python benchmarks/engine.py --model random:llama-3.1-8b --batches 1,8,32,64,128,256 --json out.json
+
+Every figure goes through the scheduler, end to end. The floor is bytes read per step over the read bandwidth that is
+measured in the same run. `--check` first compares greedy text with transformers on small random models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import statistics
+import sys
+import time
+
+import torch
+
+from workbench import EngineConfig, LlamaGPU
+
+
+def main() -> None:
+    options = _options()
+    report: dict[str, object] = {"versions": _versions(), "command": " ".join(sys.argv)}
+    if options.check:
+        report["checks"] = check(options.device)
+        print(json.dumps(report["checks"], indent=1), flush=True)
+    report["ceilings"] = ceilings(options.device)
+    print("ceilings", report["ceilings"], flush=True)
+    started = time.perf_counter()
+    llm = LlamaGPU(
+        options.model,
+        backend="cuda" if options.device == "cuda" else "cpu",
+        quant_type=options.dtype,
+        engine=EngineConfig(context_length=options.context, enable_prefix_caching=False),
+    )
+    report["load_s"] = round(time.perf_counter() - started, 2)
+    print("loaded", llm, llm.runner_reason, llm.limits, report["load_s"], "s", flush=True)
+    first = time.perf_counter()
+    llm.infer([1, 2, 3], max_tokens=1)
+    report["first_token_s"] = round(time.perf_counter() - first, 3)
+    report["decode"] = [
+        decode_row(llm, batch, options.prompt, options.new, report["ceilings"], options.repeats)
+        for batch in options.batches
+    ]
+    report["ttft_ms"] = time_to_first_token(llm, options.prompt)
+    report["prefill"] = [prefill_row(llm, n, length) for n, length in ((64, 512), (256, 512)) if options.prefill]
+    if options.profile:
+        profile(llm, options)
+    llm.unload()
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(report, file, indent=1)
+
+
+def ceilings(device: str) -> dict[str, float]:
+    """Read bandwidth in GB/s (a sum over 4 GiB on a GPU, 1 GiB on a CPU) and bf16 matmul rate in TFLOP/s."""
+    gpu = device == "cuda"
+    data = torch.ones((4 if gpu else 1) * 2**28, dtype=torch.float32, device=device)
+    read_s = _median_s(lambda: data.sum(), device)
+    size = 8192 if gpu else 1024
+    a, b = (torch.randn(size, size, device=device).to(torch.bfloat16) for _ in range(2))
+    matmul_s = _median_s(lambda: a @ b, device)
+    return {"read_gb_s": data.numel() * 4 / read_s / 1e9, "bf16_tflop_s": 2 * size**3 / matmul_s / 1e12}
+
+
+def decode_row(llm: LlamaGPU, batch: int, prompt: int, new: int, ceiling: dict, repeats: int) -> dict[str, object]:
+    """Greedy decoding of `batch` requests at once. `end_to_end` counts all tokens over all the time, prefill included;
+    `decode` counts from the last first token to the first last one."""
+    rows = []
+    for repeat in range(repeats + 1):
+        started = time.monotonic()
+        running = [
+            llm.submit(_prompt(llm, prompt, repeat * 1000 + i), max_tokens=new, ignore_eos=True) for i in range(batch)
+        ]
+        usages = [_usage(generation) for generation in running]
+        ended = time.monotonic()
+        begin = max(u.first_token_s for u in usages)
+        end = min(u.finished_s for u in usages)
+        steps_s = (end - begin) / (new - 1)
+        if repeat:  # the first one warms up
+            rows.append((batch * new / (ended - started), batch / steps_s, steps_s))
+    end_to_end, decode, step_s = (statistics.median(column) for column in zip(*rows, strict=True))
+    read_bytes = llm.weight_bytes - _embedding_bytes(llm) + batch * (prompt + new / 2) * _kv_bytes_per_token(llm)
+    floor_s = read_bytes / (ceiling["read_gb_s"] * 1e9)
+    row = {
+        "batch": batch,
+        "end_to_end_tokens_s": round(end_to_end, 1),
+        "decode_tokens_s": round(decode, 1),
+        "ms_per_step": round(step_s * 1e3, 3),
+        "share_of_floor": round(floor_s / step_s, 3),
+    }
+    print(row, flush=True)
+    return row
+
+
+def prefill_row(llm: LlamaGPU, count: int, length: int) -> dict[str, object]:
+    """Prompts only: tokens of all prompts over the time until the last one's first token."""
+    times = []
+    for repeat in range(3):
+        started = time.monotonic()
+        running = [llm.submit(_prompt(llm, length, repeat * 7919 + i), max_tokens=1) for i in range(count)]
+        for generation in running:
+            generation.result()
+        times.append(time.monotonic() - started)
+    row = {"prompts": count, "length": length, "tokens_s": round(count * length / min(times), 1)}
+    print("prefill", row, flush=True)
+    return row
+
+
+def time_to_first_token(llm: LlamaGPU, prompt: int) -> float:
+    """Median of 20, in ms, for one request on an idle engine."""
+    times = []
+    for i in range(23):
+        generation = llm.submit(_prompt(llm, prompt, 31 * i), max_tokens=2, ignore_eos=True)
+        times.append(generation.result().timings.ttft_s * 1e3)
+    value = round(statistics.median(times[3:]), 2)
+    print("ttft_ms", value, flush=True)
+    return value
+
+
+def profile(llm: LlamaGPU, options: argparse.Namespace) -> None:
+    """Kernel times of some decode steps at each batch size."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as torch_profile
+
+    for batch in options.batches:
+        running = [llm.submit(_prompt(llm, options.prompt, i), max_tokens=64, ignore_eos=True) for i in range(batch)]
+        with torch_profile(activities=[ProfilerActivity.CUDA]) as record:
+            for generation in running:
+                generation.result()
+        print(f"profile of batch {batch}")
+        print(
+            record.key_averages().table(sort_by="cuda_time_total", row_limit=14, max_name_column_width=60), flush=True
+        )
+
+
+def check(device: str) -> dict[str, object]:
+    """Greedy tokens of small random models against transformers' generate, alone and in a batch, in float32."""
+    found = {}
+    for preset in ("random:tiny", "random:tiny-qwen3", "random:tiny-mistral"):
+        with LlamaGPU(preset, backend=device, quant_type="fp32", engine=EngineConfig(max_num_seqs=16)) as llm:
+            prompts = [_prompt(llm, n, n) for n in (3, 17, 40, 100, 64, 33, 5, 90)]
+            alone = [list(llm.submit(p, max_tokens=40, ignore_eos=True).result().token_ids) for p in prompts]
+            running = [llm.submit(p, max_tokens=40, ignore_eos=True) for p in prompts]
+            together = [list(g.result().token_ids) for g in running]
+            reason = llm.runner_reason
+        with LlamaGPU(preset, backend="cpu", quant_type="fp32") as reference:
+            expected = [list(reference.submit(p, max_tokens=40, ignore_eos=True).result().token_ids) for p in prompts]
+        found[preset] = {
+            "runner": reason,
+            "alone_equal": sum(a == b for a, b in zip(alone, expected, strict=True)),
+            "together_equal": sum(a == b for a, b in zip(together, expected, strict=True)),
+            "of": len(prompts),
+        }
+    return found
+
+
+def _usage(generation):
+    last = None
+    for chunk in generation:
+        last = chunk
+    return last.usage
+
+
+def _prompt(llm: LlamaGPU, length: int, seed: int) -> list[int]:
+    return random.Random(seed).choices(range(5, llm.spec.vocab_size - 5), k=length)
+
+
+def _embedding_bytes(llm: LlamaGPU) -> int:
+    if llm.spec.tied_embeddings:
+        return 0
+    return llm.spec.vocab_size * llm.spec.hidden_size * (4 if llm.dtype == "fp32" else 2)
+
+
+def _kv_bytes_per_token(llm: LlamaGPU) -> float:
+    return llm.limits.kv_bytes / (llm.limits.num_blocks * llm.limits.block_size)
+
+
+def _median_s(run, device: str, repeats: int = 10) -> float:
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    for _ in range(3):
+        run()
+    times = []
+    for _ in range(repeats):
+        wait()
+        started = time.perf_counter()
+        run()
+        wait()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def _versions() -> dict[str, str]:
+    import transformers
+
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "device": name,
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--dtype", default=None)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--batches", type=lambda text: [int(n) for n in text.split(",")], default=[1, 8])
+    parser.add_argument("--prompt", type=int, default=128, help="tokens")
+    parser.add_argument("--new", type=int, default=256, help="tokens")
+    parser.add_argument("--context", type=int, default=None)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--prefill", action="store_true")
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--json")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""One step's inputs as tensors on a GPU, and the host's packing of them into a single copy.
+
+Rows are packed without padding: first decodes, one token each, then prompt chunks. A captured graph reads the same
+tensors at every replay, so they keep their places: a header of fixed size, then every row's block ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence as Many
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from workbench.engine.kernels.tiles import CHUNK_QUERIES
+from workbench.engine.scheduler import ScheduledSequence
+from workbench.engine.sequence import Sequence
+from workbench.engine.uniform import uniform
+
+__all__ = ["DeviceStep", "Staging", "StepLayout"]
+
+# Columns of the header, int32 each: the token's id if the host knows it, else the row of the step before that chose
+# it; its position; the slot its keys and values go to; how many tokens it sees; where its blocks start.
+_FIELDS = ("known_id", "source_row", "position", "slot", "length", "table_start")
+_NUM_SAMPLING_FIELDS = 5
+_TILE_FIELDS = 4
+
+
+@dataclass(frozen=True)
+class StepLayout:
+    """Most rows (tokens) of a step, and of them decodes; most ints in the block table; block size."""
+
+    max_tokens: int
+    max_seqs: int
+    max_table: int
+    block_size: int
+    padding_slot: int
+
+    @property
+    def max_tiles(self) -> int:
+        return self.max_tokens // CHUNK_QUERIES + self.max_seqs
+
+    @property
+    def num_header_ints(self) -> int:
+        per_row = len(_FIELDS) * self.max_tokens
+        return per_row + _NUM_SAMPLING_FIELDS * self.max_seqs + _TILE_FIELDS * self.max_tiles
+
+
+@dataclass(frozen=True)
+class DeviceStep:
+    """A step's inputs, int32 unless said otherwise: `ids`, `positions`, `slots` [tokens].
+
+    The first `num_decodes` rows see `lengths` [num_decodes] tokens of the blocks at `table[table_starts]`, cut into
+    `splits` parts; `tiles` [n, 4] cover the other rows. `kept` are the rows whose logits are wanted (None: all).
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    slots: torch.Tensor
+    num_decodes: int
+    lengths: torch.Tensor
+    table: torch.Tensor
+    table_starts: torch.Tensor
+    tiles: torch.Tensor | None
+    kept: torch.Tensor | None
+    splits: int
+
+    @property
+    def num_tokens(self) -> int:
+        return self.ids.shape[0]
+
+
+class Staging:
+    """Packs steps on the host and copies each to the device at once.
+
+    Host buffers rotate, so that one can be filled while the copy of another is on its way; the caller sees to it
+    that no more steps are in flight than there are buffers.
+    """
+
+    def __init__(self, layout: StepLayout, device: str, num_buffers: int = 3) -> None:
+        self.layout = layout
+        size = layout.num_header_ints + layout.max_table
+        pinned = torch.device(device).type == "cuda"
+        self._hosts = [torch.zeros(size, dtype=torch.int32, pin_memory=pinned) for _ in range(num_buffers)]
+        self._turn = 0
+        self.device_ints = torch.zeros(size, dtype=torch.int32, device=device)
+        self._sections = _sections(layout)
+
+    def pack(
+        self,
+        items: Many[ScheduledSequence],
+        sampled: Many[ScheduledSequence],
+        source_rows: Mapping[Sequence, int],
+        rows: int,
+    ) -> int:
+        """Send a step to the device, padded to `rows` tokens. Returns the number of chunk tiles.
+
+        `source_rows` tells in which row of the step before a sequence's pending token was chosen.
+        """
+        self._turn = (self._turn + 1) % len(self._hosts)
+        host = self._hosts[self._turn]
+        ints = host.numpy()
+        fields = {name: ints[start : start + size] for name, (start, size) in self._sections.items()}
+        fields["table"] = ints[self.layout.num_header_ints :]
+        used, num_tiles = self._fill_rows(fields, items, source_rows, rows)
+        self._fill_sampling(fields["sampling"], sampled)
+        total = self.layout.num_header_ints + used
+        self.device_ints[:total].copy_(host[:total], non_blocking=True)
+        return num_tiles
+
+    def section(self, name: str, length: int) -> torch.Tensor:
+        """The first `length` ints of a header section, on the device."""
+        start, _ = self._sections[name]
+        return self.device_ints[start : start + length]
+
+    @property
+    def table(self) -> torch.Tensor:
+        return self.device_ints[self.layout.num_header_ints :]
+
+    def _fill_rows(
+        self,
+        fields: dict[str, np.ndarray],
+        items: Many[ScheduledSequence],
+        source_rows: Mapping[Sequence, int],
+        rows: int,
+    ) -> tuple[int, int]:
+        size, at, used, num_tiles = self.layout.block_size, 0, 0, 0
+        for item in items:
+            sequence, count = item.sequence, item.num_new_tokens
+            blocks = sequence.block_ids[: -(-item.end // size)]
+            fields["table"][used : used + len(blocks)] = blocks
+            if count == 1:
+                fields["position"][at] = item.start
+                fields["slot"][at] = blocks[item.start // size] * size + item.start % size
+                fields["length"][at], fields["table_start"][at] = item.end, used
+                pending = item.start >= len(sequence.token_ids)
+                fields["known_id"][at] = -1 if pending else sequence.token_ids[item.start]
+                fields["source_row"][at] = source_rows[sequence] if pending else 0
+            else:
+                span = slice(at, at + count)
+                positions = np.arange(item.start, item.end)
+                fields["position"][span] = positions
+                fields["slot"][span] = np.asarray(blocks)[positions // size] * size + positions % size
+                fields["known_id"][span] = sequence.token_ids[item.start : item.end]
+                fields["source_row"][span] = 0
+                num_tiles = _fill_tiles(fields["tiles"], num_tiles, at, item, used)
+            at, used = at + count, used + len(blocks)
+        padding = slice(at, rows)
+        fields["known_id"][padding] = fields["position"][padding] = fields["length"][padding] = 0
+        fields["table_start"][padding] = fields["source_row"][padding] = 0
+        fields["slot"][padding] = self.layout.padding_slot
+        return used, num_tiles
+
+    def _fill_sampling(self, ints: np.ndarray, sampled: Many[ScheduledSequence]) -> None:
+        table = ints.view(np.float32).reshape(-1, _NUM_SAMPLING_FIELDS)
+        for row, item in zip(table, sampled, strict=False):
+            params, sequence = item.sequence.params, item.sequence
+            if params.is_greedy:
+                row[0] = 0.0
+                continue
+            row[:4] = params.temperature, params.top_k, params.top_p, params.min_p
+            row[4] = uniform(sequence.seed, sequence.index, item.end)
+        table[len(sampled) :, 0] = 0.0
+
+
+def _sections(layout: StepLayout) -> dict[str, tuple[int, int]]:
+    sizes = {name: layout.max_tokens for name in _FIELDS}
+    sizes |= {
+        "sampling": _NUM_SAMPLING_FIELDS * layout.max_seqs,
+        "tiles": _TILE_FIELDS * layout.max_tiles,
+    }
+    sections, at = {}, 0
+    for name, size in sizes.items():
+        sections[name] = (at, size)
+        at += size
+    return sections
+
+
+def _fill_tiles(tiles: np.ndarray, num_tiles: int, first_row: int, item: ScheduledSequence, table_start: int) -> int:
+    for offset in range(0, item.num_new_tokens, CHUNK_QUERIES):
+        rows = min(CHUNK_QUERIES, item.num_new_tokens - offset)
+        at = num_tiles * _TILE_FIELDS
+        tiles[at : at + _TILE_FIELDS] = first_row + offset, rows, table_start, item.start + offset
+        num_tiles += 1
+    return num_tiles

@@ -1,0 +1,192 @@
+"""Runs steps on a GPU: decodes as captured graphs, one per batch size, everything else as it comes.
+
+The token that a step chooses is fed to the next one on the device; the host learns it later (see Engine.step).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from workbench.engine.config import EngineLimits
+from workbench.engine.device_step import DeviceStep, Staging, StepLayout
+from workbench.engine.kernels.feed_ids import feed_ids
+from workbench.engine.kernels.paged_attention import num_splits
+from workbench.engine.kernels.sample_tokens import sample_tokens
+from workbench.engine.runner import LaunchedStep, LogitRows
+from workbench.engine.sampler import SampledTokens, sample
+from workbench.engine.scheduler import ScheduledSequence, StepPlan
+from workbench.engine.sequence import Sequence
+
+__all__ = ["Decoder", "GraphRunner", "batch_buckets"]
+
+
+class Decoder(Protocol):
+    """A model that computes a step."""
+
+    def forward(self, step: DeviceStep) -> torch.Tensor: ...
+
+
+def batch_buckets(max_seqs: int) -> list[int]:
+    """Batch sizes that get a graph: every power of two to 8, then steps of 8, beyond 256 of 32."""
+    sizes = [1, 2, 4, *range(8, 257, 8), *range(288, max_seqs + 1, 32)]
+    kept = [size for size in sizes if size < max_seqs]
+    return [*kept, max_seqs]
+
+
+@dataclass(frozen=True)
+class _Captured:
+    graph: torch.cuda.CUDAGraph
+    logits: torch.Tensor
+
+
+class GraphRunner:
+    """See Runner. `device` is a torch device string of a GPU."""
+
+    overlaps = True
+
+    def __init__(self, decoder: Decoder, limits: EngineLimits, device: str, num_kv_heads: int) -> None:
+        self._decoder = decoder
+        self._device = device
+        self._num_kv_heads = num_kv_heads
+        self._max_context = limits.max_context
+        self._buckets = batch_buckets(limits.max_num_seqs)
+        blocks_per_sequence = -(-limits.max_context // limits.block_size)
+        max_table = limits.max_num_seqs * blocks_per_sequence
+        padding_slot = limits.num_blocks * limits.block_size
+
+        def staging(max_tokens: int) -> Staging:
+            layout = StepLayout(max_tokens, limits.max_num_seqs, max_table, limits.block_size, padding_slot)
+            return Staging(layout, device)
+
+        self._decode_staging = staging(limits.max_num_seqs)
+        self._mixed_staging = staging(max(limits.max_num_batched_tokens, limits.max_num_seqs))
+        self._ids = torch.zeros(self._mixed_staging.layout.max_tokens, dtype=torch.int32, device=device)
+        self._chosen = torch.zeros(limits.max_num_seqs, dtype=torch.int32, device=device)
+        self._hosts = [torch.zeros(limits.max_num_seqs, dtype=torch.int32, pin_memory=True) for _ in range(3)]
+        self._turn = 0
+        self._rows_of_last_step: dict[Sequence, int] = {}
+        self._graphs: dict[int, _Captured] = {}
+        self._pool = None
+
+    def needs_history(self, sequence: Sequence) -> bool:
+        """Whether the next token can only be chosen on the host, from all tokens before it."""
+        params = sequence.params
+        return bool(params.edits_logits or params.logprobs or params.typical_p < 1.0 or params.structure is not None)
+
+    def capture(self, report: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Capture every batch size, the largest first since the others then fit into its memory."""
+        with torch.inference_mode():
+            for done, size in enumerate(reversed(self._buckets)):
+                self._graphs[size] = self._capture(size)
+                report(done + 1, len(self._buckets))
+
+    def launch(self, plan: StepPlan) -> LaunchedStep:
+        """Put a step on the device's queue."""
+        decodes = [i for i in plan.items if i.num_new_tokens == 1 and not i.sequence.wants_prompt_logprobs]
+        chunks = [i for i in plan.items if i.num_new_tokens > 1 or i.sequence.wants_prompt_logprobs]
+        items = decodes + chunks
+        rows = LogitRows(items)
+        if chunks or len(decodes) > self._buckets[-1]:
+            logits = self._run_mixed(items, len(decodes), rows)
+        else:
+            logits = self._replay(items)
+        sampled = rows.pick_sampled(logits)
+        by_host = any(self.needs_history(item.sequence) for item in rows.sampled)
+        wait = self._sample_on_host(sampled, rows.sampled) if by_host else self._fetch(len(rows.sampled))
+        self._rows_of_last_step = {item.sequence: row for row, item in enumerate(rows.sampled)}
+        return LaunchedStep(rows.sampled, wait, rows.pick_scored(logits))
+
+    def _replay(self, items: list[ScheduledSequence]) -> torch.Tensor:
+        size = self._buckets[bisect_left(self._buckets, len(items))]
+        self._decode_staging.pack(items, items, self._rows_of_last_step, size)
+        captured = self._graphs.get(size)
+        if captured is None:
+            captured = self._graphs[size] = self._capture(size)
+            self._decode_staging.pack(items, items, self._rows_of_last_step, size)
+        captured.graph.replay()
+        return captured.logits[: len(items)]
+
+    def _run_mixed(self, items: list[ScheduledSequence], num_decodes: int, rows: LogitRows) -> torch.Tensor:
+        staging = self._mixed_staging
+        num_tokens = sum(item.num_new_tokens for item in items)
+        num_tiles = staging.pack(items, rows.sampled, self._rows_of_last_step, num_tokens)
+        kept = torch.tensor(rows.kept, dtype=torch.int64).to(self._device, non_blocking=True)
+        step = self._step(staging, num_tokens, num_decodes, num_tiles, kept)
+        logits = self._decoder.forward(step)
+        if rows.sampled:
+            self._sample(staging, rows.pick_sampled(logits))
+        return logits
+
+    def _step(
+        self, staging: Staging, num_tokens: int, num_decodes: int, num_tiles: int, kept: torch.Tensor | None
+    ) -> DeviceStep:
+        ids = feed_ids(
+            staging.section("known_id", num_tokens),
+            staging.section("source_row", num_tokens),
+            self._chosen,
+            self._ids[:num_tokens],
+        )
+        return DeviceStep(
+            ids=ids,
+            positions=staging.section("position", num_tokens),
+            slots=staging.section("slot", num_tokens),
+            num_decodes=num_decodes,
+            lengths=staging.section("length", num_decodes),
+            table=staging.table,
+            table_starts=staging.section("table_start", num_decodes),
+            tiles=staging.section("tiles", num_tiles * 4).view(-1, 4) if num_tiles else None,
+            kept=kept,
+            splits=num_splits(max(1, num_decodes), self._num_kv_heads, self._max_context),
+        )
+
+    def _sample(self, staging: Staging, logits: torch.Tensor) -> None:
+        rows = logits.shape[0]
+        params = staging.section("sampling", rows * 5).view(torch.float32).view(-1, 5)
+        sample_tokens(logits, params, self._chosen[:rows], greedy=False)
+
+    def _capture(self, size: int) -> _Captured:
+        """One decode step of `size` rows as a graph over the staging's tensors; the second run is what is kept."""
+        self._decode_staging.pack([], [], {}, size)
+
+        def run() -> torch.Tensor:
+            step = self._step(self._decode_staging, size, size, 0, None)
+            logits = self._decoder.forward(step)
+            self._sample(self._decode_staging, logits)
+            return logits
+
+        stream = torch.cuda.Stream(self._device)
+        stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(stream):
+            run()
+        torch.cuda.current_stream(self._device).wait_stream(stream)
+        torch.cuda.synchronize(self._device)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            logits = run()
+        self._pool = self._pool or graph.pool()
+        return _Captured(graph, logits)
+
+    def _fetch(self, count: int) -> Callable[[], SampledTokens]:
+        """Start copying the chosen tokens to the host; the result waits for the copy."""
+        self._turn = (self._turn + 1) % len(self._hosts)
+        host = self._hosts[self._turn]
+        host[:count].copy_(self._chosen[:count], non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record()
+
+        def wait() -> SampledTokens:
+            arrived.synchronize()
+            token_ids = host[:count].tolist()
+            return SampledTokens(token_ids, [None] * count, [token_id < 0 for token_id in token_ids])
+
+        return wait
+
+    def _sample_on_host(self, logits: torch.Tensor, items: list[ScheduledSequence]) -> Callable[[], SampledTokens]:
+        tokens = sample(logits, [item.sequence for item in items])
+        self._chosen[: len(items)].copy_(torch.tensor(tokens.token_ids, dtype=torch.int32), non_blocking=True)
+        return lambda: tokens

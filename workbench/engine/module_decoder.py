@@ -1,0 +1,82 @@
+"""Any transformers decoder on the GPU's paged attention, through its own forward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from workbench.engine.attention import AttentionOptions
+from workbench.engine.device_step import DeviceStep
+from workbench.engine.kernels.paged_attention import DecodeWorkspace, attend_chunks, attend_decodes
+from workbench.engine.paged_step import KVPool
+
+__all__ = ["ModuleDecoder"]
+
+
+class ModuleDecoder:
+    """Runs steps over a KV pool; the registered attention function calls back into `_PagedAttention`."""
+
+    def __init__(self, module: torch.nn.Module, pool: KVPool, max_seqs: int) -> None:
+        self._module = module
+        self._pool = pool
+        self._max_seqs = max_seqs
+        self._workspaces: dict[tuple[int, int, int], DecodeWorkspace] = {}
+
+    @torch.inference_mode()
+    def forward(self, step: DeviceStep) -> torch.Tensor:
+        """Logits [kept rows, vocab] of a step; its keys and values are stored in the pool."""
+        return self._module(
+            input_ids=step.ids.unsqueeze(0),
+            position_ids=step.positions.unsqueeze(0),
+            use_cache=False,
+            logits_to_keep=0 if step.kept is None else step.kept,
+            step=_PagedAttention(step, step.slots.long(), self._pool, self._workspace),
+        ).logits[0]
+
+    def _workspace(self, heads: int, kv_heads: int, dim: int) -> DecodeWorkspace:
+        shape = (heads, kv_heads, dim)
+        if shape not in self._workspaces:
+            device = str(next(iter(self._pool.keys.values())).device)
+            self._workspaces[shape] = DecodeWorkspace.allocate(self._max_seqs, heads, kv_heads, dim, device)
+        return self._workspaces[shape]
+
+
+@dataclass
+class _PagedAttention:
+    """See StepAttention."""
+
+    step: DeviceStep
+    slots: torch.Tensor
+    pool: KVPool
+    workspace: object
+
+    def attend(
+        self,
+        layer_index: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        options: AttentionOptions,
+    ) -> torch.Tensor:
+        self.pool.write(layer_index, self.slots, key, value)
+        keys, values = self.pool.keys[layer_index], self.pool.values[layer_index]
+        query = query.contiguous()
+        out = torch.empty_like(query)
+        step, split = self.step, self.step.num_decodes
+        if split:
+            attend_decodes(
+                query[:split],
+                keys,
+                values,
+                step.table,
+                step.table_starts,
+                step.lengths,
+                options,
+                out[:split],
+                self.workspace(query.shape[1], keys.shape[2], query.shape[2]),
+                step.splits,
+            )
+        if step.tiles is not None:
+            attend_chunks(query, keys, values, step.table, step.tiles, options, out)
+        return out
