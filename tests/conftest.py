@@ -39,3 +39,11 @@ def home_with_embedded_model(embedded_model_folder: Path, workbench_home: Path) 
     link.parent.mkdir(parents=True)
     link.symlink_to(embedded_model_folder, target_is_directory=True)
     return workbench_home
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer Llama with random weights as a safetensors folder. Shared: read it, copy it to change it."""
+    from model_folders import save_preset
+
+    return save_preset("tiny", tmp_path_factory.mktemp("tiny") / "model")

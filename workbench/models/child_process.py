@@ -69,9 +69,10 @@ def exit_with_parent() -> None:
 def log_tail(log: Path, num_lines: int = 8) -> str:
     """The last lines of a log, without empty ones; progress bars count as their last state."""
     try:
-        text = log.read_text("utf-8", errors="replace")
+        text = log.read_bytes().decode("utf-8", errors="replace")
     except OSError:
         return ""
+    # A bar writes each state after a carriage return; some end the line with one as well.
     lines = [line.rstrip("\r").rsplit("\r", 1)[-1].strip() for line in text.split("\n")]
     return "\n".join([line for line in lines if line][-num_lines:])
 

@@ -98,13 +98,13 @@ def attend_decodes(
         DIM=dim,
         DIM_PADDED=triton.next_power_of_2(dim),
         BLOCK_SIZE=block_size,
-        TILE=_TILE,
+        TILE=_TILE if triton.next_power_of_2(dim) * query.element_size() <= 256 else 32,
         SPLITS=splits,
         WINDOW=options.sliding_window or 0,
         SOFTCAP=options.softcap is not None,
         SINKS=options.sinks is not None,
         num_warps=4,
-        num_stages=3,
+        num_stages=3 if dim * query.element_size() <= 256 else 2,
     )
 
 
@@ -123,7 +123,8 @@ def attend_chunks(
     heads, dim = query.shape[1], query.shape[2]
     block_size, num_kv_heads = keys.shape[1], keys.shape[2]
     group = heads // num_kv_heads
-    _chunk[(tiles.shape[0], num_kv_heads)](
+    shape = _chunk_shape(group, triton.next_power_of_2(dim), query.element_size())
+    _chunk[(tiles.shape[0] * (CHUNK_QUERIES // shape.queries), num_kv_heads)](
         query,
         keys,
         values,
@@ -136,18 +137,36 @@ def attend_chunks(
         query.stride(0),
         KV_HEADS=num_kv_heads,
         GROUP=group,
-        QUERIES=CHUNK_QUERIES,
-        ROWS=triton.next_power_of_2(CHUNK_QUERIES * group),
+        QUERIES=shape.queries,
+        PARTS=CHUNK_QUERIES // shape.queries,
+        ROWS=triton.next_power_of_2(shape.queries * group),
         DIM=dim,
         DIM_PADDED=triton.next_power_of_2(dim),
         BLOCK_SIZE=block_size,
-        TILE=_TILE,
+        TILE=shape.tile,
         WINDOW=options.sliding_window or 0,
         SOFTCAP=options.softcap is not None,
         SINKS=options.sinks is not None,
         num_warps=8 if dim * group >= 256 else 4,
-        num_stages=2,
+        num_stages=shape.num_stages,
     )
+
+
+@dataclass(frozen=True)
+class _ChunkShape:
+    queries: int
+    tile: int
+    num_stages: int
+
+
+def _chunk_shape(group: int, dim: int, element_size: int) -> _ChunkShape:
+    """Queries of one program and tokens of one tile, so that both fit in the shared memory of any supported GPU."""
+    row_bytes = dim * element_size
+    queries = CHUNK_QUERIES
+    while queries > 1 and triton.next_power_of_2(queries * group) * row_bytes > 32 * 1024:
+        queries //= 2
+    wide = row_bytes <= 256
+    return _ChunkShape(queries, _TILE if wide else 32, 2 if wide else 1)
 
 
 @triton.jit
@@ -261,16 +280,20 @@ def _decode(
 @triton.jit
 def _chunk(
     query, keys, values, table, tiles, out, sinks, scale, softcap, query_stride,
-    KV_HEADS: tl.constexpr, GROUP: tl.constexpr, QUERIES: tl.constexpr, ROWS: tl.constexpr, DIM: tl.constexpr,
-    DIM_PADDED: tl.constexpr, BLOCK_SIZE: tl.constexpr, TILE: tl.constexpr, WINDOW: tl.constexpr,
+    KV_HEADS: tl.constexpr, GROUP: tl.constexpr, QUERIES: tl.constexpr, PARTS: tl.constexpr, ROWS: tl.constexpr,
+    DIM: tl.constexpr, DIM_PADDED: tl.constexpr, BLOCK_SIZE: tl.constexpr, TILE: tl.constexpr, WINDOW: tl.constexpr,
     SOFTCAP: tl.constexpr, SINKS: tl.constexpr,
 ):  # fmt: skip
-    tile = tl.program_id(0)
+    # A tile of the host's is cut into PARTS programs.
+    tile = tl.program_id(0) // PARTS
+    skipped = tl.program_id(0) % PARTS * QUERIES
     kv_head = tl.program_id(1)
-    first_row = tl.load(tiles + tile * 4).to(tl.int64)
-    num_rows = tl.load(tiles + tile * 4 + 1)
+    first_row = tl.load(tiles + tile * 4).to(tl.int64) + skipped
+    num_rows = tl.minimum(tl.load(tiles + tile * 4 + 1) - skipped, QUERIES)
+    if num_rows <= 0:
+        return
     table += tl.load(tiles + tile * 4 + 2)
-    first_position = tl.load(tiles + tile * 4 + 3)
+    first_position = tl.load(tiles + tile * 4 + 3) + skipped
 
     # Row r of the product is query r // GROUP, head r % GROUP of this group.
     rows = tl.arange(0, ROWS)

@@ -18,15 +18,15 @@ _BISECTIONS = 26
 _BLOCK = 4096
 
 
-def sample_tokens(logits: torch.Tensor, params: torch.Tensor, out: torch.Tensor, *, greedy: bool) -> torch.Tensor:
-    """Fill `out` [rows] int32 from `logits` [rows, vocab] and `params` [rows, 5] (see SAMPLING_FIELDS).
+def sample_tokens(logits: torch.Tensor, settings: torch.Tensor, out: torch.Tensor, *, greedy: bool) -> torch.Tensor:
+    """Fill `out` [rows] int32 from `logits` [rows, vocab] and `settings` [rows, 5] (see SAMPLING_FIELDS).
 
     `greedy` promises that every row's temperature is 0. A row whose logits hold a NaN gets -1.
     """
     rows, vocab = logits.shape
     _sample[(rows,)](
         logits,
-        params,
+        settings,
         out,
         vocab,
         logits.stride(0),
@@ -39,7 +39,7 @@ def sample_tokens(logits: torch.Tensor, params: torch.Tensor, out: torch.Tensor,
 
 
 @triton.jit
-def _sample(logits, params, out, vocab, stride, BLOCK: tl.constexpr, BISECTIONS: tl.constexpr, GREEDY: tl.constexpr):
+def _sample(logits, settings, out, vocab, stride, BLOCK: tl.constexpr, BISECTIONS: tl.constexpr, GREEDY: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     source = logits + row * stride
     columns = tl.arange(0, BLOCK)
@@ -56,9 +56,9 @@ def _sample(logits, params, out, vocab, stride, BLOCK: tl.constexpr, BISECTIONS:
     # Of equal logits the first wins, as torch.argmax has it.
     token = tl.min(tl.where(best == top, best_at, 2147483647), axis=0).to(tl.int64)
     if not GREEDY:
-        temperature = tl.load(params + row * 5)
+        temperature = tl.load(settings + row * 5)
         if temperature > 0:
-            token = _draw(source, vocab, top, temperature, params + row * 5, token, BLOCK, BISECTIONS)
+            token = _draw(source, vocab, top, temperature, settings + row * 5, token, BLOCK, BISECTIONS)
     token = tl.where(tl.sum(broken, axis=0) > 0, -1, token)
     tl.store(out + row, token)
 
@@ -79,11 +79,11 @@ def _mass(source, vocab, top, temperature, threshold, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _draw(source, vocab, top, temperature, params, fallback, BLOCK: tl.constexpr, BISECTIONS: tl.constexpr):
-    top_k = tl.load(params + 1)
-    top_p = tl.load(params + 2)
-    min_p = tl.load(params + 3)
-    draw = tl.load(params + 4)
+def _draw(source, vocab, top, temperature, settings, fallback, BLOCK: tl.constexpr, BISECTIONS: tl.constexpr):
+    top_k = tl.load(settings + 1)
+    top_p = tl.load(settings + 2)
+    min_p = tl.load(settings + 3)
+    draw = tl.load(settings + 4)
     # The likeliest token weighs 1, so weights are shares of it and min_p is a threshold as it stands.
     threshold = 0.0
     if top_k > 0:
