@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.models.child_process import exit_with_parent
+from workbench.models.gguf_header import GgufHeader, read_gguf_header
 
 if TYPE_CHECKING:
     import torch
@@ -26,62 +27,48 @@ def convert(gguf: Path, folder: Path) -> None:
     """Write the model in `gguf` to `folder` in transformers' form."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    metadata = _metadata(gguf)
+    header = read_gguf_header(gguf)
     source: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
     model = AutoModelForCausalLM.from_pretrained(
-        str(gguf.parent), quantization_config=GgufConfig(dequantize=True), dtype=_exact_dtype(gguf), **source
+        str(gguf.parent), quantization_config=GgufConfig(dequantize=True), dtype=_exact_dtype(header), **source
     )
     tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), **source)
-    _repair_tokenizer(tokenizer, metadata)
+    _repair_tokenizer(tokenizer, header)
     model.config.name_or_path = ""
-    model.generation_config.eos_token_id = _eos_token_ids(model.generation_config.eos_token_id, metadata)
+    model.generation_config.eos_token_id = _eos_token_ids(model.generation_config.eos_token_id, header)
     model.save_pretrained(folder, max_shard_size="4GB")
     tokenizer.save_pretrained(folder)
     _drop_json_key(folder / "config.json", "quantization_config")
     _drop_json_key(folder / "generation_config.json", "_from_model_config")
 
 
-def _metadata(gguf: Path) -> dict[str, Any]:
-    from gguf import GGUFReader
-
-    wanted = ("tokenizer.ggml.pre", "tokenizer.ggml.eot_token_id", "general.architecture")
-    reader = GGUFReader(gguf)
-    metadata = {key: reader.fields[key].contents() for key in wanted if key in reader.fields}
-    length = reader.fields.get(f"{metadata['general.architecture']}.context_length")
-    return {**metadata, "context_length": length.contents() if length else None}
-
-
-def _exact_dtype(gguf: Path) -> torch.dtype:
-    """The narrowest dtype that holds every weight of the file exactly enough: its own when it is not quantised."""
+def _exact_dtype(header: GgufHeader) -> torch.dtype:
+    """The narrowest dtype that holds every weight of the file: float32 for anything quantised."""
     import torch
-    from gguf import GGMLQuantizationType, GGUFReader
 
-    types = {tensor.tensor_type for tensor in GGUFReader(gguf).tensors}
-    half_types = {GGMLQuantizationType.F16: torch.float16, GGMLQuantizationType.BF16: torch.bfloat16}
-    halves = types & half_types.keys()
     # Norms are kept as F32 beside half weights; they were half once, so nothing is lost.
-    if len(halves) == 1 and types <= {GGMLQuantizationType.F32, *halves}:
-        return half_types[halves.pop()]
-    return torch.float32
+    types = {tensor.type_name for tensor in header.tensors} - {"F32"}
+    return {frozenset({"F16"}): torch.float16, frozenset({"BF16"}): torch.bfloat16}.get(frozenset(types), torch.float32)
 
 
-def _repair_tokenizer(tokenizer: PreTrainedTokenizerBase, metadata: dict[str, Any]) -> None:
+def _repair_tokenizer(tokenizer: PreTrainedTokenizerBase, header: GgufHeader) -> None:
     from tokenizers import pre_tokenizers
 
-    if metadata.get("tokenizer.ggml.pre") in _SINGLE_DIGIT_PRE_TOKENIZERS:
+    if header.metadata.get("tokenizer.ggml.pre") in _SINGLE_DIGIT_PRE_TOKENIZERS:
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [
                 pre_tokenizers.Digits(individual_digits=True),
                 pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
             ]
         )
-    if metadata["context_length"]:
-        tokenizer.model_max_length = metadata["context_length"]
+    max_context = header.metadata.get(f"{header.architecture}.context_length")
+    if max_context:
+        tokenizer.model_max_length = max_context
 
 
-def _eos_token_ids(eos_token_id: int | list[int] | None, metadata: dict[str, Any]) -> int | list[int] | None:
+def _eos_token_ids(eos_token_id: int | list[int] | None, header: GgufHeader) -> int | list[int] | None:
     """End of text, and end of turn where the file names another token for it."""
-    end_of_turn = metadata.get("tokenizer.ggml.eot_token_id")
+    end_of_turn = header.metadata.get("tokenizer.ggml.eot_token_id")
     known = eos_token_id if isinstance(eos_token_id, list) else [] if eos_token_id is None else [eos_token_id]
     if end_of_turn is None or end_of_turn in known:
         return eos_token_id
