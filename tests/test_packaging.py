@@ -170,7 +170,8 @@ def test_the_wheel_holds_the_packages_and_the_short_names(tmp_path: Path) -> Non
         shutil.copytree(PROJECT / folder, source / folder, ignore=ignore)
     for name in ("pyproject.toml", "LICENSE", "README.md"):
         shutil.copy(PROJECT / name, source)
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", "out", "source"]
+    build = ["--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", "out", "./source"]
+    command = [sys.executable, "-m", "pip", "wheel", "-q", *build]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     (wheel,) = (tmp_path / "out").glob("*.whl")
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
