@@ -71,7 +71,9 @@ function render({ model, el }) {
   const views = new Map();
   const log = element("div", { class: "wb-log", role: "log", "aria-live": "off", "aria-label": "Conversation", tabindex: "0" });
   const spoken = element("div", { class: "wb-unseen", role: "status", "aria-live": "polite" });
-  const input = element("textarea", { rows: "2", title: "Enter sends, Shift+Enter makes a new line, Esc stops the reply" });
+  const input = element("textarea", { rows: "2" });
+  const message = field("Message", "What to say to the model", input, "wb-wide");
+  message.hint.textContent = "Enter sends, Shift+Enter makes a new line, Esc stops the reply.";
   const hint = element("p", { class: "wb-hint", role: "status" });
   const refusal = element("p", { class: "wb-problem", role: "alert" });
   const send = button("Send", "Send the message (Enter)", ask, "wb-primary");
@@ -153,7 +155,7 @@ function render({ model, el }) {
   root.append(
     log,
     spoken,
-    element("label", { class: "wb-field wb-wide" }, element("span", { class: "wb-label" }, "Message"), input),
+    message.node,
     element("div", { class: "wb-row" }, send, stop, clear, hint),
     refusal,
   );

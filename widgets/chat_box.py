@@ -179,7 +179,8 @@ def _note(end: ReplyEnd) -> str:
         parts.append("Cut at the length limit")
     timings = end.timings
     if timings is not None:
-        parts.append(f"{timings.num_generated_tokens} tokens")
+        count = timings.num_generated_tokens
+        parts.append("1 token" if count == 1 else f"{count} tokens")
         if timings.decode_tokens_per_s is not None:
             parts.append(f"{timings.decode_tokens_per_s:.1f} tokens/s")
         if timings.ttft_s is not None:

@@ -31,6 +31,17 @@ function button(label, title, press, className = "") {
   return node;
 }
 
+// A labelled control; the hint under it is its description, not part of its name.
+function field(label, title, control, className = "") {
+  const id = `wb-${Math.random().toString(36).slice(2)}`;
+  const hint = element("span", { class: "wb-hint", id: `${id}-hint` });
+  control.id = id;
+  control.title = title;
+  control.setAttribute("aria-describedby", hint.id);
+  const name = element("label", { class: "wb-label", for: id }, label);
+  return { hint, node: element("div", { class: `wb-field ${className}` }, name, control, hint) };
+}
+
 function setUsable(node, usable) {
   node.setAttribute("aria-disabled", usable ? "false" : "true");
 }

@@ -20,7 +20,7 @@ from workbench.session import LoadChoice, Session, SessionState, SessionStatus
 
 __all__ = ["LoadBar"]
 
-# Progress shown at most this often; a step in between is dropped, a change of state or stage never is.
+# Progress is shown at most this often; what comes sooner is shown at the end of the interval, as it stands then.
 _PROGRESS_INTERVAL_S = 0.2
 
 _ACTIONS = {
@@ -47,6 +47,7 @@ class LoadBar(Part, anywidget.AnyWidget):
 
     # Until there is a session to leave.
     _forget: Callable[[], object] = staticmethod(lambda: None)
+    _late: threading.Timer | None = None
 
     def __init__(
         self,
@@ -84,6 +85,8 @@ class LoadBar(Part, anywidget.AnyWidget):
     def close(self) -> None:
         """Take the widget away. The session goes on."""
         self._forget()
+        if self._late is not None:
+            self._late.cancel()
         super().close()
 
     def _receive(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
@@ -96,7 +99,9 @@ class LoadBar(Part, anywidget.AnyWidget):
         with self._lock:
             stage = status.progress.stage if status.progress else None
             is_same = stage is not None and (status.state, stage) == self._shown_stage
-            if is_same and self._clock() - self._shown_at_s < _PROGRESS_INTERVAL_S:
+            early_s = self._shown_at_s + _PROGRESS_INTERVAL_S - self._clock()
+            if is_same and early_s > 0:
+                self._show_later(early_s)
                 return
             self._shown_stage, self._shown_at_s = (status.state, stage), self._clock()
             with self.hold_sync():
@@ -106,6 +111,18 @@ class LoadBar(Part, anywidget.AnyWidget):
                 self.fraction = status.progress.fraction if status.progress else None
                 self.actions = _ACTIONS[status.state]
                 self.failure = status.failure.as_dict() if status.failure else None
+
+    def _show_later(self, delay_s: float) -> None:
+        """See that the last step before a pause is shown too."""
+        if self._late is None:
+            self._late = threading.Timer(delay_s, self._show_now)
+            self._late.daemon = True
+            self._late.start()
+
+    def _show_now(self) -> None:
+        with self._lock:
+            self._late = None
+            self._show(self._session.status)
 
     def twin(self) -> Twin:
         """The state in words, without sizes."""

@@ -13,12 +13,6 @@ function fillSelect(select, options, value) {
   select.value = value;
 }
 
-function field(label, title, control) {
-  const hint = element("span", { class: "wb-hint" });
-  control.setAttribute("title", title);
-  return { hint, node: element("label", { class: "wb-field" }, element("span", { class: "wb-label" }, label), control, hint) };
-}
-
 function render({ model, el }) {
   const root = part(el, "wb-picker", "Model choice");
   const choose = (name, value) => model.send({ type: "choose", field: name, value });

@@ -52,7 +52,7 @@ def test_stop_keeps_the_partial_text_and_the_chat_goes_on(front_end, chat, facto
     front_end.tell(chat, type="stop")
     assert chat.wait(_LIMIT_S)
     assert (chat.messages[1]["text"], chat.messages[1]["status"]) == ("Hello", "stopped")
-    assert chat.messages[1]["note"].startswith("Stopped, 1 tokens")
+    assert chat.messages[1]["note"].startswith("Stopped, 1 token,")
     gate.open()
     chat.ask("Go on")
     assert chat.wait(_LIMIT_S)

@@ -81,6 +81,14 @@ def test_many_steps_of_progress_are_few_messages_and_the_end_is_never_dropped(fr
     assert len(front_end.updates(bar)) < 5
 
 
+def test_the_last_step_before_a_pause_is_shown(front_end, session, factory, bar):
+    factory.load_gate = Gate(is_open=False)
+    front_end.tell(bar, type="load")
+    factory.load_gate.let(2)
+    front_end.wait_for(lambda: bar.detail == "load weights: 2 MB of 4 MB")
+    factory.load_gate.open()
+
+
 def test_one_change_of_state_is_one_message(front_end, session, factory, bar):
     factory.num_steps = 0
     num_before = len(front_end.updates(bar))

@@ -1,0 +1,127 @@
+"""A notebook page in a real browser: run its cells, use its panel, and note everything that goes wrong on it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Locator, Page
+
+__all__ = ["LabPage"]
+
+_ARTIFACTS = Path(__file__).resolve().parents[2] / "test-artifacts"
+_START_LIMIT_MS = 120_000
+_NOTEBOOK = "[...window.jupyterapp.shell.widgets('main')].find((widget) => widget.context?.sessionContext)"
+
+
+class LabPage:
+    """Drives one page. `problems` lists console errors, uncaught exceptions and requests to other hosts."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.problems: list[str] = []
+        self._host = urlsplit(url).netloc
+        page.on("pageerror", lambda error: self.problems.append(f"uncaught: {error}"))
+        page.on("console", self._note_console)
+        page.on("request", self._note_request)
+        page.goto(url)
+        self._wait_until_ready()
+
+    def take_problems(self) -> list[str]:
+        """The problems since they were last taken."""
+        problems, self.problems = self.problems, []
+        return problems
+
+    def reload(self) -> None:
+        """Load the page anew; the kernel goes on."""
+        self.page.reload()
+        self._wait_until_ready()
+
+    def run_all(self) -> None:
+        """Run every cell and wait for the last one."""
+        self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+
+    def execute(self, code: str) -> None:
+        """Run code in the notebook's kernel, outside its cells, and wait for it. Raises what it raises."""
+        reply = self.page.evaluate(
+            f"""async (code) => {{
+                const kernel = {_NOTEBOOK}.context.sessionContext.session.kernel;
+                return (await kernel.requestExecute({{ code, silent: true, store_history: false }}).done).content;
+            }}""",
+            code,
+        )
+        assert reply["status"] == "ok", f"{reply.get('ename')}: {reply.get('evalue')}"
+
+    def shut_down_kernel(self) -> None:
+        """End the notebook's kernel, so that kernels of earlier tests take no memory."""
+        self.page.evaluate(f"() => {_NOTEBOOK}.context.sessionContext.shutdown()")
+
+    def cover(self) -> None:
+        """Put another tab over the notebook."""
+        self.page.evaluate("() => window.jupyterapp.commands.execute('launcher:create')")
+
+    def uncover(self) -> None:
+        """Bring the notebook back to the front."""
+        self.page.evaluate(f"() => window.jupyterapp.shell.activateById({_NOTEBOOK}.id)")
+
+    def set_theme(self, name: str) -> None:
+        """Change Lab's theme and wait until it is on."""
+        if self.page.evaluate("() => document.body.dataset.jpThemeName") == name:
+            return
+        self.page.evaluate("(theme) => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", name)
+        self.page.wait_for_function("(name) => document.body.dataset.jpThemeName === name", arg=name)
+
+    def button(self, name: str) -> Locator:
+        """A button of the panel that can be used now."""
+        return self.page.locator(".wb-panel button[aria-disabled=false]").get_by_text(name, exact=True)
+
+    @property
+    def message_box(self) -> Locator:
+        return self.page.get_by_role("textbox", name="Message", exact=True)
+
+    @property
+    def replies(self) -> Locator:
+        return self.page.locator(".wb-message[data-role=assistant]")
+
+    def wait_for_text(self, selector: str, pattern: str, timeout_s: float = 30) -> str:
+        """Wait until the element's text matches; gives the text."""
+        found = self.page.locator(selector).filter(has_text=re.compile(pattern)).first
+        found.wait_for(timeout=timeout_s * 1000)
+        return found.inner_text()
+
+    def wait_for_points(self, at_least: int = 2, timeout_s: float = 30) -> None:
+        """Wait until every line of the live plot has that many points."""
+        self._wait_for_lines("lines.every((line) => line.y?.length >= wanted)", at_least, timeout_s)
+
+    def wait_for_rate(self, above: float = 0.0, timeout_s: float = 30) -> None:
+        """Wait until the live plot's last line, tokens per second, has a point above a value."""
+        self._wait_for_lines("[...(lines.at(-1).y ?? [])].some((rate) => rate > wanted)", above, timeout_s)
+
+    def screenshot(self, name: str) -> None:
+        """Keep a picture of the page in test-artifacts/."""
+        _ARTIFACTS.mkdir(exist_ok=True)
+        self.page.screenshot(path=_ARTIFACTS / f"{name}.png")
+
+    def _wait_for_lines(self, condition: str, wanted: float, timeout_s: float) -> None:
+        script = f"""(wanted) => {{
+            const lines = document.querySelector('.wb-live .js-plotly-plot')?.data ?? [];
+            return lines.length > 1 && {condition};
+        }}"""
+        self.page.wait_for_function(script, arg=wanted, timeout=timeout_s * 1000)
+
+    def _wait_until_ready(self) -> None:
+        self.page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=_START_LIMIT_MS)
+        self.page.wait_for_function(
+            f"() => window.jupyterapp && {_NOTEBOOK}?.context?.sessionContext?.session?.kernel?.status === 'idle'",
+            timeout=_START_LIMIT_MS,
+        )
+
+    def _note_console(self, message) -> None:
+        if message.type == "error":
+            self.problems.append(f"console: {message.text}")
+
+    def _note_request(self, request) -> None:
+        address = urlsplit(request.url)
+        if address.scheme not in ("data", "blob") and address.netloc != self._host:
+            self.problems.append(f"request to another host: {request.url}")

@@ -1,0 +1,109 @@
+"""The panel in a real kernel, spoken to over the kernel's own sockets as JupyterLab would."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from jupyter_client.manager import start_new_kernel
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_LIMIT_S = 60
+_OPEN_PANEL = """
+from fake_llm import FakeFactory, Gate
+from widgets import Workbench
+from workbench.session import Session
+
+factory = FakeFactory()
+factory.load_gate = Gate(is_open=False)
+factory.reply_gate = Gate(is_open=False)
+panel = Workbench(session=Session(factory))
+panel
+"""
+
+
+class KernelClient:
+    """Runs code and talks to widgets; keeps what the kernel publishes."""
+
+    def __init__(self, client):
+        self._client = client
+        self.published = []
+
+    def run(self, code):
+        """Run a cell: (seconds, text of its value)."""
+        started_s = time.perf_counter()
+        text = []
+
+        def note(message):
+            self._note(message)
+            assert message["msg_type"] != "error", "\n".join(message["content"]["traceback"])
+            if message["msg_type"] == "execute_result":
+                text.append(message["content"]["data"]["text/plain"])
+
+        self._client.execute_interactive(code, timeout=_LIMIT_S, output_hook=note)
+        return time.perf_counter() - started_s, "".join(text)
+
+    def tell(self, model_id, **content):
+        data = {"method": "custom", "content": content}
+        message = self._client.session.msg("comm_msg", {"comm_id": model_id, "data": data})
+        self._client.shell_channel.send(message)
+
+    def wait_for(self, condition):
+        """Read what the kernel publishes until `condition(state updates, custom messages)` holds."""
+        while not any(condition(data) for data in self._comm_data()):
+            self._note(self._client.get_iopub_msg(timeout=_LIMIT_S))
+
+    def streams(self):
+        return [message for message in self.published if message["msg_type"] == "stream"]
+
+    def _note(self, message):
+        self.published.append(message)
+
+    def _comm_data(self):
+        return [message["content"]["data"] for message in self.published if message["msg_type"] == "comm_msg"]
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    path = os.pathsep.join(map(str, (_REPOSITORY, _REPOSITORY / "tests")))
+    manager, client = start_new_kernel(kernel_name="python3", env={**os.environ, "PYTHONPATH": path})
+    yield KernelClient(client)
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def _is_state(data, **wanted):
+    return data["method"] == "update" and wanted.items() <= data["state"].items()
+
+
+def test_load_chat_and_stop_while_the_kernel_stays_free(kernel):
+    kernel.run(_OPEN_PANEL)
+    ids = {name: kernel.run(f"panel.{name}.model_id")[1].strip("'") for name in ("load_bar", "chat")}
+
+    kernel.tell(ids["load_bar"], type="load")
+    kernel.wait_for(lambda data: _is_state(data, state="loading"))
+    seconds, text = kernel.run("1 + 1")
+    assert text == "2"
+    assert seconds < 1.0
+    kernel.run("factory.load_gate.open()")
+    kernel.wait_for(lambda data: _is_state(data, state="ready"))
+
+    kernel.tell(ids["chat"], type="ask", text="Hi")
+    kernel.wait_for(lambda data: _is_state(data, busy=True))
+    kernel.run("factory.reply_gate.let()")
+    kernel.wait_for(lambda data: data.get("content", {}).get("text") == "Hello")
+    assert kernel.run("1 + 1")[0] < 1.0
+    kernel.tell(ids["chat"], type="stop")
+    kernel.wait_for(lambda data: _is_state(data, busy=False))
+    assert kernel.run("panel.chat.messages[-1]['status']")[1] == "'stopped'"
+
+    # Workers speak through traits and messages only; printed text would land in whatever cell runs.
+    assert kernel.streams() == []
+
+
+def test_closing_the_panel_leaves_no_thread_in_the_kernel(kernel):
+    kernel.run("panel = Workbench(session=Session(FakeFactory()))\npanel.close()")
+    names = "[t.name for t in __import__('threading').enumerate() if t.name.startswith('workbench-')]"
+    assert kernel.run(names)[1] == "[]"
