@@ -29,8 +29,8 @@ def identity_values(instance_type: str, **values: str) -> dict[str, str]:
 class MetadataServer(ThreadingHTTPServer):
     """`values` maps paths to bodies and may change while it runs; `requests` lists what was asked as (method, path).
 
-    `token` is what it gives out; `token_status` is how it answers for one; `hang` makes every answer wait until the server closes; `drip` sends the body of
-    reads byte by byte for ever; `accepts` says which tokens are good.
+    `token` is what it gives out, with `token_status`; `accepted` says which tokens are good. `hang` makes every answer
+    wait until the server closes; `drip` sends the body of reads byte by byte.
     """
 
     daemon_threads = True
@@ -53,6 +53,9 @@ class MetadataServer(ThreadingHTTPServer):
         self.drip = drip
         self.requests: list[tuple[str, str]] = []
         self.closing = threading.Event()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that gave up is what some tests are about."""
 
     @property
     def endpoint(self) -> str:

@@ -76,7 +76,8 @@ class GPUModel:
 class InstanceType:
     """One row. `gpu` is None for Neuron instances; `gpu_fraction` is below 1 where a GPU is shared by partition.
 
-    `network_gbit_s` is the most the network gives; with `is_network_burst` only for a while.
+    `network_gbit_s` is the most the network gives; with `is_network_burst` only for a while. `processor` is "x86_64" or
+    "arm64". Types that are not `is_listed` are ones EC2 has stopped offering.
     """
 
     name: str
@@ -91,6 +92,7 @@ class InstanceType:
     network_gbit_s: float
     is_network_burst: bool
     processor: str
+    is_listed: bool = True
 
     @property
     def family(self) -> str:
@@ -171,17 +173,15 @@ def classify_name(name: str) -> InstanceKind:
 
 def _parse(table: dict) -> InstanceCatalogue:
     gpus = {name: GPUModel(name=name, **facts) for name, facts in table["gpus"].items()}
-    columns = table["columns"]
-    types = [
-        _parse_row(dict(zip(columns, row, strict=True)), gpus, table["neuron_devices"]) for row in table["instances"]
-    ]
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["instances"]]
+    types = [_parse_row(row, gpus, table) for row in rows]
     sources = [f"{entry['what']}: {entry['source']} ({entry['date']})" for entry in table["sources"]]
     return InstanceCatalogue(types, sources)
 
 
-def _parse_row(row: dict, gpus: dict[str, GPUModel], neuron_devices: Sequence[str]) -> InstanceType:
+def _parse_row(row: dict, gpus: dict[str, GPUModel], table: dict) -> InstanceType:
     accelerator = row["accelerator"]
-    assert accelerator in gpus or accelerator in neuron_devices, accelerator
+    assert accelerator in gpus or accelerator in table["neuron_devices"], accelerator
     return InstanceType(
         name=row["name"],
         kind=InstanceKind.GPU if accelerator in gpus else InstanceKind.NEURON,
@@ -195,4 +195,5 @@ def _parse_row(row: dict, gpus: dict[str, GPUModel], neuron_devices: Sequence[st
         network_gbit_s=row["network_gbit_s"],
         is_network_burst=row["is_network_burst"],
         processor=row["processor"],
+        is_listed=row["name"] not in table["no_longer_listed"],
     )
