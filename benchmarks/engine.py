@@ -14,6 +14,7 @@ import platform
 import random
 import statistics
 import sys
+import tempfile
 import time
 
 import torch
@@ -138,17 +139,18 @@ def profile(llm: LlamaGPU, options: argparse.Namespace) -> None:
 
 
 def check(device: str) -> dict[str, object]:
-    """Greedy tokens of small random models against transformers' generate, alone and in a batch, in float32."""
+    """Greedy tokens of small models with random weights against transformers' generate in float32 on the CPU."""
     found = {}
-    for preset in ("random:tiny", "random:tiny-qwen3", "random:tiny-mistral"):
-        with LlamaGPU(preset, backend=device, quant_type="fp32", engine=EngineConfig(max_num_seqs=16)) as llm:
-            prompts = [_prompt(llm, n, n) for n in (3, 17, 40, 100, 64, 33, 5, 90)]
-            alone = [list(llm.submit(p, max_tokens=40, ignore_eos=True).result().token_ids) for p in prompts]
-            running = [llm.submit(p, max_tokens=40, ignore_eos=True) for p in prompts]
-            together = [list(g.result().token_ids) for g in running]
-            reason = llm.runner_reason
-        with LlamaGPU(preset, backend="cpu", quant_type="fp32") as reference:
-            expected = [list(reference.submit(p, max_tokens=40, ignore_eos=True).result().token_ids) for p in prompts]
+    for preset in ("tiny", "tiny-qwen3", "tiny-mistral", "tiny-gemma2"):
+        with tempfile.TemporaryDirectory() as folder:
+            reference = _save_random(preset, folder)
+            prompts = [random.Random(n).choices(range(5, 250), k=n) for n in (3, 17, 40, 100, 64, 33, 5, 90)]
+            expected = [_generate(reference, prompt) for prompt in prompts]
+            with LlamaGPU(folder, backend=device, quant_type="fp32", engine=EngineConfig(max_num_seqs=16)) as llm:
+                alone = [list(llm.submit(p, max_tokens=40, ignore_eos=True).result().token_ids) for p in prompts]
+                running = [llm.submit(p, max_tokens=40, ignore_eos=True) for p in prompts]
+                together = [list(generation.result().token_ids) for generation in running]
+                reason = llm.runner_reason
         found[preset] = {
             "runner": reason,
             "alone_equal": sum(a == b for a, b in zip(alone, expected, strict=True)),
@@ -156,6 +158,32 @@ def check(device: str) -> dict[str, object]:
             "of": len(prompts),
         }
     return found
+
+
+def _save_random(preset: str, folder: str):
+    """Save a random model with its tokenizer, and give the model itself in float32 on the CPU."""
+    from workbench.models import Catalogue, load_model
+
+    loaded = load_model(
+        Catalogue().resolve(f"random:{preset}"), device="cpu", dtype="fp32", attn_implementation="eager"
+    )
+    loaded.module.save_pretrained(folder)
+    loaded.tokenizer.hf.save_pretrained(folder)
+    return loaded.module
+
+
+def _generate(module, prompt: list[int]) -> list[int]:
+    ids = torch.tensor([prompt])
+    # Generation runs to its full length: the engine is told to ignore the end of the text too.
+    out = module.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=40,
+        min_new_tokens=40,
+        do_sample=False,
+        eos_token_id=None,
+    )
+    return out[0, len(prompt) :].tolist()
 
 
 def _usage(generation):

@@ -74,6 +74,7 @@ class FusedDecoder:
         self._num_kv_heads, self._dim = shape[2], shape[3]
         self._cos, self._sin = _rotary_tables(model, max_context)
         device = self._embedding.device
+        self._pdl = _has_dependent_launch(device)
         self._workspace = DecodeWorkspace.allocate(
             max_seqs, self._num_heads, self._num_kv_heads, self._dim, str(device)
         )
@@ -102,17 +103,17 @@ class FusedDecoder:
     def _forward_one(self, step: DeviceStep) -> torch.Tensor:
         """One row: products at memory speed, with what lies between them folded in."""
         x = F.embedding(step.ids, self._embedding)[0]
+        pdl = self._pdl
         for index, layer in enumerate(self._layers):
             qkv = x.new_empty(1, layer.qkv.shape[0])
-            gemv(x, layer.qkv, qkv[0], bias=layer.qkv_bias, norm=layer.input_norm, eps=layer.eps)
+            gemv(x, layer.qkv, qkv[0], bias=layer.qkv_bias, norm=layer.input_norm, eps=layer.eps, pdl=pdl)
             attended = self._attend(step, index, layer, qkv)
-            gemv(attended[0], layer.output, x, add_to=x)
-            gated = gemv_gated(
-                x, layer.gate_up, x.new_empty(layer.down.shape[1]), norm=layer.output_norm, eps=layer.eps
-            )
-            gemv(gated, layer.down, x, add_to=x)
+            gemv(attended[0], layer.output, x, add_to=x, pdl=pdl)
+            gated = x.new_empty(layer.down.shape[1])
+            gemv_gated(x, layer.gate_up, gated, norm=layer.output_norm, eps=layer.eps, pdl=pdl)
+            gemv(gated, layer.down, x, add_to=x, pdl=pdl)
         logits = x.new_empty(1, self._head.shape[0])
-        gemv(x, self._head, logits[0], norm=self._norm, eps=self._eps)
+        gemv(x, self._head, logits[0], norm=self._norm, eps=self._eps, pdl=pdl)
         return logits
 
     def _attend(self, step: DeviceStep, index: int, layer: _Layer, qkv: torch.Tensor) -> torch.Tensor:
@@ -182,6 +183,11 @@ def _join(linears: tuple[torch.nn.Linear, ...]) -> torch.Tensor:
         linear.weight.data = joined[at : at + rows]
         at += rows
     return joined
+
+
+def _has_dependent_launch(device: torch.device) -> bool:
+    """Whether a kernel may start while the one before it ends (programmatic dependent launch)."""
+    return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
 def _rotary_tables(model: torch.nn.Module, max_context: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -40,7 +40,8 @@ def gemv(
     """`out = weight @ x (+ bias)` for `x` [columns], `weight` [rows, columns], `out` [rows].
 
     With `norm` [columns], x is RMS-normalised first. With `add_to` [rows], the product is added to it (rounded
-    before, as two separate operations would) and `out` receives the sum; `out` may be `add_to`.
+    before, as two separate operations would) and `out` receives the sum; `out` may be `add_to`. `pdl` (NVIDIA,
+    compute capability 9.0 and later) lets this kernel start while the one before it ends.
     """
     num_rows, num_columns = weight.shape
     tile = tile or _default_tile(num_rows, num_columns)
@@ -79,7 +80,7 @@ def gemv_gated(
 ) -> torch.Tensor:
     """`out = silu(gate @ h) * (up @ h)` with `h = rms_norm(x) * norm`; `gate_up` [2 * rows, columns], gates first."""
     num_rows, num_columns = gate_up.shape[0] // 2, gate_up.shape[1]
-    tile = tile or GemvTile(2, min(2048, triton.next_power_of_2(num_columns)), 8)
+    tile = tile or GemvTile(1, min(2048, triton.next_power_of_2(num_columns)), 8, num_stages=3)
     _gemv_gated[(triton.cdiv(num_rows, tile.rows),)](
         x,
         gate_up,
@@ -99,8 +100,17 @@ def gemv_gated(
 
 
 def _default_tile(num_rows: int, num_columns: int) -> GemvTile:
-    columns = min(2048, triton.next_power_of_2(num_columns))
-    return GemvTile(4 if num_rows >= 16384 else 2, columns, 8 if columns >= 2048 else 4)
+    """The fastest of those timed on an H200 (benchmarks/kernels.py): few rows want more of them per program."""
+    if num_rows <= 4096:
+        return GemvTile(8, min(512, triton.next_power_of_2(num_columns)), 8, num_stages=3)
+    return GemvTile(2, min(2048, triton.next_power_of_2(num_columns)), 8, num_stages=3)
+
+
+@triton.jit
+def _weight_tile(base, start, row_inside, COLUMNS: tl.constexpr, TILE: tl.constexpr):
+    columns = start + tl.arange(0, TILE)
+    mask = row_inside[:, None] & (columns < COLUMNS)[None, :]
+    return tl.load(base + columns[None, :], mask=mask, other=0.0, eviction_policy="evict_first")
 
 
 @triton.jit
@@ -112,8 +122,9 @@ def _gemv(
     rows = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     row_inside = rows < num_rows
     base = weight + rows[:, None] * COLUMNS
+    # Weights depend on no other kernel: the first tile is on its way before the vector is waited for.
+    ahead = _weight_tile(base, 0, row_inside, COLUMNS, TILE)
     if PDL:
-        # Weights do not depend on the kernel before: let the next one start, and wait only for the vector.
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
     total = tl.zeros([ROWS, TILE], tl.float32)
@@ -121,13 +132,8 @@ def _gemv(
     for start in range(0, COLUMNS, TILE):
         columns = start + tl.arange(0, TILE)
         inside = columns < COLUMNS
-        w = tl.load(
-            base + columns[None, :],
-            mask=row_inside[:, None] & inside[None, :],
-            other=0.0,
-            cache_modifier=".cg",
-            eviction_policy="evict_first",
-        ).to(tl.float32)
+        w = ahead.to(tl.float32)
+        ahead = _weight_tile(base, start + TILE, row_inside, COLUMNS, TILE)
         v = tl.load(x + columns, mask=inside, other=0.0).to(tl.float32)
         if NORM:
             squares += v * v
@@ -152,7 +158,9 @@ def _gemv_gated(
     rows = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     row_inside = rows < num_rows
     gate_base = gate_up + rows[:, None] * COLUMNS
-    up_base = gate_base + num_rows.to(tl.int64) * COLUMNS
+    up_base = gate_up + (rows + num_rows)[:, None] * COLUMNS
+    gate_ahead = _weight_tile(gate_base, 0, row_inside, COLUMNS, TILE)
+    up_ahead = _weight_tile(up_base, 0, row_inside, COLUMNS, TILE)
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
@@ -162,18 +170,14 @@ def _gemv_gated(
     for start in range(0, COLUMNS, TILE):
         columns = start + tl.arange(0, TILE)
         inside = columns < COLUMNS
-        mask = row_inside[:, None] & inside[None, :]
-        g = tl.load(
-            gate_base + columns[None, :], mask=mask, other=0.0, cache_modifier=".cg", eviction_policy="evict_first"
-        )
-        u = tl.load(
-            up_base + columns[None, :], mask=mask, other=0.0, cache_modifier=".cg", eviction_policy="evict_first"
-        )
+        g, u = gate_ahead.to(tl.float32), up_ahead.to(tl.float32)
+        gate_ahead = _weight_tile(gate_base, start + TILE, row_inside, COLUMNS, TILE)
+        up_ahead = _weight_tile(up_base, start + TILE, row_inside, COLUMNS, TILE)
         v = tl.load(x + columns, mask=inside, other=0.0).to(tl.float32)
         squares += v * v
         v *= tl.load(norm + columns, mask=inside, other=0.0).to(tl.float32)
-        gates += g.to(tl.float32) * v[None, :]
-        ups += u.to(tl.float32) * v[None, :]
+        gates += g * v[None, :]
+        ups += u * v[None, :]
     scale = tl.rsqrt(tl.sum(squares, axis=0) / COLUMNS + eps)
     gate = tl.sum(gates, axis=1) * scale
     up = tl.sum(ups, axis=1) * scale

@@ -1,6 +1,6 @@
 """Checks the GPU kernels against float64 on this machine, and times them against what they replace.
 
-    python benchmarks/kernels.py
+    python benchmarks/gpu_kernels.py
 
 Attention runs over random block tables, lengths from 1 to 8,192, group sizes 1 to 8, head sizes 64 to 256, with and
 without a window. Matrix-vector products are timed as replayed graphs over weights that rotate, so that no cache holds
@@ -105,62 +105,83 @@ def time_graph(run, repeats: int = 20) -> float:
     return sorted(times)[len(times) // 2]
 
 
-def time_products(read_gb_s: float) -> None:
-    """Matrix times vector at the shapes of an 8B model, each tile, against cuBLAS."""
-    tiles = [
-        GemvTile(r, c, w, s) for r in (1, 2, 4, 8) for c in (512, 1024, 2048, 4096) for w in (4, 8) for s in (3,)
-        if r * c / (w * 32) <= 64 and r * c / (w * 32) >= 4
-    ]  # fmt: skip
-    for name, rows, columns in (
-        ("qkv", 6144, 4096), ("o", 4096, 4096), ("gate_up", 28672, 4096), ("down", 4096, 14336), ("head", 128256, 4096),
-    ):  # fmt: skip
-        copies = max(2, int(1e9 / (rows * columns * 2)))
-        weights = [torch.randn(rows, columns, dtype=torch.bfloat16, device="cuda") for _ in range(copies)]
-        x = torch.randn(columns, dtype=torch.bfloat16, device="cuda")
-        norm = torch.ones(columns, dtype=torch.bfloat16, device="cuda")
+SHAPES = {
+    "qkv": (6144, 4096),
+    "o": (4096, 4096),
+    "gate_up": (28672, 4096),
+    "down": (4096, 14336),
+    "head": (128256, 4096),
+}
+
+
+def product(name: str, weight: torch.Tensor, x: torch.Tensor, out: torch.Tensor, norm: torch.Tensor, **how) -> None:
+    """One of the decoder's matrix-vector products, with what is fused into it."""
+    if name == "gate_up":
+        gemv_gated(x, weight, out[: weight.shape[0] // 2], norm=norm, eps=1e-5, **how)
+    elif name in ("qkv", "head"):
+        gemv(x, weight, out, norm=norm, eps=1e-5, **how)
+    else:
+        gemv(x, weight, out, add_to=out, **how)
+
+
+def time_products(read_gb_s: float, tiles: list[GemvTile]) -> None:
+    """Matrix times vector at the shapes of an 8B model, each tile, against cuBLAS; then cuBLAS over batch sizes."""
+    for name, (rows, columns) in SHAPES.items():
+        weights = _rotating(rows, columns)
+        x, norm = (torch.randn(columns, dtype=torch.bfloat16, device="cuda") for _ in range(2))
         out = torch.empty(rows, dtype=torch.bfloat16, device="cuda")
-        results = {"cublas": time_graph(lambda w=weights: [torch.mv(m, x) for m in w]) / copies}
-        for tile in tiles:
-            if name == "gate_up":
-                run = lambda t=tile, w=weights: [
-                    gemv_gated(x, m, out[: rows // 2], norm=norm, eps=1e-5, tile=t) for m in w
-                ]
-            elif name in ("qkv", "head"):
-                run = lambda t=tile, w=weights: [gemv(x, m, out, norm=norm, eps=1e-5, tile=t) for m in w]
-            else:
-                run = lambda t=tile, w=weights: [gemv(x, m, out, add_to=out, tile=t) for m in w]
-            results[str((tile.rows, tile.columns, tile.num_warps, tile.num_stages))] = time_graph(run) / copies
-        share = {k: round(rows * columns * 2 / (us * 1e-6) / 1e9 / read_gb_s, 3) for k, us in results.items()}
-        best = sorted(results, key=results.get)[:5]
-        print(
-            name,
-            "cublas",
-            round(results["cublas"], 2),
-            share["cublas"],
-            [(k, round(results[k], 2), share[k]) for k in best],
-            flush=True,
-        )
-        for rows_in_batch in (2, 4, 8, 16, 32, 64, 128, 256):
-            xs = torch.randn(rows_in_batch, columns, dtype=torch.bfloat16, device="cuda")
-            us = time_graph(lambda w=weights, b=xs: [torch.nn.functional.linear(b, m) for m in w]) / copies
-            print(
-                "   cublas batch",
-                rows_in_batch,
-                round(us, 1),
-                round(rows * columns * 2 / us / 1e3 / read_gb_s, 3),
-                flush=True,
+        results = {"cublas": _time_each(weights, lambda w, x=x: torch.mv(w, x)), "default": 0.0}
+        for tile in (None, *tiles):
+            label = "default" if tile is None else f"{tile.rows}x{tile.columns} w{tile.num_warps} s{tile.num_stages}"
+            results[label] = _time_each(
+                weights, lambda w, n=name, t=tile, x=x, o=out, m=norm: product(n, w, x, o, m, tile=t)
             )
-        del weights
+        best = sorted(results, key=results.get)[:4]
+        for label in dict.fromkeys(("cublas", "default", *best)):
+            share = rows * columns * 2 / results[label] / 1e3 / read_gb_s
+            print(name, label, f"{results[label]:.1f} us, {share:.3f} of read bandwidth", flush=True)
+
+
+def time_chain(num_layers: int = 8) -> None:
+    """A decoder's products one after the other, with and without programmatic dependent launch, us per layer."""
+    layers = [
+        {name: torch.randn(*SHAPES[name], dtype=torch.bfloat16, device="cuda") for name in SHAPES if name != "head"}
+        for _ in range(num_layers)
+    ]
+    vectors = {n: torch.randn(n, dtype=torch.bfloat16, device="cuda") * 1e-3 for n in (4096, 6144, 14336, 28672)}
+    for pdl in (False, True, False, True):
+
+        def run(pdl: bool = pdl) -> None:
+            for layer in layers:
+                for name, weight in layer.items():
+                    product(name, weight, vectors[weight.shape[1]], vectors[weight.shape[0]], vectors[4096], pdl=pdl)
+
+        print("chain of products, pdl", pdl, f"{time_graph(run) / num_layers:.1f} us per layer", flush=True)
+
+
+def _rotating(rows: int, columns: int) -> list[torch.Tensor]:
+    copies = max(2, int(1e9 / (rows * columns * 2)))
+    return [torch.randn(rows, columns, dtype=torch.bfloat16, device="cuda") for _ in range(copies)]
+
+
+def _time_each(weights: list[torch.Tensor], run) -> float:
+    return time_graph(lambda: [run(weight) for weight in weights]) / len(weights)
+
+
+def measure_read() -> float:
+    """Read bandwidth in GB/s: a sum over 4 GiB."""
+    data = torch.ones(2**30, dtype=torch.float32, device="cuda")
+    return data.numel() * 4 / (time_graph(data.sum) * 1e-6) / 1e9
 
 
 def main() -> None:
-    data = torch.ones(2**30, dtype=torch.float32, device="cuda")
-    read_gb_s = data.numel() * 4 / (time_graph(lambda: data.sum()) * 1e-6) / 1e9
+    read_gb_s = measure_read()
     print("read GB/s", read_gb_s)
-    del data
+    time_chain()
+    wide = [GemvTile(r, c, w, 3) for r, c, w in ((1, 2048, 8), (1, 1024, 4), (2, 2048, 8), (4, 512, 8), (8, 512, 8))]
+    time_products(read_gb_s, [*wide, *(GemvTile(r, c, 4, 3) for r, c in ((1, 512), (2, 512), (2, 1024)))])
     for dtype in (torch.float32, torch.bfloat16):
         print("attention", dtype, check_attention(dtype), flush=True)
-    time_products(read_gb_s)
 
 
 if __name__ == "__main__":
