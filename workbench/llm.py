@@ -118,16 +118,28 @@ class LlamaGPU:
         return select_backend(prefer_gpu).backend
 
     def submit(
-        self, prompt: Prompt | None = None, *, messages: Messages | None = None, **sampling: object
+        self,
+        prompt: Prompt | None = None,
+        *,
+        messages: Messages | None = None,
+        params: SamplingParams | None = None,
+        **sampling: object,
     ) -> Generation:
         """Start a request and return at once. Give a prompt (text or token ids) or chat messages.
 
-        Raises RequestError or PromptTooLongError for a request that cannot be served.
+        `params` are ready-made sampling settings, in place of the keywords. Raises RequestError or PromptTooLongError
+        for a request that cannot be served.
         """
-        params = SamplingParams.from_options(sampling)
+        if params is not None and sampling:
+            raise RequestError(f"params is given beside {', '.join(sorted(sampling))}: give one of the two")
+        params = params or SamplingParams.from_options(sampling)
         generation = self._client.submit(self._encode(prompt, messages), params)
         generation.owner = self
         return generation
+
+    def check(self, prompt: Prompt, params: SamplingParams) -> None:
+        """Raise what `submit` would raise for this prompt, without starting it. A structure is compiled by the way."""
+        self._client.check(self._encode(prompt, None), params)
 
     def infer(self, input_data: Prompt, **sampling: object) -> str:
         """The model's continuation of a prompt."""
