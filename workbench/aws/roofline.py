@@ -106,6 +106,9 @@ def choose_layout(
     if not layouts:
         # The widest split is the one that came nearest.
         return next(candidate for candidate in reversed(candidates) if isinstance(candidate, NoLayout))
+    if plan.num_layers is None and row.interconnect is Interconnect.PCIE:
+        # The price of a split is unknown, and over PCIe it is high: split no more than needed.
+        return layouts[0]
     return max(layouts, key=lambda layout: (plan.batch_size / layout.estimate.step_s, -layout.tensor_parallel_size))
 
 

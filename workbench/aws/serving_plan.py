@@ -23,7 +23,8 @@ class ServingPlan:
         region: like "eu-west-1"; None is us-east-1, the region of the shipped prices.
         spot: price by spot instances, which EC2 may take back with two minutes' notice.
         num_parameters: for the limit by arithmetic; None leaves that limit out.
-        num_layers, hidden_size: for the cost of splitting over GPUs; None leaves that cost out.
+        num_layers, hidden_size: for the cost of splitting over GPUs; None leaves that cost out, and over PCIe splits no
+            more than needed.
         num_kv_heads: a split over more GPUs than this keeps copies of the cache; None splits it evenly.
     """
 
