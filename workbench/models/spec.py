@@ -71,7 +71,7 @@ class ModelSpec:
             hidden_size=hidden_size,
             num_heads=num_heads,
             num_kv_heads=num_kv_heads,
-            head_dim=fields.get("head_dim") or hidden_size // num_heads,
+            head_dim=fields.positive("head_dim") if fields.get("head_dim") else hidden_size // num_heads,
             vocab_size=fields.positive("vocab_size"),
             max_context=_max_context(fields),
             tied_embeddings=bool(fields.get("tie_word_embeddings")),
@@ -152,7 +152,7 @@ class _Fields:
 def _num_kv_heads(fields: _Fields, num_heads: int) -> int:
     if fields.get("multi_query") is True and not fields.get("new_decoder_architecture"):
         return 1
-    return fields.get("num_key_value_heads") or num_heads
+    return fields.positive("num_key_value_heads") if fields.get("num_key_value_heads") is not None else num_heads
 
 
 def _sliding_window(fields: _Fields, layer_types: list[str] | None) -> int | None:
@@ -167,6 +167,8 @@ def _sliding_window(fields: _Fields, layer_types: list[str] | None) -> int | Non
 def _max_context(fields: _Fields) -> int:
     stated = fields.positive("max_position_embeddings")
     rope = fields.get("rope_scaling") or fields.get("rope_parameters") or {}
+    if not isinstance(rope, Mapping):
+        raise ModelFormatError(f"config: rope_scaling must be an object, got {rope!r}")
     rope_type = rope.get("rope_type") or rope.get("type") or "default"
     factor = rope.get("factor")
     if rope_type in _ROPE_TYPES_WITH_FULL_CONTEXT or not factor:
