@@ -75,6 +75,10 @@ class ShapeProbe:
         value: torch.Tensor,
         options: AttentionOptions,
     ) -> torch.Tensor:
+        if layer_index in self.layers:
+            raise ModelFormatError(
+                f"layer {layer_index} attends more than once per token, which the paged cache cannot hold"
+            )
         self.layers[layer_index] = LayerShape(key.shape[1], key.shape[2], value.shape[2])
         return query.new_zeros(query.shape[0], query.shape[1], value.shape[2])
 
@@ -98,14 +102,23 @@ def _paged_attention(
     softcap: float | None = None,
     s_aux: torch.Tensor | None = None,
     step: StepAttention | None = None,
-    **_: object,
+    **others: object,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' calling convention: query [1, heads, tokens, dim] -> ([1, tokens, heads, value_dim], None)."""
+    """transformers' calling convention: query [1, heads, tokens, dim] -> ([1, tokens, heads, value_dim], None).
+
+    Raises ModelFormatError rather than leave out something that the architecture asks for.
+    """
     if step is None or attention_mask is not None:
         raise ModelFormatError(
             f"{type(module).__name__} does not hand its keywords through to attention, "
             "so this architecture cannot run on the paged cache"
         )
+    if not getattr(module, "is_causal", True):
+        raise ModelFormatError(f"{type(module).__name__} looks at later tokens too: only causal decoders can run here")
+    for name, value in others.items():
+        # Such as a bias on the scores. Numbers and integer tensors (positions) say nothing that changes the result.
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            raise ModelFormatError(f"{type(module).__name__} gives its attention {name}, which is not supported here")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     out = step.attend(
         module.layer_idx,

@@ -11,6 +11,10 @@ __all__ = ["AnswerText", "Piece", "StopMatch"]
 
 # Tokens before the first new one that are decoded along, so that spaces between words come out right.
 _NUM_CONTEXT_TOKENS = 6
+# How far decoding looks back before it starts afresh from the last few tokens.
+_MAX_WINDOW_TOKENS = 24
+# A character has at most four bytes: what is no character after this many tokens will never be one.
+_MAX_TOKENS_PER_CHARACTER = 5
 _REPLACEMENT = "\ufffd"
 
 
@@ -40,9 +44,11 @@ class AnswerText:
     def __init__(self, sequence: Sequence, decode: Callable[[list[int]], str]) -> None:
         self._sequence = sequence
         self._decode = decode
-        # Everything before _read is in _pending or already given; decoding starts at _prefix to see its neighbours.
+        # Everything before _read is in _pending or already given. Decoding starts at _prefix, a few tokens earlier,
+        # to see its neighbours; _known is the text from there to _read.
         self._read = sequence.num_prompt_tokens
         self._prefix = max(0, self._read - _NUM_CONTEXT_TOKENS)
+        self._known = decode(sequence.token_ids[self._prefix : self._read])
         self._pending = ""
 
     def advance(self) -> Piece:
@@ -67,12 +73,16 @@ class AnswerText:
         return self._take(len(self._pending))
 
     def _decode_new(self, ids: list[int], flush: bool) -> str:
-        before = self._decode(ids[self._prefix : self._read])
         after = self._decode(ids[self._prefix :])
-        if len(after) <= len(before) or (after.endswith(_REPLACEMENT) and not flush):
+        unfinished = after.endswith(_REPLACEMENT) and len(ids) - self._read < _MAX_TOKENS_PER_CHARACTER
+        if len(after) <= len(self._known) or (unfinished and not flush):
             return ""
-        self._prefix, self._read = max(self._prefix, len(ids) - _NUM_CONTEXT_TOKENS), len(ids)
-        return after[len(before) :]
+        new = after[len(self._known) :]
+        self._read, self._known = len(ids), after
+        if len(ids) - self._prefix > _MAX_WINDOW_TOKENS:
+            self._prefix = len(ids) - _NUM_CONTEXT_TOKENS
+            self._known = self._decode(ids[self._prefix :])
+        return new
 
     def _find_stop(self) -> Piece | None:
         found = [(self._pending.find(s), s) for s in self._sequence.params.stop]

@@ -18,6 +18,11 @@ from workbench.errors import ModelFormatError
 
 __all__ = ["LaunchedStep", "LogitRows", "ModelRunner", "Runner", "probe_layers"]
 
+# Kinds of attention that the paged cache computes; where a config names its layers' kinds, it must be one of these.
+_LAYER_TYPES = {"full_attention", "sliding_attention"}
+# Two runs of one token beside different others differ by rounding at most: relative to the largest logit.
+_SEPARATE_TOLERANCE = 0.02
+
 # Rows of one padded decode batch may be padded to at most this multiple of their real length (plus a little).
 _PADDING_LIMIT = 1.5
 _PADDING_SLACK_TOKENS = 1024
@@ -52,23 +57,46 @@ class Runner(Protocol):
 
 
 def probe_layers(module: torch.nn.Module, device: str, num_tokens: int = 1) -> dict[int, LayerShape]:
-    """Key and value shapes of every layer, learnt by running the model once on `num_tokens` tokens.
+    """Key and value shapes of every layer, learnt by running the model on `num_tokens` tokens.
 
-    Raises ModelFormatError for an architecture whose layers do not all call the registered attention.
+    Raises ModelFormatError for an architecture that the paged cache cannot run.
     """
+    config = module.config.get_text_config()
+    unknown = set(getattr(config, "layer_types", None) or ()) - _LAYER_TYPES
+    if unknown:
+        raise ModelFormatError(f"{type(module).__name__}: {unknown.pop()} is not supported by the paged cache")
     probe = ShapeProbe()
-    ids = torch.zeros(1, num_tokens, dtype=torch.long, device=device)
-    positions = torch.arange(num_tokens, device=device).unsqueeze(0)
-    last = torch.tensor([num_tokens - 1], device=device)
-    with torch.inference_mode():
-        module(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=last, step=probe)
-    num_layers = module.config.get_text_config().num_hidden_layers
+    _last_logits(module, device, [0] * num_tokens, probe)
+    num_layers = config.num_hidden_layers
     if len(probe.layers) != num_layers:
         raise ModelFormatError(
             f"{type(module).__name__}: {num_layers - len(probe.layers)} of {num_layers} layers keep a state that is "
             "not keys and values, which the paged cache cannot hold"
         )
+    _check_tokens_meet_in_attention_only(module, device)
     return probe.layers
+
+
+def _check_tokens_meet_in_attention_only(module: torch.nn.Module, device: str) -> None:
+    """Raise ModelFormatError where a token's result depends on the one before it although attention gives zeros: the
+    model keeps a state of its own (a convolution, a recurrence), which no cache here carries from step to step."""
+    one, other = (_last_logits(module, device, [first, 1], ShapeProbe()) for first in (0, 1))
+    if (one - other).abs().max() > _SEPARATE_TOLERANCE * one.abs().max():
+        raise ModelFormatError(
+            f"{type(module).__name__}: tokens meet outside of attention, in a state that the paged cache cannot hold"
+        )
+
+
+def _last_logits(module: torch.nn.Module, device: str, token_ids: list[int], probe: ShapeProbe) -> torch.Tensor:
+    last = torch.tensor([len(token_ids) - 1], device=device)
+    with torch.inference_mode():
+        return module(
+            input_ids=torch.tensor([token_ids], device=device),
+            position_ids=torch.arange(len(token_ids), device=device).unsqueeze(0),
+            use_cache=False,
+            logits_to_keep=last,
+            step=probe,
+        ).logits
 
 
 class ModelRunner:
