@@ -150,14 +150,24 @@ def check(device: str) -> dict[str, object]:
                 alone = [list(llm.submit(p, max_tokens=40, ignore_eos=True).result().token_ids) for p in prompts]
                 running = [llm.submit(p, max_tokens=40, ignore_eos=True) for p in prompts]
                 together = [list(generation.result().token_ids) for generation in running]
+                drawn = _draws(llm, prompts)
                 reason = llm.runner_reason
+            with LlamaGPU(folder, backend="cpu", quant_type="fp32") as llm:
+                expected_draws = _draws(llm, prompts)
         found[preset] = {
             "runner": reason,
             "alone_equal": sum(a == b for a, b in zip(alone, expected, strict=True)),
             "together_equal": sum(a == b for a, b in zip(together, expected, strict=True)),
+            "drawn_equal": sum(a == b for a, b in zip(drawn, expected_draws, strict=True)),
             "of": len(prompts),
         }
     return found
+
+
+def _draws(llm: LlamaGPU, prompts: list[list[int]]) -> list[list[int]]:
+    """Sampled tokens, each prompt with its own seed; device and host invert the same distribution."""
+    running = [llm.submit(p, max_tokens=20, temperature=0.9, seed=n, ignore_eos=True) for n, p in enumerate(prompts)]
+    return [list(generation.result().token_ids) for generation in running]
 
 
 def _save_random(preset: str, folder: str):
@@ -208,19 +218,22 @@ def _kv_bytes_per_token(llm: LlamaGPU) -> float:
 
 
 def _median_s(run, device: str, repeats: int = 10) -> float:
-    def wait() -> None:
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    for _ in range(3):
-        run()
+    """Median seconds of `run`, by device events on a GPU, after three runs that do not count."""
     times = []
-    for _ in range(repeats):
-        wait()
-        started = time.perf_counter()
-        run()
-        wait()
-        times.append(time.perf_counter() - started)
+    for repeat in range(repeats + 3):
+        if device == "cuda":
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            run()
+            end.record()
+            end.synchronize()
+            elapsed_s = begin.elapsed_time(end) / 1e3
+        else:
+            started = time.perf_counter()
+            run()
+            elapsed_s = time.perf_counter() - started
+        if repeat >= 3:
+            times.append(elapsed_s)
     return statistics.median(times)
 
 

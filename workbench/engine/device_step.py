@@ -44,7 +44,7 @@ class StepLayout:
     @property
     def num_header_ints(self) -> int:
         per_row = len(_FIELDS) * self.max_tokens
-        return per_row + _NUM_SAMPLING_FIELDS * self.max_seqs + _TILE_FIELDS * self.max_tiles
+        return per_row + (_NUM_SAMPLING_FIELDS + 1) * self.max_seqs + _TILE_FIELDS * self.max_tiles
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,12 @@ class Staging:
         sampled: Many[ScheduledSequence],
         source_rows: Mapping[Sequence, int],
         rows: int,
+        kept: Many[int] = (),
     ) -> int:
         """Send a step to the device, padded to `rows` tokens. Returns the number of chunk tiles.
 
-        `source_rows` tells in which row of the step before a sequence's pending token was chosen.
+        `source_rows` tells in which row of the step before a sequence's pending token was chosen. `kept` are the
+        rows whose logits are wanted, if a graph reads them from here.
         """
         self._turn = (self._turn + 1) % len(self._hosts)
         host = self._hosts[self._turn]
@@ -105,6 +107,8 @@ class Staging:
         fields["table"] = ints[self.layout.num_header_ints :]
         used, num_tiles = self._fill_rows(fields, items, source_rows, rows)
         self._fill_sampling(fields["sampling"], sampled)
+        fields["tiles"][num_tiles * _TILE_FIELDS :] = 0
+        fields["kept"][: len(kept)] = kept
         total = self.layout.num_header_ints + used
         self.device_ints[:total].copy_(host[:total], non_blocking=True)
         return num_tiles
@@ -169,6 +173,7 @@ def _sections(layout: StepLayout) -> dict[str, tuple[int, int]]:
     sizes |= {
         "sampling": _NUM_SAMPLING_FIELDS * layout.max_seqs,
         "tiles": _TILE_FIELDS * layout.max_tiles,
+        "kept": layout.max_seqs,
     }
     sections, at = {}, 0
     for name, size in sizes.items():

@@ -1,4 +1,4 @@
-"""Runs steps on a GPU: decodes as captured graphs, one per batch size, everything else as it comes.
+"""Runs steps on a GPU: decodes as captured graphs, one per batch size; short prompts too; the rest as it comes.
 
 The token that a step chooses is fed to the next one on the device; the host learns it later (see Engine.step).
 """
@@ -17,12 +17,16 @@ from workbench.engine.device_step import DeviceStep, Staging, StepLayout
 from workbench.engine.kernels.feed_ids import feed_ids
 from workbench.engine.kernels.paged_attention import num_splits
 from workbench.engine.kernels.sample_tokens import sample_tokens
+from workbench.engine.kernels.tiles import CHUNK_QUERIES
 from workbench.engine.runner import LaunchedStep, LogitRows
 from workbench.engine.sampler import SampledTokens, sample
 from workbench.engine.scheduler import ScheduledSequence, StepPlan
 from workbench.engine.sequence import Sequence
 
 __all__ = ["Decoder", "GraphRunner", "batch_buckets"]
+
+# Lengths of a prompt, computed alone, that get a graph: longer ones keep the device busy while they are launched.
+_PROMPT_BUCKETS = (16, 32, 64, 128, 192, 256, 384, 512)
 
 
 class Decoder(Protocol):
@@ -64,6 +68,7 @@ class GraphRunner:
             return Staging(layout, device)
 
         self._decode_staging = staging(limits.max_num_seqs)
+        self._prompt_staging = staging(_PROMPT_BUCKETS[-1])
         self._mixed_staging = staging(max(limits.max_num_batched_tokens, limits.max_num_seqs))
         self._ids = torch.zeros(self._mixed_staging.layout.max_tokens, dtype=torch.int32, device=device)
         self._chosen = torch.zeros(limits.max_num_seqs, dtype=torch.int32, device=device)
@@ -71,6 +76,7 @@ class GraphRunner:
         self._turn = 0
         self._rows_of_last_step: dict[Sequence, int] = {}
         self._graphs: dict[int, _Captured] = {}
+        self._prompt_graphs: dict[int, _Captured] = {}
         self._pool = None
 
     def needs_history(self, sequence: Sequence) -> bool:
@@ -79,11 +85,15 @@ class GraphRunner:
         return bool(params.edits_logits or params.logprobs or params.typical_p < 1.0 or params.structure is not None)
 
     def capture(self, report: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Capture every batch size, the largest first since the others then fit into its memory."""
+        """Capture every size, the largest first since the others then fit into its memory."""
+        total = len(_PROMPT_BUCKETS) + len(self._buckets)
         with torch.inference_mode():
-            for done, size in enumerate(reversed(self._buckets)):
-                self._graphs[size] = self._capture(size)
-                report(done + 1, len(self._buckets))
+            for length in reversed(_PROMPT_BUCKETS):
+                self._prompt_graphs[length] = self._capture(lambda n=length: self._prompt_step(n))
+                report(len(self._prompt_graphs), total)
+            for size in reversed(self._buckets):
+                self._graphs[size] = self._capture(lambda n=size: self._decode_step(n))
+                report(len(_PROMPT_BUCKETS) + len(self._graphs), total)
 
     def launch(self, plan: StepPlan) -> LaunchedStep:
         """Put a step on the device's queue."""
@@ -91,25 +101,31 @@ class GraphRunner:
         chunks = [i for i in plan.items if i.num_new_tokens > 1 or i.sequence.wants_prompt_logprobs]
         items = decodes + chunks
         rows = LogitRows(items)
-        if chunks or len(decodes) > self._buckets[-1]:
-            logits = self._run_mixed(items, len(decodes), rows)
+        if not chunks:
+            logits = self._replay_decodes(items)
+        elif (
+            len(items) == 1 and rows.sampled and len(rows.kept) == 1 and items[0].num_new_tokens <= _PROMPT_BUCKETS[-1]
+        ):
+            logits = self._replay_prompt(items[0], rows.kept)
         else:
-            logits = self._replay(items)
+            logits = self._run_mixed(items, len(decodes), rows)
         sampled = rows.pick_sampled(logits)
         by_host = any(self.needs_history(item.sequence) for item in rows.sampled)
         wait = self._sample_on_host(sampled, rows.sampled) if by_host else self._fetch(len(rows.sampled))
         self._rows_of_last_step = {item.sequence: row for row, item in enumerate(rows.sampled)}
         return LaunchedStep(rows.sampled, wait, rows.pick_scored(logits))
 
-    def _replay(self, items: list[ScheduledSequence]) -> torch.Tensor:
+    def _replay_decodes(self, items: list[ScheduledSequence]) -> torch.Tensor:
         size = self._buckets[bisect_left(self._buckets, len(items))]
         self._decode_staging.pack(items, items, self._rows_of_last_step, size)
-        captured = self._graphs.get(size)
-        if captured is None:
-            captured = self._graphs[size] = self._capture(size)
-            self._decode_staging.pack(items, items, self._rows_of_last_step, size)
-        captured.graph.replay()
-        return captured.logits[: len(items)]
+        self._graphs[size].graph.replay()
+        return self._graphs[size].logits[: len(items)]
+
+    def _replay_prompt(self, item: ScheduledSequence, kept: list[int]) -> torch.Tensor:
+        length = _PROMPT_BUCKETS[bisect_left(_PROMPT_BUCKETS, item.num_new_tokens)]
+        self._prompt_staging.pack([item], [item], self._rows_of_last_step, length, kept)
+        self._prompt_graphs[length].graph.replay()
+        return self._prompt_graphs[length].logits
 
     def _run_mixed(self, items: list[ScheduledSequence], num_decodes: int, rows: LogitRows) -> torch.Tensor:
         staging = self._mixed_staging
@@ -149,25 +165,33 @@ class GraphRunner:
         params = staging.section("sampling", rows * 5).view(torch.float32).view(-1, 5)
         sample_tokens(logits, params, self._chosen[:rows], greedy=False)
 
-    def _capture(self, size: int) -> _Captured:
-        """One decode step of `size` rows as a graph over the staging's tensors; the second run is what is kept."""
-        self._decode_staging.pack([], [], {}, size)
+    def _decode_step(self, size: int) -> torch.Tensor:
+        """A step of `size` decodes over its staging's tensors; returns the logits."""
+        logits = self._decoder.forward(self._step(self._decode_staging, size, size, 0, None))
+        self._sample(self._decode_staging, logits)
+        return logits
 
-        def run() -> torch.Tensor:
-            step = self._step(self._decode_staging, size, size, 0, None)
-            logits = self._decoder.forward(step)
-            self._sample(self._decode_staging, logits)
-            return logits
+    def _prompt_step(self, length: int) -> torch.Tensor:
+        """A step of one prompt of up to `length` tokens over its staging's tensors; returns its last row's logits."""
+        num_tiles = -(-length // CHUNK_QUERIES)
+        kept = self._prompt_staging.section("kept", 1)
+        logits = self._decoder.forward(self._step(self._prompt_staging, length, 0, num_tiles, kept))
+        self._sample(self._prompt_staging, logits)
+        return logits
 
+    def _capture(self, step: Callable[[], torch.Tensor]) -> _Captured:
+        """A step as a graph; the run before it compiles kernels and picks algorithms."""
+        for staging, rows in ((self._decode_staging, len(self._chosen)), (self._prompt_staging, _PROMPT_BUCKETS[-1])):
+            staging.pack([], [], {}, rows)
         stream = torch.cuda.Stream(self._device)
         stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(stream):
-            run()
+            step()
         torch.cuda.current_stream(self._device).wait_stream(stream)
         torch.cuda.synchronize(self._device)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):
-            logits = run()
+            logits = step()
         self._pool = self._pool or graph.pool()
         return _Captured(graph, logits)
 
