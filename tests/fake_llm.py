@@ -98,6 +98,10 @@ class FakeLlama:
         self.requests: list[dict] = []
         self._words, self._gate, self._error = words, gate, error
 
+    @property
+    def is_loaded(self) -> bool:
+        return not self.is_unloaded
+
     def submit(self, prompt=None, *, messages=None, **sampling):
         if self.is_unloaded:
             raise EngineStoppedError("the engine was unloaded")

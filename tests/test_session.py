@@ -69,6 +69,15 @@ def test_the_same_choice_again_is_no_work(session, factory):
     assert len(factory.choices) == 1
 
 
+def test_the_same_choice_again_loads_anew_when_the_engine_has_died(session, factory):
+    session.load(LoadChoice())
+    session.wait(10)
+    factory.made[0].is_unloaded = True
+    session.load(LoadChoice())
+    assert session.wait(10).state is READY
+    assert session.llm is factory.made[1]
+
+
 def test_another_choice_unloads_the_first_before_it_loads(session, factory):
     session.load(LoadChoice("one"))
     session.wait(10)
@@ -221,6 +230,14 @@ def test_an_adopted_engine_is_unloaded_when_the_user_says_so(session):
     session.unload()
     session.wait(10)
     assert llm.is_unloaded
+
+
+def test_an_unloaded_engine_is_not_adopted(session):
+    llm = _adopted()
+    llm.unload()
+    with pytest.raises(EngineStoppedError, match="llm is unloaded"):
+        session.adopt(llm)
+    assert session.status.state is EMPTY
 
 
 def test_adopting_over_a_loaded_model_is_refused(session):

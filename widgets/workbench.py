@@ -16,7 +16,7 @@ from widgets.menu import Menu
 from widgets.model_picker import ModelPicker
 from widgets.part import Part
 from widgets.twin import Twin
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, EngineStoppedError
 from workbench.session import LoadChoice, Session
 from workbench.telemetry import Sampler
 
@@ -61,6 +61,8 @@ class Workbench(Part, ipywidgets.VBox):
     ) -> None:
         if llm is not None and session is not None:
             raise ConfigError("llm and session are both given: an engine is shared by one of them")
+        if llm is not None and not llm.is_loaded:
+            raise EngineStoppedError("llm is unloaded: load it again before it is shared")
         menu = menu or Menu.of_this_machine()
         self._asked = (LoadChoice(model, backend, precision, context_length), llm, session)
         # Whatever can be refused is refused here, before the earlier panel is closed.

@@ -105,9 +105,10 @@ class Session:
         return forget
 
     def load(self, choice: LoadChoice) -> None:
-        """Have `choice` loaded, in place of what is. Nothing happens if it is loaded already."""
+        """Have `choice` loaded, in place of what is. Nothing happens if it is loaded already and alive."""
         with self._changed:
-            if self.is_settled and self._status.state is SessionState.READY and self._status.choice == choice:
+            is_alive = self.is_settled and self._llm is not None and self._llm.is_loaded
+            if is_alive and self._status.choice == choice:
                 return
             self._ask(choice)
 
@@ -121,11 +122,13 @@ class Session:
     def adopt(self, llm: LlamaGPU) -> None:
         """Share an engine that somebody else loaded. It is unloaded on `unload()`, but left alone by `close()`.
 
-        Raises ConfigError while something else is loaded or loading.
+        Raises EngineStoppedError if it is unloaded, ConfigError while something else is loaded or loading.
         """
         with self._changed:
             if llm is self._llm:
                 return
+            if not llm.is_loaded:
+                raise EngineStoppedError("llm is unloaded: load it again before it is shared")
             if not self.is_settled or self._llm is not None:
                 raise ConfigError("llm: a model is loaded already; unload it before another is adopted")
             self._require_open()

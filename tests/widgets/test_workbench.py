@@ -7,7 +7,7 @@ import pytest
 from fake_llm import FakeLlama, Gate
 
 from widgets import Workbench
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, EngineStoppedError
 from workbench.session import LoadChoice, SessionState
 
 _LIMIT_S = 20
@@ -134,6 +134,14 @@ def test_another_engine_replaces_the_shared_one_without_unloading_it(open_panel)
     panel = open_panel(second)
     assert panel.session.is_sharing(second)
     assert not first.is_unloaded
+
+
+def test_an_unloaded_engine_is_refused_and_the_earlier_panel_stays(open_panel, session):
+    first, llm = open_panel(session=session), _llm()
+    llm.unload()
+    with pytest.raises(EngineStoppedError, match="llm is unloaded"):
+        open_panel(llm)
+    assert first.comm is not None
 
 
 def test_an_engine_and_a_session_at_once_are_refused(open_panel, session):
