@@ -115,9 +115,9 @@ def _paged_attention(
         )
     if not getattr(module, "is_causal", True):
         raise ModelFormatError(f"{type(module).__name__} looks at later tokens too: only causal decoders can run here")
-    for name, value in others.items():
+    for name, other in others.items():
         # Such as a bias on the scores. Numbers and integer tensors (positions) say nothing that changes the result.
-        if isinstance(value, torch.Tensor) and value.is_floating_point():
+        if isinstance(other, torch.Tensor) and other.is_floating_point():
             raise ModelFormatError(f"{type(module).__name__} gives its attention {name}, which is not supported here")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     out = step.attend(
