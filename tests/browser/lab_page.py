@@ -39,8 +39,10 @@ class LabPage:
         self._wait_until_ready()
 
     def run_all(self) -> None:
-        """Run every cell and wait for the last one."""
+        """Run every cell and wait for the last one; none may fail."""
         self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        errors = self.page.locator("[data-mime-type='application/vnd.jupyter.error']").all_inner_texts()
+        assert errors == []
 
     def execute(self, code: str) -> None:
         """Run code in the notebook's kernel, outside its cells, and wait for it. Raises what it raises."""
