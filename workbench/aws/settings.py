@@ -37,7 +37,8 @@ class InstanceSettings:
     `fits` says whether the plan fits with these settings, None without a plan.
     `backend`: "cuda", "rocm" or "cpu". `dtype`: "bf16", "fp16", or None for the CPU backend to choose.
     `attention`: "paged" (own kernels) or "sdpa". `tensor_parallel_size` GPUs work on one copy of the model, of which
-    there are `num_replicas`. `quant_type`: None, "int8" or "int4". `memory_fraction`: share of a GPU for weights, cache and workspace.
+    there are `num_replicas`. `quant_type`: None, "int8" or "int4". `memory_fraction`: share of a GPU for weights, cache
+    and workspace.
     `max_num_seqs`: most requests in a batch, None for the engine's own choice.
     """
 
