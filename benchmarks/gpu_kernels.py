@@ -9,6 +9,7 @@ them; the share is of the read bandwidth measured here.
 
 from __future__ import annotations
 
+import argparse
 import itertools
 
 import torch
@@ -175,13 +176,19 @@ def measure_read() -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=("chain", "products", "attention"))
+    only = parser.parse_args().only
     read_gb_s = measure_read()
     print("read GB/s", read_gb_s)
-    time_chain()
     wide = [GemvTile(r, c, w, 3) for r, c, w in ((1, 2048, 8), (1, 1024, 4), (2, 2048, 8), (4, 512, 8), (8, 512, 8))]
-    time_products(read_gb_s, [*wide, *(GemvTile(r, c, 4, 3) for r, c in ((1, 512), (2, 512), (2, 1024)))])
-    for dtype in (torch.float32, torch.bfloat16):
-        print("attention", dtype, check_attention(dtype), flush=True)
+    if only in (None, "chain"):
+        time_chain()
+    if only in (None, "products"):
+        time_products(read_gb_s, [*wide, *(GemvTile(r, c, 4, 3) for r, c in ((1, 512), (2, 512), (2, 1024)))])
+    if only in (None, "attention"):
+        for dtype in (torch.float32, torch.bfloat16):
+            print("attention", dtype, check_attention(dtype), flush=True)
 
 
 if __name__ == "__main__":
