@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,8 @@ def identity_values(instance_type: str, **values: str) -> dict[str, str]:
 
 
 class MetadataServer(ThreadingHTTPServer):
-    """`values` maps paths to bodies and may change while it runs; `requests` lists what was asked as (method, path).
+    """`values` maps paths to bodies and may change while it runs; `requests` lists what was asked as (method, path),
+    and `asked` gives the same to a test that waits.
 
     `token` is what it gives out, with `token_status`; `accepted` says which tokens are good. `hang` makes every answer
     wait until the server closes; `drip` sends the body of reads byte by byte.
@@ -52,6 +54,7 @@ class MetadataServer(ThreadingHTTPServer):
         self.hang = hang
         self.drip = drip
         self.requests: list[tuple[str, str]] = []
+        self.asked: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self.closing = threading.Event()
 
     def handle_error(self, request: object, client_address: object) -> None:
@@ -94,6 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _start(self) -> None:
         self.server.requests.append((self.command, self.path))
+        self.server.asked.put((self.command, self.path))
         if self.server.hang:
             self.server.closing.wait(10)
 
