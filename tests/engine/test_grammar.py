@@ -71,6 +71,12 @@ def test_the_structure_wins_where_everything_it_allows_was_forbidden(compiler, t
     assert int(logits.isfinite().sum()) == 2
 
 
+def test_a_grammar_may_be_lark_or_gbnf(compiler, tokenizer):
+    for text in ('start: "a" | "b"', 'root ::= "a" | "b"'):
+        matcher = compiler.matcher(StructureSpec("grammar", text))
+        assert matcher.accept(tokenizer.encode("b")[0]) and matcher.is_complete
+
+
 def test_matchers_of_one_structure_do_not_share_their_place(compiler, tokenizer):
     first, second = (compiler.matcher(StructureSpec("regex", "[ab]1")) for _ in range(2))
     (letter,), (digit,) = tokenizer.encode("a"), tokenizer.encode("1")
@@ -96,6 +102,7 @@ def test_matchers_of_one_structure_do_not_share_their_place(compiler, tokenizer)
         StructureSpec("regex", "(?=a)b"),
         StructureSpec("grammar", "nonsense"),
         StructureSpec("grammar", "start: start"),
+        StructureSpec("grammar", "root ::= missing"),
     ],
     ids=lambda spec: spec.text[:40],
 )

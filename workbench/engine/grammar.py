@@ -180,7 +180,19 @@ def _grammar(spec: StructureSpec) -> str:
         case StructureKind.REGEX:
             return LLMatcher.grammar_from_regex(spec.text)
         case StructureKind.GRAMMAR:
-            return LLMatcher.grammar_from_lark(spec.text)
+            return LLMatcher.grammar_from_lark(_as_lark(spec.text))
+
+
+def _as_lark(grammar: str) -> str:
+    """Lark as it is; GBNF, which is known by its "::=", translated."""
+    if "::=" not in grammar:
+        return grammar
+    from llguidance.gbnf_to_lark import gbnf_to_lark
+
+    try:
+        return gbnf_to_lark(grammar)
+    except Exception as error:  # the translator raises nothing more exact
+        raise ValueError(str(error)) from error
 
 
 def _reason(matcher: LLMatcher) -> str:

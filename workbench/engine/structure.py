@@ -24,7 +24,7 @@ class StructureKind(enum.StrEnum):
 
 @dataclass(frozen=True)
 class StructureSpec:
-    """`text` is a JSON schema, a regular expression (Rust syntax) or a Lark grammar; empty for any JSON object."""
+    """`text` is a JSON schema, a regular expression (as in Rust), a grammar (Lark or GBNF); empty for any object."""
 
     kind: StructureKind
     text: str = ""

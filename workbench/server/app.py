@@ -1,0 +1,93 @@
+"""Puts the routes and the layers around them together. Everything they work with is passed in."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
+
+from workbench import __version__
+from workbench.errors import WorkbenchError
+from workbench.server.access_log import AccessLog
+from workbench.server.auth import Authentication, FailureLimit
+from workbench.server.body_guard import BodyGuard
+from workbench.server.errors import ApiError, api_error, validation_error
+from workbench.server.host_check import HostCheck
+from workbench.server.openapi import describe
+from workbench.server.reply import json_error
+from workbench.server.request_gate import RequestGate
+from workbench.server.routes import ROUTERS
+from workbench.server.services import Services
+
+__all__ = ["create_app"]
+
+
+def create_app(services: Services) -> FastAPI:
+    """The application. It neither starts nor stops what is in `services`."""
+    app = FastAPI(
+        title="Workbench",
+        version=__version__,
+        description="An OpenAI-compatible endpoint over one batched inference engine.",
+        middleware=_layers(services),
+        redoc_url=None,
+        # A path with a slash more is another path, for which nobody has decided who may come in.
+        redirect_slashes=False,
+    )
+    app.state.services = services
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_error)
+    app.add_exception_handler(WorkbenchError, _answer_own_error)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+    for router in ROUTERS:
+        app.include_router(router)
+    describe(app)
+    return app
+
+
+def _layers(services: Services) -> list[Middleware]:
+    """From the outside in: log, host, browser, key, limits, body."""
+    listen = services.settings.listen
+    layers = [
+        Middleware(AccessLog, answered=services.metrics.http_answered),
+        Middleware(HostCheck, listen=listen),
+    ]
+    if listen.cors_origins:
+        layers.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(listen.cors_origins),
+                allow_methods=["GET", "POST"],
+                allow_headers=["authorization", "content-type", "x-api-key", "x-request-id"],
+                expose_headers=["x-request-id", "retry-after"],
+            )
+        )
+    return [
+        *layers,
+        Middleware(Authentication, ring=services.ring, public_paths=listen.public_paths, failures=FailureLimit()),
+        Middleware(RequestGate, services=services),
+        Middleware(BodyGuard, wire=services.settings.wire),
+    ]
+
+
+async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:
+    return json_error(validation_error(error.errors()))
+
+
+async def _answer_error(request: Request, error: HTTPException) -> Response:
+    if isinstance(error, ApiError):
+        return json_error(error)
+    words = {404: "there is nothing at this path", 405: "this path does not take that method"}
+    return json_error(
+        ApiError(error.status_code, words.get(error.status_code, str(error.detail)), headers=error.headers)
+    )
+
+
+async def _answer_own_error(request: Request, error: WorkbenchError) -> Response:
+    return json_error(api_error(error))
+
+
+async def _answer_nobody(request: Request, error: ClientDisconnect) -> Response:
+    return Response(status_code=499)

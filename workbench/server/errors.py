@@ -1,0 +1,152 @@
+"""Errors as the OpenAI API words them. The only place that knows HTTP status codes of our exceptions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.exceptions import HTTPException
+
+from workbench.errors import (
+    BackendUnavailableError,
+    ConfigError,
+    DownloadError,
+    EngineStoppedError,
+    LoadCancelled,
+    ModelFormatError,
+    ModelNotFoundError,
+    OutOfMemoryError,
+    PromptTooLongError,
+    RequestAborted,
+    RequestError,
+    UnsafeModelError,
+    WorkbenchError,
+)
+
+__all__ = ["ApiError", "api_error", "invalid", "validation_error"]
+
+_MAX_MESSAGE_CHARS = 500
+_MAX_PARAM_CHARS = 100
+
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "invalid_request_error",
+    405: "invalid_request_error",
+    408: "invalid_request_error",
+    409: "conflict_error",
+    413: "invalid_request_error",
+    415: "invalid_request_error",
+    421: "invalid_request_error",
+    429: "rate_limit_error",
+    501: "not_implemented_error",
+    503: "overloaded_error",
+    507: "insufficient_memory_error",
+}
+
+
+class ApiError(HTTPException):
+    """An answer other than success. `code` is a word for programs, `param` the field that is wrong."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(status, _bounded(message, _MAX_MESSAGE_CHARS), dict(headers or {}))
+        self.code = code
+        self.param = None if param is None else _bounded(param, _MAX_PARAM_CHARS)
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The JSON object that is sent."""
+        kind = _TYPES.get(self.status_code, "server_error" if self.status_code >= 500 else "invalid_request_error")
+        return {"error": {"message": self.detail, "type": kind, "param": self.param, "code": self.code}}
+
+
+def invalid(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:
+    """A 400: the request is wrong as it stands."""
+    return ApiError(400, message, param=param, code=code)
+
+
+# The first matching row counts. Own messages speak of what was sent; the others may speak of this machine.
+_WORKBENCH_ERRORS: tuple[tuple[type[WorkbenchError], int, str | None, str | None], ...] = (
+    (PromptTooLongError, 400, "context_length_exceeded", None),
+    (RequestError, 400, None, None),
+    (RequestAborted, 503, "request_aborted", "the request was stopped before it finished"),
+    (EngineStoppedError, 503, "model_not_loaded", "the model was unloaded or is not running"),
+    (OutOfMemoryError, 503, "out_of_memory", "the device ran out of memory: ask for less at once, or try again"),
+)
+
+_LOAD_ERRORS: tuple[tuple[type[WorkbenchError], int, str, str], ...] = (
+    (ModelNotFoundError, 404, "model_not_found", "there is no such model"),
+    (UnsafeModelError, 403, "unsafe_model", "the model's files would run code when loaded, which is not allowed here"),
+    (ModelFormatError, 400, "invalid_model", "the model's files are damaged, incomplete or of an unknown kind"),
+    (DownloadError, 502, "download_failed", "the model could not be downloaded"),
+    (OutOfMemoryError, 507, "out_of_memory", "the model does not fit into the memory that is free"),
+    (LoadCancelled, 409, "load_cancelled", "the load was cancelled"),
+    (BackendUnavailableError, 400, "backend_unavailable", "the device cannot run this model in this precision"),
+    (ConfigError, 400, "invalid_model", "the model cannot be loaded with these settings"),
+)
+
+
+def api_error(error: BaseException, *, param: str | None = None) -> ApiError:
+    """Translate what a request raised. Unknown errors become a 500 that says nothing about their inside."""
+    if isinstance(error, ApiError):
+        return error
+    for kind, status, code, message in _WORKBENCH_ERRORS:
+        if isinstance(error, kind):
+            return ApiError(status, message or str(error), code=code, param=param if status == 400 else None)
+    if isinstance(error, HTTPException):
+        return ApiError(error.status_code, str(error.detail), headers=error.headers)
+    return ApiError(500, "the server failed to answer this request; its log has the cause", code="internal_error")
+
+
+def load_error(kind: str) -> ApiError:
+    """Translate the failure of a load, given by the name of its class; paths of this machine stay unsaid."""
+    for error, status, code, message in _LOAD_ERRORS:
+        if error.__name__ == kind:
+            return ApiError(status, message, code=code, param="model")
+    return ApiError(500, "the model could not be loaded; the server's log has the cause", code="load_failed")
+
+
+def validation_error(errors: Sequence[Mapping[str, Any]]) -> ApiError:
+    """A 400 for the first field that is wrong. What was sent there is not repeated."""
+    first = errors[0]
+    location = first["loc"][1:] if first["loc"] and first["loc"][0] in ("body", "query", "path") else first["loc"]
+    param = _path(location)
+    if first["type"] == "extra_forbidden":
+        return invalid(f"{param}: is not known or not supported", param=param, code="unknown_parameter")
+    if not param and first["type"] in ("missing", "model_type", "model_attributes_type"):
+        return invalid("a JSON object is needed as the body", code="invalid_body")
+    if first["type"] == "value_error":
+        cause = first["ctx"]["error"]
+        reason, wrong = str(cause), getattr(cause, "param", None)
+        param = ".".join(filter(None, (param, wrong)))
+        if wrong:
+            return invalid(reason, param=param)
+    else:
+        reason = first["msg"].replace("Input should be", "must be", 1)
+    return invalid(f"{param}: {reason}" if param else reason, param=param or None)
+
+
+def _path(location: Sequence[str | int]) -> str:
+    """ "messages[0].content"; the names of forms, which stand in between in brackets, are left out."""
+    path = ""
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif not part.startswith("("):
+            part = part.rstrip("_")
+            path += f".{part}" if path else part
+    return path
+
+
+def _bounded(text: str, limit: int) -> str:
+    printable = "".join(c if c.isprintable() else " " for c in text[: limit + 1])
+    return printable if len(printable) <= limit else printable[: limit - 3] + "..."

@@ -1,0 +1,147 @@
+"""Figures for Prometheus, under the names that vLLM's dashboards use, with our own prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from workbench.engine import Chunk, EngineStats, SamplingParams
+
+__all__ = ["Metrics"]
+
+_SECONDS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
+_TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
+_COUNTS = (1, 2, 5, 10, 20, 50, 100)
+
+
+class EngineSource(Protocol):
+    """Where the engine's figures come from."""
+
+    def stats(self) -> EngineStats | None: ...
+
+    @property
+    def model_id(self) -> str: ...
+
+
+class Metrics:
+    """All figures of one endpoint, in a registry of its own.
+
+    `num_queued()` counts the requests that wait outside the engine. `text()` waits for the engine: call it in a thread.
+    """
+
+    def __init__(self, engine: EngineSource, num_queued: Callable[[], int]) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(_EngineFigures(engine, num_queued))
+        model = ("model_name",)
+        self._requests = self._counter("http_requests", "Answers by route and status.", ("method", "handler", "status"))
+        self._refusals = self._counter("admission_rejections", "Requests turned away.", ("reason",))
+        self._success = self._counter("request_success", "Answers that ended.", (*model, "finished_reason"))
+        self._ttft = self._seconds("time_to_first_token_seconds", "From the request to its first token.")
+        self._e2e = self._seconds("e2e_request_latency_seconds", "From the request to its last token.")
+        self._per_token = self._seconds("request_time_per_output_token_seconds", "Mean time of an answer's tokens.")
+        self._decode = self._seconds("request_decode_time_seconds", "From the first token to the last.")
+        self._prompt = self._sizes("request_prompt_tokens", "Tokens of a prompt.", _TOKENS)
+        self._answer = self._sizes("request_generation_tokens", "Tokens of an answer.", _TOKENS)
+        self._max_tokens = self._sizes("request_params_max_tokens", "Most tokens asked for.", _TOKENS)
+        self._n = self._sizes("request_params_n", "Answers asked for.", _COUNTS)
+        self._sockets = Gauge("workbench_open_websockets", "WebSockets that are open.", registry=self.registry)
+
+    def http_answered(self, method: str, handler: str, status: int) -> None:
+        """An HTTP request has been answered; `handler` is the route's pattern, never the path that was sent."""
+        self._requests.labels(method, handler, str(status)).inc()
+
+    def refused(self, reason: str) -> None:
+        """A request was turned away for want of room."""
+        self._refusals.labels(reason).inc()
+
+    def socket_opened(self) -> None:
+        self._sockets.inc()
+
+    def socket_closed(self) -> None:
+        self._sockets.dec()
+
+    def answer_ended(self, model_id: str, params: SamplingParams, chunk: Chunk) -> None:
+        """One answer has ended with this chunk."""
+        usage = chunk.usage
+        self._success.labels(model_id, str(chunk.finish_reason)).inc()
+        if usage is None:
+            return
+        if chunk.index == 0:
+            self._prompt.labels(model_id).observe(usage.num_prompt_tokens)
+            self._n.labels(model_id).observe(params.n)
+            if params.max_tokens is not None:
+                self._max_tokens.labels(model_id).observe(params.max_tokens)
+        self._answer.labels(model_id).observe(usage.num_generated_tokens)
+        self._e2e.labels(model_id).observe(usage.finished_s - usage.submitted_s)
+        if usage.first_token_s is None:
+            return
+        decode_s = usage.finished_s - usage.first_token_s
+        self._ttft.labels(model_id).observe(usage.first_token_s - usage.submitted_s)
+        self._decode.labels(model_id).observe(decode_s)
+        if usage.num_generated_tokens > 1:
+            self._per_token.labels(model_id).observe(decode_s / (usage.num_generated_tokens - 1))
+
+    def text(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
+        return Counter(f"workbench_{name}", text, labels, registry=self.registry)
+
+    def _seconds(self, name: str, text: str) -> Histogram:
+        return self._sizes(name, text, _SECONDS)
+
+    def _sizes(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"workbench_{name}", text, ("model_name",), buckets=buckets, registry=self.registry)
+
+
+class _EngineFigures:
+    """Reads the engine when Prometheus asks, so that nothing is counted twice."""
+
+    def __init__(self, engine: EngineSource, num_queued: Callable[[], int]) -> None:
+        self._engine = engine
+        self._num_queued = num_queued
+
+    def describe(self) -> list[Metric]:
+        """Nothing: the registry would otherwise ask the engine while it is being built."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        stats = self._engine.stats()
+        if stats is None:
+            return
+        label = [self._engine.model_id]
+        for name, text, value in _gauges(stats, self._num_queued()):
+            family = GaugeMetricFamily(f"workbench_{name}", text, labels=["model_name"])
+            family.add_metric(label, value)
+            yield family
+        for name, text, value in _counters(stats):
+            family = CounterMetricFamily(f"workbench_{name}", text, labels=["model_name"])
+            family.add_metric(label, value)
+            yield family
+
+
+def _gauges(stats: EngineStats, num_queued: int) -> list[tuple[str, str, float]]:
+    used = stats.kv_blocks_used / stats.kv_blocks_total if stats.kv_blocks_total else 0.0
+    return [
+        ("num_requests_running", "Answers in the engine's batch.", stats.num_running),
+        ("num_requests_waiting", "Answers and requests that wait for the engine.", stats.num_waiting + num_queued),
+        ("kv_cache_usage_perc", "Share of the KV pool in use, from 0 to 1.", used),
+    ]
+
+
+def _counters(stats: EngineStats) -> list[tuple[str, str, float]]:
+    return [
+        ("prompt_tokens", "Prompt tokens computed.", stats.prompt_tokens_total),
+        ("generation_tokens", "Tokens generated.", stats.generated_tokens_total),
+        ("num_preemptions", "Answers that gave their blocks back.", stats.preemptions_total),
+        (
+            "prefix_cache_queries",
+            "Prompt tokens looked up in the prefix cache.",
+            stats.prompt_tokens_total + stats.prefix_hit_tokens_total,
+        ),
+        ("prefix_cache_hits", "Prompt tokens found in the prefix cache.", stats.prefix_hit_tokens_total),
+    ]

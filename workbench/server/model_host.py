@@ -1,0 +1,240 @@
+"""The one model behind the endpoint: which it is, and how it is changed. Loading itself is the session's work."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from workbench.engine import EngineStats
+from workbench.errors import EngineStoppedError, PromptTooLongError
+from workbench.progress import Progress
+from workbench.server.chat_messages import ChatEncoder, Conversation
+from workbench.server.errors import ApiError, load_error
+from workbench.server.token_text import TokenText
+from workbench.session import Session
+from workbench.session_status import LoadChoice, SessionState, SessionStatus
+
+if TYPE_CHECKING:
+    from workbench.llm import LlamaGPU
+
+__all__ = ["ModelHost", "ServedModel"]
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """The loaded model with what the routes need around it. `created_s` counts from the epoch."""
+
+    llm: LlamaGPU
+    names: tuple[str, ...]
+    chat: ChatEncoder
+    tokens: TokenText
+    created_s: int
+
+    @property
+    def model_id(self) -> str:
+        """The id under which it is listed."""
+        return self.names[0]
+
+    def encode_chat(self, conversation: Conversation) -> list[int]:
+        """Token ids of a conversation. Raises RequestError for one that cannot be rendered, or is far too long."""
+        self._check_length(sum(len(message.content) for message in conversation.messages))
+        return self.chat.encode(conversation)
+
+    def encode_text(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of a text, with the special tokens that it spells and those this model begins with."""
+        self._check_length(len(text))
+        return self.llm.tokenizer.encode(text, add_special_tokens)
+
+    def _check_length(self, num_chars: int) -> None:
+        """Refuse by its length a text that cannot fit, before time is spent on it."""
+        num_tokens = num_chars // self.tokens.longest_bytes
+        if num_tokens > self.llm.max_context:
+            raise PromptTooLongError(num_tokens, self.llm.max_context)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the same seed may give another answer: other weights, precision or device."""
+        return f"fp_{self.llm.backend.name}_{self.llm.dtype}"
+
+
+class ModelHost:
+    """Gives the routes the session's model, and lets one caller at a time change it.
+
+    With `may_change` false the model belongs to somebody else, who loads and unloads it. One event loop uses it.
+    """
+
+    def __init__(
+        self, session: Session, *, may_change: bool = True, aliases: tuple[str, ...] = (), drain_s: float = 30.0
+    ) -> None:
+        self._session = session
+        self._may_change = may_change
+        self._aliases = aliases
+        self._drain_s = drain_s
+        self._served: ServedModel | None = None
+        self._is_changing = False
+        self._num_users = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests can be answered now."""
+        return not self._is_changing and self._find() is not None
+
+    @property
+    def model_id(self) -> str:
+        """Id of the loaded model; "" while there is none."""
+        found = self._find()
+        return found.model_id if found else ""
+
+    @property
+    def is_healthy(self) -> bool:
+        """False when a model should be there and its engine has died."""
+        return self._session.status.state is not SessionState.READY or self._session.llm.is_loaded
+
+    @property
+    def status(self) -> SessionStatus:
+        """What the session says of itself."""
+        return self._session.status
+
+    def served(self, name: str | None = None, revision: str | None = None) -> ServedModel:
+        """The loaded model. Raises a 404 for another name or revision, a 503 while none is loaded."""
+        found = None if self._is_changing else self._find()
+        if found is None:
+            raise ApiError(
+                503,
+                "no model is loaded" if not self._is_changing else "the model is being changed: try again soon",
+                code="model_not_loaded",
+                headers={"retry-after": "5"},
+            )
+        if name is not None and name not in found.names:
+            raise ApiError(
+                404, f"the model is not loaded; loaded is {found.model_id}", param="model", code="model_not_found"
+            )
+        if revision is not None and revision != _revision(found.llm):
+            raise ApiError(404, "that revision is not loaded", param="revision", code="model_not_found")
+        return found
+
+    def capacity(self) -> int:
+        """Answers that run in the engine at once, and some more so that it never waits for the next."""
+        found = self._find()
+        return max(1, found.llm.limits.max_num_seqs * 5 // 4) if found else 1
+
+    def stats(self) -> EngineStats | None:
+        """The engine's figures, None while there is none. May wait for a step to end."""
+        try:
+            return self._session.stats()
+        except EngineStoppedError:
+            return None
+
+    @contextmanager
+    def in_use(self):
+        """Keeps the model from being changed, for a while at least."""
+        self._num_users += 1
+        self._unused.clear()
+        try:
+            yield
+        finally:
+            self._num_users -= 1
+            if not self._num_users:
+                self._unused.set()
+
+    async def load(
+        self, choice: LoadChoice, check: Callable[[], None], on_progress: Callable[[Progress], None]
+    ) -> ServedModel:
+        """Put another model in place of the loaded one.
+
+        `check` (run in a thread) looks at the new model's files first, so that what is wrong with them is found while
+        the old model still serves. When loading fails later, the old model is loaded again. Raises a 409 when the
+        model is being changed already or is not ours to change.
+        """
+        with self._changing():
+            await asyncio.to_thread(check)
+            before = self._session.status.choice if self._find() is not None else None
+            await self._wait_until_unused()
+            status = await self._settled(lambda: self._session.load(choice), on_progress)
+            if status.state is SessionState.READY:
+                self._served = None
+            elif before is not None:
+                await self._settled(lambda: self._session.load(before), on_progress)
+        if status.state is not SessionState.READY:
+            raise load_error(status.failure.kind if status.failure else "LoadCancelled")
+        return self.served()
+
+    async def unload(self) -> dict[str, int]:
+        """Have no model loaded: bytes freed by device."""
+        with self._changing():
+            await self._wait_until_unused()
+            status = await self._settled(self._session.unload, lambda progress: None)
+            self._served = None
+        return dict(status.freed_bytes)
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self._served = None
+        self._session.close()
+
+    @contextmanager
+    def _changing(self):
+        if not self._may_change:
+            raise ApiError(
+                409,
+                "this endpoint serves a model that a notebook holds: load and unload it there",
+                code="model_is_shared",
+            )
+        if self._is_changing or not self._session.is_settled:
+            raise ApiError(409, "another load or unload is going on", code="load_in_progress")
+        self._is_changing = True
+        try:
+            yield
+        finally:
+            self._is_changing = False
+
+    async def _wait_until_unused(self) -> None:
+        """Let running requests end; what takes longer is ended by the unload."""
+        try:
+            async with asyncio.timeout(self._drain_s):
+                await self._unused.wait()
+        except TimeoutError:
+            pass
+
+    async def _settled(self, start: Callable[[], None], on_progress: Callable[[Progress], None]) -> SessionStatus:
+        """Start a change and wait for its end, passing its progress on."""
+        loop = asyncio.get_running_loop()
+
+        def watch(status: SessionStatus) -> None:
+            if status.progress is not None:
+                loop.call_soon_threadsafe(on_progress, status.progress)
+
+        forget = self._session.observe(watch)
+        try:
+            start()
+            return await asyncio.to_thread(self._session.wait)
+        finally:
+            forget()
+
+    def _find(self) -> ServedModel | None:
+        """The session's model, with its surroundings made once."""
+        status = self._session.status
+        if status.state is not SessionState.READY:
+            return None
+        try:
+            llm = self._session.llm
+        except EngineStoppedError:
+            return None
+        if not llm.is_loaded:
+            return None
+        if self._served is None or self._served.llm is not llm:
+            names = dict.fromkeys((*self._aliases, llm.model_name, str(llm.model_path)))
+            self._served = ServedModel(
+                llm, tuple(names), ChatEncoder(llm.tokenizer), TokenText(llm.tokenizer), int(time.time())
+            )
+        return self._served
+
+
+def _revision(llm: LlamaGPU) -> str | None:
+    return str(llm.model_path).partition("@")[2] or None

@@ -1,0 +1,1 @@
+"""From the engine's chunks to what goes over the wire, one file a route."""

@@ -1,0 +1,88 @@
+"""Log-probabilities as the API reports them, given out together with the text they belong to."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from workbench.engine import Chunk, FinishReason, TokenLogprobs
+from workbench.server.protocol.chat import ChatLogprobs, ChatTokenLogprob, ChatTopLogprob
+from workbench.server.protocol.completions import CompletionLogprobs
+from workbench.server.token_text import TokenText
+
+__all__ = ["LogprobAligner", "chat_logprobs", "completion_logprobs"]
+
+
+class LogprobAligner:
+    """Holds entries back until the text of their tokens is given, so that a stop string stays unsaid here too.
+
+    `end_ids` are tokens that end an answer and add no text to it.
+    """
+
+    def __init__(self, tokens: TokenText, end_ids: frozenset[int]) -> None:
+        self._tokens = tokens
+        self._end_ids = end_ids
+        self._held: deque[TokenLogprobs] = deque()
+        # Bytes of text that were given, and bytes of the tokens whose entries were.
+        self._num_text_bytes = 0
+        self._num_token_bytes = 0
+
+    def take(self, chunk: Chunk) -> list[TokenLogprobs]:
+        """The entries that go with this chunk's text."""
+        self._held.extend(chunk.logprobs)
+        if chunk.finish_reason is FinishReason.STOP and self._held and self._held[-1].token_id in self._end_ids:
+            self._held.pop()
+        self._num_text_bytes += len(chunk.text.encode())
+        is_whole = chunk.finish_reason is not None and not isinstance(chunk.stop_reason, str)
+        given = []
+        while self._held and (is_whole or self._num_token_bytes < self._num_text_bytes):
+            entry = self._held.popleft()
+            self._num_token_bytes += len(self._tokens.bytes_of(entry.token_id))
+            given.append(entry)
+        return given
+
+
+def chat_logprobs(entries: Iterable[TokenLogprobs], tokens: TokenText) -> ChatLogprobs:
+    """Entries in the form of chat completions."""
+    return ChatLogprobs(
+        content=[
+            ChatTokenLogprob(
+                **_named(entry.token_id, entry.logprob, tokens),
+                top_logprobs=[ChatTopLogprob(**_named(token_id, logprob, tokens)) for token_id, logprob in entry.top],
+            )
+            for entry in entries
+        ]
+    )
+
+
+def completion_logprobs(
+    entries: Iterable[TokenLogprobs | int], tokens: TokenText, *, with_top: bool, offset: int = 0
+) -> CompletionLogprobs:
+    """Entries in the form of text completions; a bare token id stands for a token whose likelihood nobody knows.
+
+    `offset` is where the first token begins in the text, in characters.
+    """
+    reply = CompletionLogprobs(tokens=[], token_logprobs=[], top_logprobs=[] if with_top else None, text_offset=[])
+    for entry in entries:
+        token_id = entry if isinstance(entry, int) else entry.token_id
+        text = tokens.text_of(token_id)
+        reply.tokens.append(text)
+        reply.text_offset.append(offset)
+        reply.token_logprobs.append(None if isinstance(entry, int) else entry.logprob)
+        if reply.top_logprobs is not None:
+            reply.top_logprobs.append(None if isinstance(entry, int) else _top(entry, tokens))
+        offset += len(tokens.bytes_of(token_id).decode(errors="ignore"))
+    return reply
+
+
+def _top(entry: TokenLogprobs, tokens: TokenText) -> dict[str, float]:
+    # The chosen token is always among them, as the API has it.
+    return {tokens.text_of(i): logprob for i, logprob in (*entry.top, (entry.token_id, entry.logprob))}
+
+
+def _named(token_id: int, logprob: float, tokens: TokenText) -> dict:
+    return {
+        "token": tokens.text_of(token_id),
+        "logprob": max(logprob, -9999.0),
+        "bytes": list(tokens.bytes_of(token_id)),
+    }
