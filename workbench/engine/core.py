@@ -97,6 +97,9 @@ class EngineCore:
                 self._engine.add(message)
             except WorkbenchError as error:
                 self._refuse(message, error)
+            except Exception as error:  # one request's failure must not reach the others
+                _log.exception("request %s failed", message.request_id)
+                self._refuse(message, InferenceError(f"the request failed: {error}"))
         elif isinstance(message, Abort):
             for chunk in self._engine.abort(message.request_id):
                 self._emit(chunk)

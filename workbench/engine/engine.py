@@ -92,21 +92,17 @@ class Engine:
         bad = next((i for i in request.prompt_token_ids if not 0 <= i < self._vocab_size), None)
         if bad is not None or not request.prompt_token_ids:
             raise RequestError(f"prompt token id {bad} is outside the vocabulary of {self._vocab_size}")
-        matchers = self._matchers(request)
+        # All are made before the first is taken in, so that a request that fails leaves nothing behind.
+        answers = self._new_answers(request)
         self._counts["requests"] += 1
-        leader: Sequence | None = None
-        for index in range(request.params.n):
-            sequence = self._new_sequence(request, index, leader)
-            sequence.matcher = matchers[index]
-            leader = leader or (sequence if self.limits.enable_prefix_caching else None)
-            decode, skip = self._decode, request.params.skip_special_tokens
-            self._answers[sequence] = _Answer(request, sequence, lambda ids, d=decode, s=skip: d(ids, s))
-            self.scheduler.add(sequence)
+        for answer in answers:
+            self._answers[answer.sequence] = answer
+            self.scheduler.add(answer.sequence)
 
     def abort(self, request_id: str) -> list[Chunk]:
         """Stop a request's answers now and give their last chunks. Unknown ids give none."""
         answers = [a for a in self._answers.values() if a.request.request_id == request_id]
-        return [self._close(a, StopMatch(FinishReason.ABORT), text=a.text.flush()) for a in answers]
+        return [self._close(a, StopMatch(FinishReason.ABORT), text=_last_text(a)) for a in answers]
 
     def fail_all(self, error: WorkbenchError) -> list[Chunk]:
         """End every request with `error`."""
@@ -137,7 +133,7 @@ class Engine:
             kv_bytes=self.limits.kv_bytes,
             weight_bytes=self._weight_bytes,
             requests_total=self._counts["requests"],
-            requests_finished_total=sum(self._finished.values()),
+            requests_finished_total=self._counts["finished_requests"],
             prompt_tokens_total=self._counts["prompt_tokens"],
             generated_tokens_total=self._counts["generated_tokens"],
             prefix_hit_tokens_total=scheduler.num_prefix_hit_tokens,
@@ -151,6 +147,16 @@ class Engine:
         """Raise AssertionError if a block leaked or an answer is kept that no longer runs."""
         self.scheduler.check_integrity()
         assert set(self._answers) == {*self.scheduler.running, *self.scheduler.waiting}, "answers do not match"
+
+    def _new_answers(self, request: Request) -> list[_Answer]:
+        decode, skip = self._decode, request.params.skip_special_tokens
+        answers: list[_Answer] = []
+        for index, matcher in enumerate(self._matchers(request)):
+            leader = answers[0].sequence if answers and self.limits.enable_prefix_caching else None
+            sequence = self._new_sequence(request, index, leader)
+            sequence.matcher = matcher
+            answers.append(_Answer(request, sequence, lambda ids: decode(ids, skip)))
+        return answers
 
     def _new_sequence(self, request: Request, index: int, leader: Sequence | None) -> Sequence:
         return Sequence(
@@ -249,6 +255,7 @@ class Engine:
         self.scheduler.finish(sequence)
         del self._answers[sequence]
         self._finished[why.reason.value] += 1
+        self._counts["finished_requests"] += all(a.request is not answer.request for a in self._answers.values())
         if sequence.params.max_tokens == 0:
             last["prompt_logprobs"] = _prompt_logprobs(sequence)
         return Chunk(
@@ -266,11 +273,23 @@ class Engine:
     def _after_out_of_memory(self, message: str) -> list[Chunk]:
         """Make room by letting the youngest wait; if it ran alone there is nothing to give up but itself."""
         torch.cuda.empty_cache()
-        if len(self.scheduler.running) > 1:
-            self.scheduler.preempt_youngest()
+        running = self.scheduler.running
+        if len(running) > 1:
+            self.scheduler.hold_back_youngest()
             return []
-        alone = self._answers[self.scheduler.running[0]]
+        if not running:  # it ended with the step before
+            return []
+        alone = self._answers[running[0]]
         return [self._fail(alone, OutOfMemoryError(f"the device ran out of memory in this request: {message}"))]
+
+
+def _last_text(answer: _Answer) -> str:
+    """What was held back of an answer that is cut short; nothing where its text cannot be made."""
+    try:
+        return answer.text.flush()
+    except Exception:  # the tokenizer is not ours, and an abort must always end a request
+        _log.exception("request %s: its last text is lost", answer.request.request_id)
+        return ""
 
 
 def _score_prompt(sequence: Sequence, start: int, rows: torch.Tensor) -> None:

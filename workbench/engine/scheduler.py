@@ -65,6 +65,7 @@ class Scheduler:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
         self.num_preemptions = 0
+        self._max_running = limits.max_num_seqs
         self.num_prefix_hit_tokens = 0
 
     @property
@@ -96,6 +97,7 @@ class Scheduler:
         (self.running if sequence.status is SequenceStatus.RUNNING else self.waiting).remove(sequence)
         self._release(sequence)
         sequence.status = SequenceStatus.FINISHED
+        self._max_running = self.limits.max_num_seqs
 
     def preempt_youngest(self) -> Sequence | None:
         """Make the youngest running sequence give its blocks back and wait first in line."""
@@ -108,6 +110,11 @@ class Scheduler:
         self.waiting.appendleft(victim)
         self.num_preemptions += 1
         return victim
+
+    def hold_back_youngest(self) -> None:
+        """Make the youngest running sequence wait until another has ended, for want of more than blocks."""
+        self.preempt_youngest()
+        self._max_running = max(1, len(self.running))
 
     def check_integrity(self) -> None:
         """Raise AssertionError if a block leaked or is held twice."""
@@ -135,7 +142,7 @@ class Scheduler:
                 plan.add(sequence, num_new)
 
     def _admit_waiting(self, plan: StepPlan) -> None:
-        while self.waiting and len(self.running) < self.limits.max_num_seqs:
+        while self.waiting and len(self.running) < self._max_running:
             sequence = self.waiting[0]
             if sequence.leader is not None and not sequence.leader.prompt_is_computed:
                 return

@@ -1,0 +1,103 @@
+"""A model made of a hash, with a KV memory that is checked: what a sequence reads must be its own tokens.
+
+It computes steps as the real runners do, so scheduler, block pool and engine can be driven without tensors.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from workbench.engine.config import EngineLimits
+from workbench.engine.runner import LaunchedStep, LogitRows
+from workbench.engine.sampler import SampledTokens
+
+VOCAB_SIZE = 50
+
+
+def make_limits(**changes) -> EngineLimits:
+    """Limits of a small engine: 16 blocks of 4 tokens."""
+    values = {
+        "max_context": 40,
+        "block_size": 4,
+        "num_blocks": 16,
+        "kv_bytes": 0,
+        "max_num_seqs": 8,
+        "max_num_batched_tokens": 16,
+        "max_prompt_tokens_beside_decodes": 8,
+        "enable_prefix_caching": True,
+        "reasons": {},
+    }
+    return EngineLimits(**(values | changes))
+
+
+def hashed_token(token_ids, seed: int, index: int) -> int:
+    """The fake model's next token: a function of everything before it, so that one wrong token changes all after it."""
+    return hash((seed, index, *token_ids)) % VOCAB_SIZE
+
+
+def spell(token_ids, skip_special_tokens=True) -> str:
+    """Text of token ids: "<3><17>"."""
+    return "".join(f"<{i}>" for i in token_ids)
+
+
+class FakeRunner:
+    """See Runner. With `overlaps` a token is fed to the step after it before the host knows it.
+
+    `fails_at(plan)` may raise instead of computing a step.
+    """
+
+    def __init__(self, limits: EngineLimits, *, overlaps=False, fails_at=None) -> None:
+        self.limits = limits
+        self.overlaps = overlaps
+        self.fails_at = fails_at
+        self.memory: dict[int, int] = {}
+        self.plans = []
+        self.num_overlapped = 0
+        self._chosen = {}
+
+    def needs_history(self, sequence) -> bool:
+        return sequence.params.logprobs
+
+    def launch(self, plan) -> LaunchedStep:
+        if self.fails_at:
+            self.fails_at(plan)
+        self._check_plan(plan)
+        self.plans.append(plan)
+        for item in plan.items:
+            for position, token_id in zip(range(item.start, item.end), self._inputs(item), strict=True):
+                self.memory[self._slot(item.sequence, position)] = token_id
+        rows = LogitRows(plan.items)
+        token_ids = [self._next(item) for item in rows.sampled]
+        self._chosen = {item.sequence: token for item, token in zip(rows.sampled, token_ids, strict=True)}
+        tokens = SampledTokens(token_ids, [None] * len(token_ids), [False] * len(token_ids))
+        return LaunchedStep(rows.sampled, lambda: tokens, rows.pick_scored(torch.zeros(len(rows.kept), VOCAB_SIZE)))
+
+    def _check_plan(self, plan) -> None:
+        sequences = [item.sequence for item in plan.items]
+        assert len(set(map(id, sequences))) == len(sequences), "a sequence is planned twice"
+        assert sum(item.num_new_tokens for item in plan.items) == plan.num_tokens <= self.limits.max_num_batched_tokens
+        assert len(sequences) <= self.limits.max_num_seqs
+        written = [b for item in plan.items for b in self._written_blocks(item)]
+        assert len(set(written)) == len(written), "two sequences write to one block"
+
+    def _written_blocks(self, item) -> set[int]:
+        size = self.limits.block_size
+        return {item.sequence.block_ids[position // size] for position in range(item.start, item.end)}
+
+    def _inputs(self, item) -> list[int]:
+        known = item.sequence.token_ids[item.start : item.end]
+        if len(known) == item.num_new_tokens:
+            return known
+        assert self.overlaps and not self.needs_history(item.sequence) and item.num_new_tokens == 1 and not known
+        self.num_overlapped += 1
+        return [self._chosen[item.sequence]]
+
+    def _next(self, item) -> int:
+        seen = [self.memory[self._slot(item.sequence, position)] for position in range(item.end)]
+        own = item.sequence.token_ids[: item.end]
+        assert seen[: len(own)] == own, "the cache does not hold the sequence's own tokens"
+        return hashed_token(seen, item.sequence.seed, item.sequence.index)
+
+    def _slot(self, sequence, position: int) -> int:
+        size = self.limits.block_size
+        return sequence.block_ids[position // size] * size + position % size
