@@ -20,7 +20,7 @@ class ObjectServer(ThreadingHTTPServer):
 
     `before_body(handler, key, start)` gives how many bytes of a body to send before the connection ends, None for all;
     it runs on the request's thread and may wait. `etags` overrides ETags;
-    `encryption` is what the service says it encrypted objects with.
+    `encryption` is what the service says it encrypted objects with; lists come in pages of `page_size`.
     """
 
     daemon_threads = True
@@ -33,6 +33,7 @@ class ObjectServer(ThreadingHTTPServer):
         self.before_body: Callable[[Any, str, int], int | None] = lambda handler, key, start: None
         self.serves_ranges = True
         self.encryption: str | None = None
+        self.page_size = 1000
 
     @property
     def endpoint(self) -> str:
@@ -97,14 +98,19 @@ class _Handler(BaseHTTPRequestHandler):
         return int(match[1]), min(int(match[2]) + 1, size)
 
     def _list(self) -> None:
-        prefix = parse_qs(urlsplit(self.path).query).get("prefix", [""])[0]
+        query = parse_qs(urlsplit(self.path).query)
+        prefix = query.get("prefix", [""])[0]
+        first = int(query.get("continuation-token", ["0"])[0])
+        keys = sorted(key for key in self.server.objects if key.startswith(prefix))
+        last = first + self.server.page_size
         entries = "".join(
-            f"<Contents><Key>{escape(key)}</Key><Size>{len(data)}</Size>"
+            f"<Contents><Key>{escape(key)}</Key><Size>{len(self.server.objects[key])}</Size>"
             f"<ETag>&quot;{self.server.etag(key)}&quot;</ETag></Contents>"
-            for key, data in sorted(self.server.objects.items())
-            if key.startswith(prefix)
+            for key in keys[first:last]
         )
-        body = f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>".encode()
+        more = f"<NextContinuationToken>{last}</NextContinuationToken>" if last < len(keys) else ""
+        truncated = f"<IsTruncated>{'true' if more else 'false'}</IsTruncated>"
+        body = f"<ListBucketResult>{truncated}{more}{entries}</ListBucketResult>".encode()
         self._head(200, len(body))
         self.wfile.write(body)
 

@@ -175,7 +175,7 @@ def test_a_hanging_service_costs_the_budget_once_for_all_threads():
             thread.join()
         assert instance.identity() is None
         elapsed_s = time.monotonic() - start
-    assert 0.15 < elapsed_s < 0.8
+    assert 0.15 < elapsed_s < 2
     assert server.requests == [("PUT", "/latest/api/token")]
 
 

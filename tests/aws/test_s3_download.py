@@ -65,6 +65,12 @@ def test_one_object_becomes_one_file(tmp_path: Path):
     assert result.files[0].path == tmp_path / "m" / "model.gguf"
 
 
+def test_a_list_of_several_pages_is_read_whole(tmp_path: Path):
+    with serve_objects({f"llama/{index}": b"x" for index in range(5)}) as server:
+        server.page_size = 2
+        assert len(_download(server, tmp_path / "model").files) == 5
+
+
 def test_progress_counts_every_byte_once(tmp_path: Path):
     seen: list[Progress] = []
     with serve_objects(_model()) as server:

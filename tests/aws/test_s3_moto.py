@@ -119,12 +119,6 @@ def test_folder_marks_of_consoles_are_passed_over(client, tmp_path: Path):
     ]
 
 
-def test_more_objects_than_one_page_lists(client, tmp_path: Path):
-    for index in range(1005):
-        client.put_object(Bucket=_BUCKET, Key=f"many/{index}", Body=b"")
-    assert len(download_s3(f"s3://{_BUCKET}/many", tmp_path / "b", client=client).files) == 1005
-
-
 def test_an_absent_bucket_is_said(aws: None, tmp_path: Path):
     client = boto3.client("s3", "us-east-1")
     with pytest.raises(ModelNotFoundError, match="no such bucket"):

@@ -113,10 +113,12 @@ def test_switched_gpus_get_the_fabric_manager(machine: _Machine):
 
 
 def test_v100_gets_its_driver_and_its_build_of_torch(machine: _Machine):
-    assert machine.run(machine.plan("p3dn.24xlarge")).returncode == 0
+    assert machine.run(machine.plan("p3dn.24xlarge", torch_index="https://wheels.example/cu126")).returncode == 0
     assert machine.ran("nvidia-headless-no-dkms-580-server nvidia-utils-580-server")
     assert not machine.ran("server-open") and not machine.ran("fabricmanager")
-    assert machine.ran("torch --index-url https://download.pytorch.org/whl/cu126")
+    with pytest.raises(ConfigError, match="CUDA 12.6 build"):
+        render_user_data(UserDataPlan("p3dn.24xlarge"))
+    assert machine.ran("torch --index-url https://wheels.example/cu126")
 
 
 def test_types_that_need_a_prepared_image_stop_on_a_plain_one(machine: _Machine):
@@ -170,7 +172,7 @@ def test_every_usable_type_has_a_script_that_bash_can_read():
         if row.not_runnable_reason:
             with pytest.raises(ConfigError, match=row.name):
                 render_user_data(UserDataPlan(row.name))
-        elif row.name.endswith(("xlarge", "large", "metal")) and row.family in ("g6", "p5", "g6f", "p3dn"):
+        elif row.name.endswith(("xlarge", "large", "metal")) and row.family in ("g6", "p5", "g6f"):
             script = render_user_data(UserDataPlan(row.name))
             assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
             assert len(script) < 16 * 1024
@@ -195,6 +197,7 @@ def test_shellcheck_finds_nothing():
         ("host", "0.0.0.0"),
         ("api_key_parameter", "/key"),
         ("driver_branch", "new"),
+        ("torch_index", "http://x"),
         ("program_folder", "relative"),
         ("instance_type", "g6e"),
         ("instance_type", "p9.48xlarge"),

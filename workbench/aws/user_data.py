@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from string import Template
 
 from workbench.aws.catalogue import InstanceCatalogue, InstanceKind, InstanceType, Interconnect, classify_name
-from workbench.aws.torch_builds import torch_cuda_build
+from workbench.aws.torch_builds import torch_build_note, torch_cuda_build
 from workbench.aws.user_data_script import ACCELERATOR_STEPS, SCRIPT
 from workbench.errors import ConfigError
 
@@ -19,7 +19,6 @@ _MAX_SCRIPT_BYTES = 16 * 1024
 _WORD = re.compile(r"[A-Za-z0-9@%+=:,./_-]+")
 _REQUIREMENT = re.compile(r"[A-Za-z0-9@%+=:,./_<>~!\[\] -]+")
 _FOLDER = re.compile(r"/[A-Za-z0-9._/-]+")
-_TORCH_CU126_INDEX = "https://download.pytorch.org/whl/cu126"
 # Their drivers must match parts that only the vendor's or AWS's images bring: subnet manager, IMEX, GRID licence.
 _NEED_PREPARED_IMAGE = frozenset({"p6-b200", "p6-b300", "p6e-gb200", "g6f", "gr6f"})
 _TURING = (7, 5)
@@ -39,6 +38,8 @@ class UserDataPlan:
             user data, which every process on the instance can read.
         region: where that parameter is; needed with it.
         driver_branch: NVIDIA's driver branch, as Ubuntu names its packages. Branch 580 is the last for V100.
+        torch_index: address of an index of torch wheels. Needed for V100, whose kernels only the builds for CUDA 12.6
+            have; others take the package's own choice.
         program_folder, state_folder: where the environment and where models and settings go.
     """
 
@@ -50,11 +51,13 @@ class UserDataPlan:
     api_key_parameter: str | None = None
     region: str | None = None
     driver_branch: str = "580"
+    torch_index: str | None = None
     program_folder: str = "/opt/workbench"
     state_folder: str = "/var/lib/workbench"
 
     def __post_init__(self) -> None:
         words = {"model": _WORD, "host": _WORD, "package": _REQUIREMENT, "region": _WORD, "api_key_parameter": _WORD}
+        words["torch_index"] = re.compile(r"https://[A-Za-z0-9./_-]+")
         words |= {"program_folder": _FOLDER, "state_folder": _FOLDER, "driver_branch": re.compile(r"\d{3}")}
         for field, pattern in words.items():
             value = getattr(self, field)
@@ -77,6 +80,8 @@ def render_user_data(plan: UserDataPlan, catalogue: InstanceCatalogue | None = N
     """
     row = (catalogue or InstanceCatalogue.shipped()).find(plan.instance_type)
     _check_type(plan.instance_type, row)
+    if row is not None and torch_cuda_build(row) and plan.torch_index is None:
+        raise ConfigError(f"torch_index=None: {torch_build_note(row)}; give the address of its index")
     steps = ACCELERATOR_STEPS[_driver_kind(row)]
     open_suffix = "" if row and row.gpu and (row.gpu.compute_capability or _TURING) < _TURING else "-open"
     script = Template(SCRIPT).substitute(
@@ -87,7 +92,7 @@ def render_user_data(plan: UserDataPlan, catalogue: InstanceCatalogue | None = N
         fabric_manager=f"nvidia-fabricmanager-{plan.driver_branch}" if _has_nvswitch(row) else "",
         program_folder=plan.program_folder,
         state_folder=plan.state_folder,
-        torch_index=shlex.quote(_TORCH_CU126_INDEX if row and torch_cuda_build(row) == "cu126" else ""),
+        torch_index=shlex.quote(plan.torch_index or ""),
         package=shlex.quote(plan.package),
         model=shlex.quote(plan.model),
         host=shlex.quote(plan.host),
