@@ -16,7 +16,7 @@ WorkbenchError  (documented elsewhere as LlamaGPUError)
     ├── RequestError (ValueError)       this request is wrong; others are untouched
     │   └── PromptTooLongError          num_prompt_tokens and max_context are attributes
     ├── RequestAborted                  stopped before it finished
-    └── EngineStoppedError              the engine is unloaded or its loop died; the cause is chained
+    └── EngineStoppedError              the engine is unloaded or its loop died; the message says why
 """
 
 from __future__ import annotations
@@ -131,10 +131,14 @@ class PromptTooLongError(RequestError):
         self.num_prompt_tokens = num_prompt_tokens
         self.max_context = max_context
 
+    def __reduce__(self) -> tuple:
+        # Exceptions are copied and pickled by their message, which is not what this one is made from.
+        return type(self), (self.num_prompt_tokens, self.max_context)
+
 
 class RequestAborted(InferenceError):
     """The request was stopped before it finished."""
 
 
 class EngineStoppedError(InferenceError):
-    """The engine is unloaded, or its loop died; then the cause is chained."""
+    """The engine is unloaded, or its loop died; the message says why."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import threading
@@ -69,7 +70,8 @@ class EngineClient:
     def abort(self, request_id: str) -> None:
         """Stop a request. Unknown and finished ids are ignored."""
         if self.is_alive:
-            self._core.send(Abort(request_id))
+            with contextlib.suppress(EngineStoppedError):  # it stopped just now, and with it the request
+                self._core.send(Abort(request_id))
 
     def stats(self, timeout_s: float = 30.0) -> EngineStats:
         """The engine's figures, read between two steps."""
@@ -110,8 +112,10 @@ class EngineClient:
         )
         for name, ids in named:
             for token_id in ids:
-                if not isinstance(token_id, int) or not 0 <= token_id < self.vocab_size:
-                    raise RequestError(f"{name}: token id {token_id!r} is outside the vocabulary of {self.vocab_size}")
+                if type(token_id) is not int:
+                    raise RequestError(f"{name}: {token_id!r} is not a token id (an integer)")
+                if not 0 <= token_id < self.vocab_size:
+                    raise RequestError(f"{name}: token id {token_id} is outside the vocabulary of {self.vocab_size}")
 
     def _check_alive(self) -> None:
         if self._stopped:

@@ -44,11 +44,16 @@ class EngineConfig:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name in ("memory_fraction", "enable_prefix_caching") or value is None:
+            if field.name == "enable_prefix_caching":
+                if not isinstance(value, bool):
+                    raise ConfigError(f"{field.name}={value!r}: must be true or false")
+                continue
+            if field.name == "memory_fraction" or value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{field.name}={value!r}: must be an integer of at least 1")
-        if not isinstance(self.memory_fraction, int | float) or not 0 < self.memory_fraction <= 1:
+        fraction = self.memory_fraction
+        if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
             raise ConfigError(f"memory_fraction={self.memory_fraction!r}: must be above 0 and at most 1")
         if self.kv_cache_bytes is not None and self.kv_cache_tokens is not None:
             raise ConfigError("kv_cache_bytes and kv_cache_tokens are both set: give one of the two")

@@ -119,6 +119,8 @@ class EngineCore:
             message = self._inbox.get()
             if isinstance(message, Request):
                 self._refuse(message, error)
+            elif isinstance(message, ReadStats):
+                self._emit(self._engine.stats(message.reply_id))
         for chunk in self._engine.fail_all(error):
             self._emit(chunk)
         self._engine = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -10,7 +11,7 @@ from queue import Empty, SimpleQueue
 from workbench.engine.logprobs import TokenLogprobs
 from workbench.engine.messages import Chunk, Usage
 from workbench.engine.sequence import FinishReason
-from workbench.errors import InferenceError, WorkbenchError
+from workbench.errors import WorkbenchError
 
 __all__ = ["Completion", "Generation", "Mailbox", "Timings"]
 
@@ -172,7 +173,7 @@ class Generation:
             self.abort()
 
     def result(self, timeout_s: float | None = None) -> Completion:
-        """Wait for the first answer's end. TimeoutError leaves the request running; an interrupt aborts it."""
+        """Wait for the first answer's end. TimeoutError leaves the request running; anything else aborts it."""
         return self.results(timeout_s)[0]
 
     def results(self, timeout_s: float | None = None) -> list[Completion]:
@@ -180,7 +181,9 @@ class Generation:
         try:
             while not self.is_finished:
                 self._take(self._mailbox.get(timeout_s))
-        except KeyboardInterrupt:
+        except TimeoutError:
+            raise
+        except BaseException:
             self.abort()
             raise
         return self._completions()
@@ -222,6 +225,4 @@ class Generation:
 
 def _fresh(error: WorkbenchError) -> WorkbenchError:
     """A new exception with no traceback: the engine's frames must not be kept alive by the caller."""
-    if type(error).__init__ is Exception.__init__:
-        return type(error)(*error.args)
-    return InferenceError(str(error)) if not isinstance(error, MemoryError) else error.with_traceback(None)
+    return copy.copy(error)

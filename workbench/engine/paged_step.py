@@ -34,6 +34,11 @@ class KVPool:
         self.keys[layer_index].flatten(0, 1).index_copy_(0, slots, key)
         self.values[layer_index].flatten(0, 1).index_copy_(0, slots, value)
 
+    def clear(self, block_ids: torch.Tensor) -> None:
+        """Zero whole blocks, `block_ids` [n]."""
+        for tensor in (*self.keys.values(), *self.values.values()):
+            tensor.index_fill_(0, block_ids, 0)
+
 
 @dataclass(frozen=True)
 class DecodeRows:

@@ -118,6 +118,9 @@ class ModelRunner:
         decodes = sorted((i for i in plan.items if i.num_new_tokens == 1), key=lambda item: item.end)
         chunks = [i for i in plan.items if i.num_new_tokens > 1]
         items = decodes + chunks
+        begun = _begun_blocks(items, self.pool.block_size)
+        if begun:
+            self.pool.clear(self._tensor(np.asarray(begun, dtype=np.int64)))
         step = TorchStep(
             self.pool,
             self._tensor(np.concatenate([_slots(item, self.pool.block_size) for item in items])),
@@ -211,6 +214,13 @@ class LogitRows:
 
 def _num_blocks(item: ScheduledSequence, block_size: int) -> int:
     return -(-item.end // block_size)
+
+
+def _begun_blocks(items: list[ScheduledSequence], block_size: int) -> list[int]:
+    """Blocks that a step begins but does not fill. What another request left in their rest is masked, but were it
+    infinite or not a number it would come through all the same (0 * NaN)."""
+    partial = ((item, item.end // block_size) for item in items if item.end % block_size)
+    return [item.sequence.block_ids[last] for item, last in partial if last * block_size >= item.start]
 
 
 def _slots(item: ScheduledSequence, block_size: int) -> np.ndarray:

@@ -32,9 +32,9 @@ class SampledTokens:
 def sample(logits: torch.Tensor, sequences: list[Sequence]) -> SampledTokens:
     """Next token of every row. `logits` [rows, vocab] in the model's dtype stay as they are."""
     edited = _edited(logits, sequences)
-    # `max` gives NaN wherever a row holds one.
+    # `max` gives NaN wherever a row holds one, and an infinity where the model overflowed without one.
     likeliest = edited.max(dim=-1)
-    token_ids, is_nan = likeliest.indices.tolist(), likeliest.values.isnan().tolist()
+    token_ids, is_nan = likeliest.indices.tolist(), (~likeliest.values.isfinite()).tolist()
     for row, sequence in enumerate(sequences):
         if not sequence.params.is_greedy and not is_nan[row]:
             token_ids[row] = _sample_row(edited[row].float(), sequence)

@@ -12,6 +12,8 @@ from workbench.errors import RequestError
 __all__ = ["SamplingParams"]
 
 MAX_TOP_LOGPROBS = 100
+# Logits divided by less would leave float32.
+_LEAST_TEMPERATURE = 1e-5
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class SamplingParams:
     Attributes:
         max_tokens: most tokens to generate; None goes on until the model stops or the context is full. 0 is allowed
             only together with `prompt_logprobs` (the prompt is scored and nothing is generated).
-        temperature: 0 is greedy; 1 samples from the model's own distribution.
+        temperature: 0 is greedy, and so is anything below 1e-5; 1 samples from the model's own distribution.
         top_k: keep the k likeliest tokens; 0 keeps all.
         top_p: keep the smallest set of likeliest tokens whose probability reaches this (Holtzman et al. 2019).
         min_p: keep tokens with at least this share of the likeliest one's probability (Nguyen et al. 2024).
@@ -89,7 +91,7 @@ class SamplingParams:
     @property
     def is_greedy(self) -> bool:
         """Whether the likeliest token is always taken."""
-        return self.temperature == 0.0
+        return self.temperature < _LEAST_TEMPERATURE
 
     @property
     def edits_logits(self) -> bool:
@@ -160,30 +162,35 @@ def _check_float(name: str, value: object, low: float, high: float, low_open: bo
 
 
 def _as_stop_strings(stop: object) -> tuple[str, ...]:
-    strings = (stop,) if isinstance(stop, str) else tuple(stop or ())
-    for string in strings:
-        if not isinstance(string, str) or not string:
-            raise RequestError(f"stop={stop!r}: must be a string or strings, none of them empty")
+    strings = (stop,) if isinstance(stop, str) else _as_tuple(stop)
+    if strings is None or not all(isinstance(string, str) and string for string in strings):
+        raise RequestError(f"stop={stop!r}: must be a string or strings, none of them empty")
     return strings
 
 
 def _as_token_ids(ids: object) -> tuple[int, ...]:
-    ids = tuple(ids or ())
-    for token_id in ids:
-        if isinstance(token_id, bool) or not isinstance(token_id, int) or token_id < 0:
-            raise RequestError(f"stop_token_ids={list(ids)!r}: must be token ids, integers of at least 0")
-    return ids
+    checked = _as_tuple(ids)
+    if checked is None or not all(type(token_id) is int and token_id >= 0 for token_id in checked):
+        raise RequestError(f"stop_token_ids={ids!r}: must be token ids, integers of at least 0")
+    return checked
+
+
+def _as_tuple(values: object) -> tuple | None:
+    """Several values as a tuple, none given as an empty one; None for what is neither."""
+    if values is None:
+        return ()
+    return tuple(values) if isinstance(values, list | tuple | set | frozenset) else None
 
 
 def _as_logit_bias(bias: object) -> dict[int, float]:
+    if bias is not None and not isinstance(bias, Mapping):
+        raise RequestError(f"logit_bias={bias!r}: must map token ids to numbers")
     checked: dict[int, float] = {}
-    for key, value in dict(bias or {}).items():
-        try:
-            token_id = int(key)
-        except (TypeError, ValueError):
-            raise RequestError(f"logit_bias: {key!r} is not a token id") from None
-        if token_id < 0:
+    for key, value in (bias or {}).items():
+        # JSON has no other keys than strings.
+        if not (type(key) is int and key >= 0) and not (isinstance(key, str) and key.isascii() and key.isdigit()):
             raise RequestError(f"logit_bias: {key!r} is not a token id")
+        token_id = int(key)
         _check_float(f"logit_bias[{token_id}]", value, -100.0, 100.0)
         checked[token_id] = float(value)
     return checked
