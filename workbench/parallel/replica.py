@@ -1,0 +1,51 @@
+"""One replica: what a pool needs of its engine, where it is built, and its figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from workbench.backends import Backend
+
+__all__ = ["PoolStats", "ReplicaDevice", "ReplicaEngine", "ReplicaStats"]
+
+
+class ReplicaEngine(Protocol):
+    """What a pool needs of an engine; `LlamaGPU` is one."""
+
+    def submit(self, prompt: object = None, *, messages: object = None, **sampling: object) -> object: ...
+
+    def stats(self) -> object: ...
+
+    def unload(self) -> dict[str, int]: ...
+
+
+@dataclass(frozen=True)
+class ReplicaDevice:
+    """Where a replica is to be built. `gpu_id` is None on the CPU."""
+
+    backend: Backend
+    device_index: int
+    gpu_id: int | str | None
+    memory_fraction: float
+
+
+@dataclass(frozen=True)
+class ReplicaStats:
+    """One replica as the pool sees it."""
+
+    replica_id: int | str
+    is_alive: bool
+    num_in_flight: int
+    requests_total: int
+    seconds_per_token: float | None
+    kv_headroom: float | None
+
+
+@dataclass(frozen=True)
+class PoolStats:
+    """All replicas, and how many requests had to move because theirs died."""
+
+    balancer: str
+    replicas: tuple[ReplicaStats, ...]
+    requests_moved_total: int
