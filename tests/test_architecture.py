@@ -16,6 +16,8 @@ PROJECT = Path(__file__).parents[1]
 PAGE = (PROJECT / "docs" / "architecture.md").read_text()
 PACKAGES = ("workbench", "widgets", "dashboards")
 ALIASES = "workbench/aliases"
+# The page says why.
+MAY_POINT_UP = {("workbench/llm.py", "workbench.server")}
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def _violations(root: Path, rows: list[Row]) -> list[str]:
         (own,) = (row for row in rows if row.covers(file))
         for line, module in _imported_modules(root, file):
             target = _file_of_module(root, module)
-            if target is None:
+            if target is None or (file, module) in MAY_POINT_UP:
                 continue
             (row,) = (row for row in rows if row.covers(target))
             if row is not own and row.layer >= own.layer:

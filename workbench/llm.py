@@ -7,12 +7,16 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from workbench.backends import Backend, BackendChoice, get_backend, parse_dtype, select_backend
 from workbench.engine import EngineConfig, EngineLimits, EngineStats, Generation, SamplingParams
 from workbench.errors import BackendUnavailableError, ConfigError, EngineStoppedError, RequestError
 from workbench.models import Catalogue, ModelSpec, Tokenizer
 from workbench.progress import ProgressCallback, no_progress
+
+if TYPE_CHECKING:
+    from workbench.server import Endpoint
 
 __all__ = ["LlamaGPU", "Messages", "Prompt"]
 
@@ -196,6 +200,17 @@ class LlamaGPU:
         async for chunk in self.submit(input_data, messages=messages, **sampling):
             if chunk.text:
                 yield chunk.text
+
+    def serve(self, **options: Any) -> Endpoint:
+        """Serve this model to OpenAI clients from this process; returns once requests are answered.
+
+        `options` are those of `workbench.server.serve`, such as `port=0` or `requests_per_minute=60`. Serving again
+        gives the running endpoint, or takes its place if the options differ. `endpoint.stop()` ends it.
+        """
+        # The one import that points up: a notebook looks for the server here, and only a call loads it.
+        from workbench.server import serve
+
+        return serve(self, **options)
 
     def stats(self) -> EngineStats:
         """Figures of the running engine: batch, queue, KV blocks, token counters."""

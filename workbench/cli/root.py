@@ -26,12 +26,22 @@ class _ModelsGroup(LazyGroup):
     entries = _MODEL_COMMANDS
 
 
+class _KeysGroup(LazyGroup):
+    entries = {
+        "create": Entry("workbench.cli.keys.create", "Make a key and print it once."),
+        "list": Entry("workbench.cli.keys.list", "Show the keys, without their secrets."),
+        "revoke": Entry("workbench.cli.keys.revoke", "Take a key away."),
+    }
+
+
 class _RootGroup(LazyGroup):
     entries = {
         "info": Entry("workbench.cli.info", "Show the machine, its backends and the installed versions."),
         "models": Entry(_ModelsGroup, "List, fetch and remove models."),
         "generate": Entry("workbench.cli.generate", "Complete a prompt."),
         "chat": Entry("workbench.cli.chat", "Talk to a model."),
+        "serve": Entry("workbench.cli.serve", "Serve a model to OpenAI clients."),
+        "keys": Entry(_KeysGroup, "Make, show and revoke the endpoint's keys."),
     }
 
     def invoke(self, ctx: typer.Context) -> Any:

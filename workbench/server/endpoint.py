@@ -13,10 +13,10 @@ from collections.abc import Callable
 import uvicorn
 
 from workbench.errors import BackendError, ConfigError
+from workbench.server.access import Access
 from workbench.server.app import create_app
 from workbench.server.errors import ApiError
 from workbench.server.http_protocol import HttpProtocol
-from workbench.server.keys import KeyRing
 from workbench.server.model_host import ModelHost
 from workbench.server.services import Services
 from workbench.server.settings import ServerSettings
@@ -32,16 +32,17 @@ _FAREWELL_S = 1.0
 class Endpoint:
     """Serves one model host until `stop()`; also a context manager.
 
-    `host` makes the model host, on the endpoint's loop. `ring` None serves everybody, and is refused unless the
-    settings ask for it. Raises ConfigError for an address that needs a key and has none, or cannot be listened on.
+    `host` makes the model host, on the endpoint's loop. Raises ConfigError for an address that needs a key and has
+    none, or cannot be listened on.
     """
 
-    def __init__(self, host: Callable[[], ModelHost], settings: ServerSettings, ring: KeyRing | None) -> None:
-        _check_access(settings, ring)
+    def __init__(self, host: Callable[[], ModelHost], settings: ServerSettings, access: Access) -> None:
+        _check_access(settings, access)
         self.settings = settings
+        self.access = access
         self._make_host = host
-        self._ring = ring
         self._socket = _listening_socket(settings.listen.host, settings.listen.port)
+        self._port = self._socket.getsockname()[1]
         self._services: Services | None = None
         self._server: uvicorn.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -63,13 +64,17 @@ class Endpoint:
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/v1"
 
     @property
+    def api_key(self) -> str | None:
+        """A key that clients may use, where it was given or made up for this endpoint. Never in its repr."""
+        return self.access.use_key.secret if self.access.use_key else None
+
+    @property
     def is_running(self) -> bool:
         """Whether it answers."""
         return self._ready.is_set() and self._thread.is_alive()
 
     def start(self) -> Endpoint:
         """Serve, and return once requests are answered."""
-        self._port = self._socket.getsockname()[1]
         self._thread.start()
         self._ready.wait(_START_TIMEOUT_S)
         if self._failure is not None:
@@ -112,7 +117,7 @@ class Endpoint:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._services = Services.build(self.settings, self._make_host(), self._ring)
+        self._services = Services.build(self.settings, self._make_host(), self.access.ring)
         try:
             server = uvicorn.Server(_config(self._services, self.settings))
             self._server = server
@@ -162,20 +167,15 @@ def _config(services: Services, settings: ServerSettings) -> uvicorn.Config:
     )
 
 
-def _check_access(settings: ServerSettings, ring: KeyRing | None) -> None:
+def _check_access(settings: ServerSettings, access: Access) -> None:
     listen = settings.listen
-    if listen.no_auth:
-        return
-    if ring is None or not ring.keys:
-        raise ConfigError("api_key: none is set and no_auth is not given, so nobody could call this server")
-    if not listen.is_loopback and not any(key.key_id != GENERATED for key in ring.keys):
+    if access.ring is None and not listen.no_auth:
+        raise ConfigError("no_auth is not set, so keys are needed")
+    if not (listen.no_auth or listen.is_loopback or access.has_own_keys):
         raise ConfigError(
             f"host={listen.host!r} can be reached from other machines, so a key of your own is needed: give one, make "
             "one with `workbench keys create`, or set no_auth to serve everybody"
         )
-
-
-GENERATED = "generated"
 
 
 def _listening_socket(host: str, port: int) -> socket.socket:

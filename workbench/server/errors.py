@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
+from workbench import errors
 from workbench.errors import (
     BackendUnavailableError,
     ConfigError,
@@ -23,7 +24,7 @@ from workbench.errors import (
     WorkbenchError,
 )
 
-__all__ = ["ApiError", "api_error", "invalid", "validation_error"]
+__all__ = ["ApiError", "api_error", "invalid", "load_error", "validation_error"]
 
 _MAX_MESSAGE_CHARS = 500
 _MAX_PARAM_CHARS = 100
@@ -109,15 +110,16 @@ def api_error(error: BaseException, *, param: str | None = None) -> ApiError:
 
 def load_error(kind: str) -> ApiError:
     """Translate the failure of a load, given by the name of its class; paths of this machine stay unsaid."""
+    raised = getattr(errors, kind, WorkbenchError)
     for error, status, code, message in _LOAD_ERRORS:
-        if error.__name__ == kind:
+        if issubclass(raised, error):
             return ApiError(status, message, code=code, param="model")
     return ApiError(500, "the model could not be loaded; the server's log has the cause", code="load_failed")
 
 
-def validation_error(errors: Sequence[Mapping[str, Any]]) -> ApiError:
+def validation_error(found: Sequence[Mapping[str, Any]]) -> ApiError:
     """A 400 for the first field that is wrong. What was sent there is not repeated."""
-    first = errors[0]
+    first = found[0]
     location = first["loc"][1:] if first["loc"] and first["loc"][0] in ("body", "query", "path") else first["loc"]
     param = _path(location)
     if first["type"] == "extra_forbidden":

@@ -35,6 +35,8 @@ class Metrics:
     def __init__(self, engine: EngineSource, num_queued: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(_EngineFigures(engine, num_queued))
+        self._answer_s = 0.0
+        self._num_answers = 0
         model = ("model_name",)
         self._requests = self._counter("http_requests", "Answers by route and status.", ("method", "handler", "status"))
         self._refusals = self._counter("admission_rejections", "Requests turned away.", ("reason",))
@@ -76,6 +78,8 @@ class Metrics:
                 self._max_tokens.labels(model_id).observe(params.max_tokens)
         self._answer.labels(model_id).observe(usage.num_generated_tokens)
         self._e2e.labels(model_id).observe(usage.finished_s - usage.submitted_s)
+        self._answer_s += usage.finished_s - usage.submitted_s
+        self._num_answers += 1
         if usage.first_token_s is None:
             return
         decode_s = usage.finished_s - usage.first_token_s
@@ -83,6 +87,11 @@ class Metrics:
         self._decode.labels(model_id).observe(decode_s)
         if usage.num_generated_tokens > 1:
             self._per_token.labels(model_id).observe(decode_s / (usage.num_generated_tokens - 1))
+
+    @property
+    def mean_answer_s(self) -> float | None:
+        """Seconds from request to last token, over all answers so far; None before the first one."""
+        return self._answer_s / self._num_answers if self._num_answers else None
 
     def text(self) -> bytes:
         """Everything, in Prometheus' text format."""

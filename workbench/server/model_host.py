@@ -6,8 +6,8 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from workbench.engine import EngineStats
 from workbench.errors import EngineStoppedError, PromptTooLongError
@@ -74,11 +74,20 @@ class ModelHost:
         self._may_change = may_change
         self._aliases = aliases
         self._drain_s = drain_s
+        # Precision that the next load uses; None keeps that of the present model.
+        self.next_precision: str | None = None
+        found = session.status.choice
+        self.first_sources = (found.model,) if found is not None else ()
         self._served: ServedModel | None = None
         self._is_changing = False
         self._num_users = 0
         self._unused = asyncio.Event()
         self._unused.set()
+
+    @classmethod
+    def factory(cls, session: Session, **options: Any) -> Callable[[], ModelHost]:
+        """Makes the host later, on the event loop that uses it."""
+        return lambda: cls(session, **options)
 
     @property
     def is_ready(self) -> bool:
@@ -143,10 +152,22 @@ class ModelHost:
             if not self._num_users:
                 self._unused.set()
 
+    @property
+    def device(self) -> tuple[str, int] | None:
+        """Backend and index of the device that the model is on; None while there is none."""
+        found = self._find()
+        return (found.llm.backend.name, found.llm.device_index) if found else None
+
+    @property
+    def batch_share(self) -> float:
+        """Share of the engine's batch that is in use, from 0 to 1. May wait for a step to end."""
+        found, stats = self._find(), self.stats()
+        return stats.num_running / found.llm.limits.max_num_seqs if found and stats else 0.0
+
     async def load(
-        self, choice: LoadChoice, check: Callable[[], None], on_progress: Callable[[Progress], None]
+        self, source: str, check: Callable[[], None], on_progress: Callable[[Progress], None]
     ) -> ServedModel:
-        """Put another model in place of the loaded one.
+        """Put another model in place of the loaded one, on the same backend.
 
         `check` (run in a thread) looks at the new model's files first, so that what is wrong with them is found while
         the old model still serves. When loading fails later, the old model is loaded again. Raises a 409 when the
@@ -155,6 +176,8 @@ class ModelHost:
         with self._changing():
             await asyncio.to_thread(check)
             before = self._session.status.choice if self._find() is not None else None
+            kept = before or LoadChoice()
+            choice = replace(kept, model=source, precision=self.next_precision or kept.precision)
             await self._wait_until_unused()
             status = await self._settled(lambda: self._session.load(choice), on_progress)
             if status.state is SessionState.READY:

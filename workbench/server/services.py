@@ -12,6 +12,7 @@ from workbench.server.fair_queue import FairQueue
 from workbench.server.keys import KeyRing
 from workbench.server.metrics import Metrics
 from workbench.server.model_host import ModelHost
+from workbench.server.model_policy import ModelPolicy
 from workbench.server.rate_limits import RateLimiter
 from workbench.server.serving import Serving
 from workbench.server.settings import ServerSettings
@@ -30,6 +31,7 @@ class Services:
     metrics: Metrics
     rates: RateLimiter
     queue: FairQueue
+    policy: ModelPolicy
     text_pool: TextPool = field(default_factory=TextPool)
     servings: set[Serving] = field(default_factory=set)
     is_draining: bool = False
@@ -44,7 +46,8 @@ class Services:
             refused=lambda reason: metrics.refused(reason),
         )
         metrics = Metrics(host, lambda: queue.num_waiting)
-        return cls(settings, host, ring, metrics, RateLimiter(settings.rates), queue)
+        policy = ModelPolicy(settings.load, host.first_sources)
+        return cls(settings, host, ring, metrics, RateLimiter(settings.rates), queue, policy)
 
     def stop(self) -> None:
         """End the threads and let go of the model."""

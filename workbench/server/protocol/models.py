@@ -1,12 +1,14 @@
-"""Models on the wire."""
+"""Models on the wire: which there are, and having another one loaded."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from workbench.server.protocol.wire import WireReply
+from pydantic import Field, model_validator
 
-__all__ = ["ModelInfo", "ModelList"]
+from workbench.server.protocol.wire import WireReply, WireRequest, WrongField
+
+__all__ = ["LoadProgress", "LoadRequest", "LoadedModel", "ModelInfo", "ModelList", "UnloadedModel"]
 
 
 class ModelInfo(WireReply):
@@ -24,3 +26,53 @@ class ModelList(WireReply):
 
     object: Literal["list"] = "list"
     data: list[ModelInfo]
+
+
+class LoadRequest(WireRequest):
+    """A model to load in place of the present one."""
+
+    model_config = {"json_schema_extra": {"examples": [{"model": "default"}]}}
+
+    model: str | None = Field(None, min_length=1, max_length=512)
+    model_name: str | None = Field(None, min_length=1, max_length=512, description="Another name for `model`.")
+    revision: str | None = Field(None, min_length=1, max_length=128, description="Of a model from a hub.")
+    stream: bool | None = Field(None, description="Report progress as server-sent events.")
+
+    @model_validator(mode="after")
+    def _check_name(self) -> LoadRequest:
+        if not self.model and not self.model_name:
+            raise WrongField("model", "is missing")
+        if self.model and self.model_name and self.model != self.model_name:
+            raise WrongField("model", "and model_name differ: give one of the two")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The model that is asked for."""
+        return self.model or self.model_name
+
+
+class LoadedModel(WireReply):
+    """The model is ready."""
+
+    status: Literal["loaded"] = "loaded"
+    model: str
+    model_name: str
+    revision: str | None
+
+
+class LoadProgress(WireReply):
+    """How far a load is. `completed` of `total` count `unit`; `total` is null while unknown."""
+
+    status: Literal["loading"] = "loading"
+    stage: str
+    completed: int
+    total: int | None
+    unit: str
+
+
+class UnloadedModel(WireReply):
+    """No model is loaded any more."""
+
+    status: Literal["unloaded"] = "unloaded"
+    freed_bytes: dict[str, int]

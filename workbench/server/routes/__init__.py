@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from workbench.server.routes import chat, completions, embeddings, health, models, responses, tokens
+from workbench.server.routes import (
+    chat,
+    completions,
+    embeddings,
+    health,
+    models,
+    monitor,
+    multi_gpu,
+    quantization,
+    responses,
+    stream,
+    tokens,
+)
 
 __all__ = ["ROUTERS"]
 
@@ -15,5 +27,9 @@ ROUTERS: tuple[APIRouter, ...] = (
     embeddings.router,
     tokens.router,
     models.router,
+    multi_gpu.router,
+    quantization.router,
+    monitor.router,
+    stream.router,
     health.router,
 )

@@ -1,14 +1,28 @@
-"""GET /v1/models and /v1/models/{id}."""
+"""GET /v1/models and /v1/models/{id}; POST /v1/models/load and /v1/models/unload."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+import asyncio
+from collections.abc import AsyncIterator, Callable
 
+from fastapi import APIRouter, Depends, Request, Response
+
+from workbench.progress import Progress
+from workbench.server.auth import require_admin
 from workbench.server.errors import ApiError
+from workbench.server.event_stream import EventStream, event, until_done
 from workbench.server.json_body import JsonRoute
 from workbench.server.model_host import ServedModel
-from workbench.server.protocol.models import ModelInfo, ModelList
-from workbench.server.services import services
+from workbench.server.protocol.models import (
+    LoadedModel,
+    LoadProgress,
+    LoadRequest,
+    ModelInfo,
+    ModelList,
+    UnloadedModel,
+)
+from workbench.server.routes.answers import json_reply
+from workbench.server.services import Services, services
 
 __all__ = ["router"]
 
@@ -22,6 +36,23 @@ async def list_models(request: Request) -> ModelList:
     return ModelList(data=[_info(host.served())] if host.is_ready else [])
 
 
+@router.post("/v1/models/load", response_model=LoadedModel, dependencies=[Depends(require_admin)])
+async def load_model(body: LoadRequest, request: Request) -> Response:
+    """Load another model in place of the present one, at once or (`stream`) with its progress as events."""
+    parts = services(request)
+    source = parts.policy.source(body.name, body.revision)
+    if body.stream:
+        wire = parts.settings.wire
+        return EventStream(until_done(_load_events(parts, source, body.revision)), wire, _nothing)
+    return json_reply(await _load(parts, source, body.revision, lambda progress: None))
+
+
+@router.post("/v1/models/unload", response_model=UnloadedModel, dependencies=[Depends(require_admin)])
+async def unload_model(request: Request) -> UnloadedModel:
+    """Unload the present model. Running requests are given time to end."""
+    return UnloadedModel(freed_bytes=await services(request).host.unload())
+
+
 @router.get("/v1/models/{model:path}", response_model=ModelInfo)
 async def read_model(model: str, request: Request) -> ModelInfo:
     """A loaded model by its id."""
@@ -33,3 +64,40 @@ async def read_model(model: str, request: Request) -> ModelInfo:
 
 def _info(model: ServedModel) -> ModelInfo:
     return ModelInfo(id=model.model_id, created=model.created_s, max_model_len=model.llm.max_context)
+
+
+async def _load(
+    parts: Services, source: str, revision: str | None, on_progress: Callable[[Progress], None]
+) -> LoadedModel:
+    # A load that has begun goes on to its end, whether or not the client waits for it.
+    model = await asyncio.shield(parts.host.load(source, lambda: parts.policy.check(source), on_progress))
+    return LoadedModel(model=model.model_id, model_name=model.model_id, revision=revision)
+
+
+async def _load_events(parts: Services, source: str, revision: str | None) -> AsyncIterator[bytes]:
+    """The load's progress, at most one event at a time waiting to be sent, and its end."""
+    latest: asyncio.Queue[Progress] = asyncio.Queue(maxsize=1)
+
+    def note(progress: Progress) -> None:
+        if latest.full():
+            latest.get_nowait()
+        latest.put_nowait(progress)
+
+    loading = asyncio.ensure_future(_load(parts, source, revision, note))
+    while not loading.done():
+        waiting = asyncio.ensure_future(latest.get())
+        await asyncio.wait({loading, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            progress = waiting.result()
+            yield event(
+                LoadProgress(
+                    stage=progress.stage, completed=progress.completed, total=progress.total, unit=progress.unit
+                )
+            )
+        else:
+            waiting.cancel()
+    yield event(loading.result())
+
+
+async def _nothing() -> None:
+    """A load goes on when its client leaves."""

@@ -1,0 +1,1 @@
+"""`workbench keys ...`: who may use the endpoint."""

@@ -1,0 +1,123 @@
+"""`workbench serve`: the OpenAI-compatible endpoint, until the process is told to end."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workbench.cli.model_settings import ModelSettings
+from workbench.cli.settings_options import takes_settings
+from workbench.engine import EngineConfig
+from workbench.server.settings import (
+    ListenSettings,
+    LoadSettings,
+    QueueSettings,
+    RateLimits,
+    ServerSettings,
+    WireLimits,
+)
+from workbench.session import EngineFactory, Session
+
+if TYPE_CHECKING:
+    from workbench.cli.services import Services
+    from workbench.llm import LlamaGPU
+    from workbench.progress import ProgressCallback
+    from workbench.server.endpoint import Endpoint
+    from workbench.session_status import LoadChoice
+
+__all__ = ["command"]
+
+
+@takes_settings(
+    model=ModelSettings,
+    engine=EngineConfig,
+    listen=ListenSettings,
+    rates=RateLimits,
+    queue=QueueSettings,
+    wire=WireLimits,
+    load=LoadSettings,
+)
+def command(
+    ctx: typer.Context,
+    *,
+    served_name: Annotated[
+        list[str], typer.Option("--served-name", help="A further name under which clients may ask for the model.")
+    ] = [],  # noqa: B006 - typer wants a list, and nothing changes it
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            "--api-key",
+            envvar=["WORKBENCH_API_KEY", "LLAMA_GPU_API_KEY"],
+            help="A key that may use the model. Other users see command lines: better use the variable.",
+        ),
+    ] = None,
+    admin_key: Annotated[
+        str | None,
+        typer.Option("--admin-key", envvar="WORKBENCH_ADMIN_KEY", help="A key that may also load and unload models."),
+    ] = None,
+    access_log: Annotated[
+        bool, typer.Option("--access-log/--no-access-log", help="Write one JSON line per request to stderr.")
+    ] = True,
+    model: ModelSettings,
+    engine: EngineConfig,
+    listen: ListenSettings,
+    rates: RateLimits,
+    queue: QueueSettings,
+    wire: WireLimits,
+    load: LoadSettings,
+) -> None:
+    from workbench.server.access import Access
+    from workbench.server.endpoint import Endpoint
+    from workbench.server.foreground import serve_until_signal
+    from workbench.server.keys import default_key_file
+    from workbench.server.model_host import ModelHost
+
+    settings = ServerSettings(listen, rates, queue, wire, load)
+    access = Access.of(listen, default_key_file(), api_key=api_key, admin_key=admin_key)
+    session = Session(_engine_factory(ctx.obj, model, engine))
+    host = ModelHost.factory(session, aliases=tuple(served_name), drain_s=queue.drain_s)
+    # Takes the address before the model takes its time.
+    endpoint = Endpoint(host, settings, access)
+    with model.open(ctx.obj, engine) as llm:
+        session.adopt(llm)
+        _set_up_logging(access_log)
+        endpoint.start()
+        _announce(endpoint, llm)
+        if not serve_until_signal(endpoint):
+            raise typer.Exit(1)
+
+
+def _engine_factory(services: Services, model: ModelSettings, engine: EngineConfig) -> EngineFactory:
+    """Loads further models with the same engine settings; they may never bring code or pickles along."""
+
+    def load(choice: LoadChoice, progress: ProgressCallback) -> LlamaGPU:
+        return services.open_llm(
+            model_path=choice.model,
+            prefer_gpu=model.prefer_gpu,
+            quant_type=choice.precision,
+            backend=choice.backend,
+            device_index=model.device_index,
+            engine=engine,
+            progress=progress,
+        )
+
+    return load
+
+
+def _set_up_logging(access_log: bool) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger("workbench.server").addHandler(handler)
+    logging.getLogger("workbench.server.access").setLevel(logging.INFO if access_log else logging.WARNING)
+
+
+def _announce(endpoint: Endpoint, llm: LlamaGPU) -> None:
+    print(f"{llm.model_name} answers at {endpoint.url}", file=sys.stderr)
+    if endpoint.access.is_generated:
+        print(f"API key, shown this once: {endpoint.api_key}", file=sys.stderr)
+    if endpoint.access.ring is None:
+        print("no key is needed: everybody who can reach this address has every right", file=sys.stderr)
+    sys.stderr.flush()
