@@ -49,7 +49,7 @@ class _Captured:
 
 
 class GraphRunner:
-    """See Runner. `device` is a torch device string of a GPU."""
+    """See Runner. Until `capture()` has run, and always on a CPU under Triton's interpreter, steps run uncaptured."""
 
     overlaps = True
 
@@ -72,7 +72,8 @@ class GraphRunner:
         self._mixed_staging = staging(max(limits.max_num_batched_tokens, limits.max_num_seqs))
         self._ids = torch.zeros(self._mixed_staging.layout.max_tokens, dtype=torch.int32, device=device)
         self._chosen = torch.zeros(limits.max_num_seqs, dtype=torch.int32, device=device)
-        self._hosts = [torch.zeros(limits.max_num_seqs, dtype=torch.int32, pin_memory=True) for _ in range(3)]
+        self._on_gpu = torch.device(device).type == "cuda"
+        self._hosts = [torch.zeros(limits.max_num_seqs, dtype=torch.int32, pin_memory=self._on_gpu) for _ in range(3)]
         self._turn = 0
         self._rows_of_last_step: dict[Sequence, int] = {}
         self._graphs: dict[int, _Captured] = {}
@@ -118,14 +119,20 @@ class GraphRunner:
     def _replay_decodes(self, items: list[ScheduledSequence]) -> torch.Tensor:
         size = self._buckets[bisect_left(self._buckets, len(items))]
         self._decode_staging.pack(items, items, self._rows_of_last_step, size)
-        self._graphs[size].graph.replay()
-        return self._graphs[size].logits[: len(items)]
+        captured = self._graphs.get(size)
+        if captured is None:
+            return self._decode_step(size)[: len(items)]
+        captured.graph.replay()
+        return captured.logits[: len(items)]
 
     def _replay_prompt(self, item: ScheduledSequence, kept: list[int]) -> torch.Tensor:
         length = _PROMPT_BUCKETS[bisect_left(_PROMPT_BUCKETS, item.num_new_tokens)]
         self._prompt_staging.pack([item], [item], self._rows_of_last_step, length, kept)
-        self._prompt_graphs[length].graph.replay()
-        return self._prompt_graphs[length].logits
+        captured = self._prompt_graphs.get(length)
+        if captured is None:
+            return self._prompt_step(length)
+        captured.graph.replay()
+        return captured.logits
 
     def _run_mixed(self, items: list[ScheduledSequence], num_decodes: int, rows: LogitRows) -> torch.Tensor:
         staging = self._mixed_staging
@@ -200,11 +207,13 @@ class GraphRunner:
         self._turn = (self._turn + 1) % len(self._hosts)
         host = self._hosts[self._turn]
         host[:count].copy_(self._chosen[:count], non_blocking=True)
-        arrived = torch.cuda.Event()
-        arrived.record()
+        arrived = torch.cuda.Event() if self._on_gpu else None
+        if arrived is not None:
+            arrived.record()
 
         def wait() -> SampledTokens:
-            arrived.synchronize()
+            if arrived is not None:
+                arrived.synchronize()
             token_ids = host[:count].tolist()
             return SampledTokens(token_ids, [None] * count, [token_id < 0 for token_id in token_ids])
 

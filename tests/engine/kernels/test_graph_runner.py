@@ -1,0 +1,126 @@
+"""The GPU's runner end to end, steps overlapping: the same greedy text and the same draws as the plain runner."""
+
+import pytest
+import torch
+
+from workbench.engine.attention import register_attention
+from workbench.engine.client import EngineClient
+from workbench.engine.config import EngineConfig, resolve_limits
+from workbench.engine.core import EngineCore
+from workbench.engine.engine import Engine
+from workbench.engine.fused_decoder import FusedDecoder, why_not
+from workbench.engine.graph_runner import GraphRunner, batch_buckets
+from workbench.engine.module_decoder import ModuleDecoder
+from workbench.engine.paged_step import KVPool
+from workbench.engine.runner import ModelRunner, probe_layers
+from workbench.engine.sampling_params import SamplingParams
+
+VOCAB = 150
+
+
+def make_model(kind: str, device: str):
+    import transformers as hf
+
+    torch.manual_seed(0)
+    sizes = dict(
+        vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=16, max_position_embeddings=256, initializer_range=0.3, pad_token_id=0,
+    )  # fmt: skip
+    config, model = {
+        "llama": (hf.LlamaConfig, hf.LlamaForCausalLM),
+        "qwen2": (hf.Qwen2Config, hf.Qwen2ForCausalLM),
+        "qwen3": (hf.Qwen3Config, hf.Qwen3ForCausalLM),
+        "mistral": (hf.MistralConfig, hf.MistralForCausalLM),
+        "gemma2": (hf.Gemma2Config, hf.Gemma2ForCausalLM),
+    }[kind]
+    extra = {"mistral": {"sliding_window": 12}, "gemma2": {"sliding_window": 12, "query_pre_attn_scalar": 16}}
+    made = config(**sizes, **extra.get(kind, {}))
+    made._attn_implementation = register_attention()
+    return model(made).eval().to(device).requires_grad_(False)
+
+
+def start(module, device: str, *, fast: bool, **knobs) -> EngineClient:
+    layers = probe_layers(module, device)
+    bytes_per_token = sum(shape.elements_per_token for shape in layers.values()) * 4
+    config = EngineConfig(max_num_seqs=4, max_num_batched_tokens=32, **knobs)
+    limits = resolve_limits(
+        config, on_gpu=False, model_max_context=256, kv_bytes_per_token=bytes_per_token, free_bytes=2**28
+    )
+    pool = KVPool(layers, limits.num_blocks + 1, limits.block_size, torch.float32, device)
+    runner = ModelRunner(module, pool, device)
+    if fast:
+        decoder = FusedDecoder(module, pool, 256, 4) if why_not(module) is None else ModuleDecoder(module, pool, 4)
+        runner = GraphRunner(decoder, limits, device, num_kv_heads=1)
+        if device == "cuda":
+            runner.capture()
+    engine = Engine(
+        runner, limits, decode=lambda ids, _: " ".join(map(str, ids)), vocab_size=VOCAB, eos_token_ids=frozenset()
+    )
+
+    def connect(emit):
+        core = EngineCore(engine, emit)
+        core.start()
+        return core
+
+    return EngineClient(connect, max_context=limits.max_context, vocab_size=VOCAB)
+
+
+def answers(client: EngineClient, params: SamplingParams) -> list[tuple[int, ...]]:
+    prompts = [[(7 * i + n) % VOCAB for i in range(n)] for n in (3, 18, 1)]
+    running = [client.submit(prompt, params) for prompt in prompts]
+    return [generation.result(timeout_s=120).token_ids for generation in running]
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3", "gemma2"])
+def test_greedy_text_is_that_of_the_plain_runner(kind: str, device: str) -> None:
+    params = SamplingParams(max_tokens=4)
+    plain = start(make_model(kind, device), device, fast=False)
+    expected = answers(plain, params)
+    plain.stop()
+    fast = start(make_model(kind, device), device, fast=True)
+    assert answers(fast, params) == expected
+    # Once more, now from the prefix cache.
+    assert answers(fast, params) == expected
+    assert fast.stats().prefix_hit_tokens_total > 0
+    fast.stop()
+
+
+def test_a_small_pool_preempts_and_changes_nothing(device: str) -> None:
+    params = SamplingParams(max_tokens=10)
+    plain = start(make_model("llama", device), device, fast=False)
+    expected = answers(plain, params)
+    plain.stop()
+    tight = start(make_model("llama", device), device, fast=True, kv_cache_tokens=40, block_size=4, enable_prefix_caching=False)
+    assert answers(tight, params) == expected
+    assert tight.stats().preemptions_total > 0
+    tight.stop()
+
+
+def test_draws_penalties_and_logprobs_are_those_of_the_plain_runner(device: str) -> None:
+    wanted = [
+        SamplingParams(max_tokens=3, temperature=0.9, seed=3),
+        SamplingParams(max_tokens=3, repetition_penalty=1.4, presence_penalty=0.5, logprobs=True, top_logprobs=2),
+    ]
+    plain, fast = (start(make_model("llama", device), device, fast=f) for f in (False, True))
+    for params in wanted:
+        assert answers(fast, params) == answers(plain, params)
+    plain.stop()
+    fast.stop()
+
+
+def test_an_abort_while_a_step_is_in_flight_leaves_the_others_whole(device: str) -> None:
+    client = start(make_model("llama", device), device, fast=True)
+    kept = client.submit([1, 2, 3], SamplingParams(max_tokens=5))
+    for _ in client.submit([4, 5, 6], SamplingParams(max_tokens=200)):
+        break
+    assert len(kept.result(timeout_s=120).token_ids) == 5
+    stats = client.stats()
+    assert (stats.num_running, stats.num_waiting, stats.kv_blocks_used) == (0, 0, 0)
+    client.stop()
+
+
+def test_buckets_cover_every_batch() -> None:
+    for largest in (1, 4, 7, 256, 300):
+        sizes = batch_buckets(largest)
+        assert sizes == sorted(set(sizes))
+        assert sizes[-1] == largest
