@@ -73,16 +73,24 @@ class AnswerText:
         return self._take(len(self._pending))
 
     def _decode_new(self, ids: list[int], flush: bool) -> str:
-        after = self._decode(ids[self._prefix :])
-        unfinished = after.endswith(_REPLACEMENT) and len(ids) - self._read < _MAX_TOKENS_PER_CHARACTER
-        if len(after) <= len(self._known) or (unfinished and not flush):
+        text = self._decode(ids[self._prefix :])
+        is_open = text.endswith(_REPLACEMENT) and not flush
+        if is_open and len(ids) - self._read < _MAX_TOKENS_PER_CHARACTER:
             return ""
-        new = after[len(self._known) :]
-        self._read, self._known = len(ids), after
+        # Of what will never be a character the last part is kept back, since the next one may begin there.
+        known = text[:-1] if is_open else text
+        new = known[len(self._known) :]
+        self._read, self._known = len(ids), known
         if len(ids) - self._prefix > _MAX_WINDOW_TOKENS:
-            self._prefix = len(ids) - _NUM_CONTEXT_TOKENS
-            self._known = self._decode(ids[self._prefix :])
+            self._move_window(ids, is_open)
         return new
+
+    def _move_window(self, ids: list[int], is_open: bool) -> None:
+        """Decode from nearer on, unless the last character that shows, whole or open, would be cut off."""
+        near = self._decode(ids[-_NUM_CONTEXT_TOKENS:])
+        if near.endswith(_REPLACEMENT) == is_open:
+            self._prefix = len(ids) - _NUM_CONTEXT_TOKENS
+            self._known = near[:-1] if is_open else near
 
     def _find_stop(self) -> Piece | None:
         found = [(self._pending.find(s), s) for s in self._sequence.params.stop]
