@@ -9,8 +9,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import workbench
-
 __all__ = ["exit_with_parent", "log_tail", "python_command", "python_environment", "run_child"]
 
 _POLL_S = 0.1
@@ -44,7 +42,7 @@ def run_child(
 
 def python_environment(**variables: str) -> dict[str, str]:
     """This process's environment for a `python -m` child that must find this package, plus `variables`."""
-    package_root = str(Path(workbench.__file__).parents[1])
+    package_root = str(Path(__file__).resolve().parents[2])
     python_path = os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "PYTHONPATH": python_path, **variables}
 
