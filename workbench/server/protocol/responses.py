@@ -298,6 +298,7 @@ class InputDetails(WireReply):
     """How much of the input did not have to be computed again."""
 
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
 
 
 class OutputDetails(WireReply):

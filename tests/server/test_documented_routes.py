@@ -1,0 +1,116 @@
+"""The routes of the documented surface beside OpenAI's: monitoring, precision, several devices, probes, metrics."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from live_endpoint import chat
+
+
+def test_queues_batches_and_workers_show_the_real_engine(http):
+    http.post("/v1/chat/completions", json=chat())
+    queues = http.get("/v1/monitor/queues").json()
+    assert (
+        queues["completion_queues"] == queues["chat_queues"] == {"size": 0, "workers": queues["chat_queues"]["workers"]}
+    )
+    assert queues["total_requests"] > 0 and queues["chat_queues"]["workers"] >= 1
+    batches = http.get("/v1/monitor/batches").json()
+    assert batches["batch_stats"]["total_batches"] > 0
+    assert batches["batch_stats"]["total_requests"] >= queues["total_requests"]
+    assert batches["batch_stats"]["avg_processing_time"] > 0
+    workers = http.get("/v1/monitor/workers").json()
+    idents = {thread.ident for thread in threading.enumerate()}
+    assert {"workbench-engine", "workbench-server"} <= set(workers["workers"])
+    assert all(worker["thread_id"] in idents for worker in workers["workers"].values())
+    assert workers["total_workers"] == len(workers["workers"])
+
+
+def test_device_configuration_is_held_against_this_machine(admin, monkeypatch):
+    monkeypatch.setattr("workbench.server.routes.multi_gpu._gpus", lambda: [])
+    reply = admin.post("/v1/multi-gpu/config", json={"gpu_ids": [0, 1], "strategy": "tensor_parallel"})
+    assert reply.status_code == 400 and "no GPU" in reply.json()["error"]["message"]
+    monkeypatch.setattr("workbench.server.routes.multi_gpu._gpus", lambda: [(None, 0), (None, 1)])
+    reply = admin.post("/v1/multi-gpu/config", json={"num_gpus": 2, "load_balancer": "round_robin"})
+    assert reply.status_code == 501 and reply.json()["error"]["code"] == "not_implemented"
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "gpu_ids"),
+        ({"gpu_ids": [-1]}, "gpu_ids[0]"),
+        ({"gpu_ids": [0, 0]}, "gpu_ids"),
+        ({"gpu_ids": [0], "num_gpus": 1}, "gpu_ids"),
+        ({"gpu_ids": [0], "strategy": "magic"}, "strategy"),
+        ({"gpu_ids": [0], "load_balancing": "magic"}, "load_balancing"),
+        ({"gpu_ids": [0], "tensor_parallel_size": 2}, "tensor_parallel_size"),
+        ({"gpu_ids": [0], "tensor_parallel_size": 0}, "tensor_parallel_size"),
+        ({"gpu_ids": [0], "memory_split": [0.5, 0.6]}, "memory_split"),
+    ],
+)
+def test_a_wrong_device_configuration_is_named(admin, body, param):
+    reply = admin.post("/v1/multi-gpu/config", json=body)
+    assert reply.status_code == 400 and reply.json()["error"]["param"] == param
+
+
+def test_device_figures_have_the_documented_shape(http):
+    reply = http.get("/v1/multi-gpu/stats").json()
+    assert reply["status"] == "success"
+    assert set(reply["multi_gpu_stats"]["gpu_metrics"]) == {"loads", "memory"}
+    assert http.get("/v1/multi-gpu/stats", params={"include_metrics": "perhaps"}).status_code == 400
+
+
+def test_precision_figures_are_those_of_the_loaded_model(http, llm):
+    reply = http.get("/v1/quantization/stats").json()
+    assert reply["model_stats"]["quantization_type"] == "fp32"
+    assert reply["model_stats"]["quantized_size"] == round(llm.weight_bytes / 2**20, 2)
+    assert http.get("/v1/quantization/stats", params={"model_name": "other"}).status_code == 404
+
+
+def test_health_and_readiness(http):
+    assert http.get("/health").json() == {"status": "ok"}
+    assert http.get("/ready").json() == {"status": "ready"}
+
+
+def test_metrics_have_the_known_names(http):
+    before = _metrics(http)
+    http.post("/v1/chat/completions", json=chat())
+    http.post("/v1/chat/completions", json={})
+    after = _metrics(http)
+    model = '{model_name="embedded-smollm2-135m-instruct"}'
+    for name in (
+        "num_requests_running",
+        "num_requests_waiting",
+        "kv_cache_usage_perc",
+        "prompt_tokens_total",
+        "generation_tokens_total",
+        "prefix_cache_queries_total",
+        "prefix_cache_hits_total",
+        "num_preemptions_total",
+        "time_to_first_token_seconds_count",
+        "e2e_request_latency_seconds_sum",
+        "request_time_per_output_token_seconds_count",
+        "request_prompt_tokens_sum",
+        "request_generation_tokens_sum",
+        "request_params_n_count",
+        "request_params_max_tokens_sum",
+    ):
+        assert f"workbench_{name}{model}" in after, name
+    grown = after[f"workbench_generation_tokens_total{model}"] - before[f"workbench_generation_tokens_total{model}"]
+    assert grown == 4
+    route = 'workbench_http_requests_total{handler="/v1/chat/completions",method="POST",status="%d"}'
+    assert after[route % 200] - before.get(route % 200, 0) == 1
+    assert after[route % 400] - before.get(route % 400, 0) == 1
+
+
+def test_metrics_have_no_label_that_callers_can_choose(http):
+    http.get("/v1/some/random/path/1234")
+    http.request("BREW", "/v1/models")
+    text = http.get("/metrics").text
+    assert "1234" not in text and "BREW" not in text
+
+
+def _metrics(http) -> dict[str, float]:
+    lines = [line for line in http.get("/metrics").text.splitlines() if line and not line.startswith("#")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}

@@ -1,0 +1,188 @@
+"""Listing models, and changing the one that is loaded: allowed names, progress, failures that roll back, and races."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from live_endpoint import ADMIN_KEY, MODEL, chat, http_client
+
+from workbench import LlamaGPU
+from workbench.server.settings import LoadSettings, QueueSettings, ServerSettings
+from workbench.session import Session
+
+TINY = {"prefer_gpu": False, "auto_detect_aws": False}
+
+
+@pytest.fixture
+def models(tmp_path: Path, tiny_model_folder: Path) -> Path:
+    """A folder with two tiny models, "first" and "second"."""
+    for name in ("first", "second"):
+        shutil.copytree(tiny_model_folder, tmp_path / "models" / name)
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def changing(models, make_endpoint):
+    """An endpoint that owns its model, "first", and may load what is in `models`."""
+    llm = LlamaGPU(models / "first", **TINY)
+    made = []
+
+    def load(choice, progress):
+        made.append(choice)
+        return LlamaGPU(choice.model, backend=choice.backend, quant_type=choice.precision, progress=progress, **TINY)
+
+    session = Session(load)
+    session.adopt(llm)
+    settings = ServerSettings(load=LoadSettings(model_roots=(str(models),)), queue=QueueSettings(drain_s=0.2))
+    endpoint = make_endpoint(settings, session=session, may_change=True)
+    endpoint.loads = made
+    yield endpoint
+    llm.unload()
+
+
+def load(client, name, **fields):
+    return client.post("/v1/models/load", json={"model": name, **fields})
+
+
+def names(client):
+    return [model["id"] for model in client.get("/v1/models").json()["data"]]
+
+
+def test_the_loaded_model_is_listed_and_found(http):
+    (listed,) = http.get("/v1/models").json()["data"]
+    assert listed["id"] == MODEL and listed["object"] == "model" and listed["max_model_len"] == 1024
+    assert http.get(f"/v1/models/{MODEL}").json() == listed
+    reply = http.get("/v1/models/no/such")
+    assert reply.status_code == 404 and reply.json()["error"]["code"] == "model_not_found"
+
+
+def test_load_unload_and_load_again(changing):
+    with http_client(changing, ADMIN_KEY) as client:
+        assert names(client) == ["first"]
+        reply = load(client, "second")
+        assert reply.json() == {"status": "loaded", "model": "second", "model_name": "second", "revision": None}
+        assert names(client) == ["second"]
+        assert client.post("/v1/completions", json={"model": "second", "prompt": "x"}).status_code == 200
+        assert client.post("/v1/completions", json={"model": "first", "prompt": "x"}).status_code == 404
+        freed = client.post("/v1/models/unload").json()
+        assert freed["status"] == "unloaded"
+        assert names(client) == [] and client.get("/ready").status_code == 503
+        reply = client.post("/v1/completions", json={"prompt": "x"})
+        assert reply.status_code == 503 and reply.json()["error"]["code"] == "model_not_loaded"
+        assert load(client, "first").status_code == 200
+        assert client.get("/ready").status_code == 200
+
+
+def test_progress_comes_as_events(changing):
+    with http_client(changing, ADMIN_KEY) as client:
+        reply = load(client, "second", stream=True)
+    events = [line.removeprefix("data: ") for line in reply.text.split("\n\n") if line]
+    assert events[-1] == "[DONE]"
+    told = [json.loads(event) for event in events[:-1]]
+    assert told[-1]["status"] == "loaded"
+    assert all(event["status"] == "loading" and event["stage"] for event in told[:-1])
+
+
+def test_the_precision_that_was_chosen_is_used_by_the_next_load(changing):
+    with http_client(changing, ADMIN_KEY) as client:
+        reply = client.post("/v1/quantization/config", json={"quantization_type": "fp32"})
+        assert reply.json()["status"] == "config_updated"
+        load(client, "second")
+        stats = client.get("/v1/quantization/stats").json()
+    assert stats["model_stats"]["quantization_type"] == "fp32"
+
+
+def test_files_that_are_wrong_are_found_while_the_old_model_serves(changing, models):
+    weights = models / "second" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with http_client(changing, ADMIN_KEY) as client:
+        reply = load(client, "second")
+        assert reply.status_code == 400 and reply.json()["error"]["code"] == "invalid_model"
+        assert str(models) not in reply.text
+        assert changing.loads == []
+        assert names(client) == ["first"]
+
+
+def test_a_load_that_fails_later_brings_the_old_model_back(models, make_endpoint):
+    attempts = []
+
+    def load_once(choice, progress):
+        attempts.append(choice.model)
+        if choice.model.endswith("second"):
+            raise MemoryError("no room")
+        return LlamaGPU(choice.model, progress=progress, **TINY)
+
+    session = Session(load_once)
+    session.adopt(LlamaGPU(models / "first", **TINY))
+    settings = ServerSettings(load=LoadSettings(model_roots=(str(models),)), queue=QueueSettings(drain_s=0.2))
+    endpoint = make_endpoint(settings, session=session, may_change=True)
+    with http_client(endpoint, ADMIN_KEY) as client:
+        reply = load(client, "second")
+        assert reply.status_code == 500 and reply.json()["error"]["code"] == "load_failed"
+        assert len(attempts) == 2
+        assert names(client) == ["first"]
+        assert client.post("/v1/completions", json={"prompt": "x"}).status_code == 200
+
+
+def test_of_many_loads_at_once_one_wins(models, make_endpoint):
+    may_load = threading.Event()
+
+    def slow_load(choice, progress):
+        may_load.wait(20)
+        return LlamaGPU(choice.model, progress=progress, **TINY)
+
+    session = Session(slow_load)
+    session.adopt(LlamaGPU(models / "first", **TINY))
+    settings = ServerSettings(load=LoadSettings(model_roots=(str(models),)), queue=QueueSettings(drain_s=0.2))
+    endpoint = make_endpoint(settings, session=session, may_change=True)
+    with http_client(endpoint, ADMIN_KEY) as client, ThreadPoolExecutor(20) as pool:
+        loads = [pool.submit(load, client, "second") for _ in range(20)]
+        refused = [future for future in loads if _ends_early(future)]
+        assert client.post("/v1/completions", json={"prompt": "x"}).status_code == 503
+        may_load.set()
+        statuses = sorted(future.result().status_code for future in loads)
+    assert len(refused) == 19
+    assert statuses == [200] + [409] * 19
+
+
+def _ends_early(future) -> bool:
+    try:
+        future.result(timeout=1)
+    except TimeoutError:
+        return False
+    return True
+
+
+def test_a_load_waits_for_what_runs_and_then_ends_it(changing):
+    with http_client(changing, ADMIN_KEY) as client, ThreadPoolExecutor(1) as pool:
+        body = {"prompt": "x", "max_tokens": 1900, "ignore_eos": True, "stream": True}
+        with client.stream("POST", "/v1/completions", json=body) as running:
+            lines = running.iter_lines()
+            next(lines)
+            loading = pool.submit(load, client, "second")
+            rest = "".join(lines)
+        assert loading.result().status_code == 200
+    assert '"error"' in rest or '"finish_reason":"length"' in rest
+    assert rest.endswith("data: [DONE]")
+
+
+def test_a_notebooks_model_cannot_be_changed_from_outside(admin):
+    reply = load(admin, "default")
+    assert reply.status_code == 409 and reply.json()["error"]["code"] == "model_is_shared"
+    assert admin.post("/v1/models/unload").status_code == 409
+
+
+def test_random_and_hub_models_only_when_they_are_allowed(models, make_endpoint):
+    session = Session(lambda choice, progress: LlamaGPU(choice.model, progress=progress, **TINY))
+    session.adopt(LlamaGPU(models / "first", **TINY))
+    endpoint = make_endpoint(ServerSettings(load=LoadSettings(allow_random=True)), session=session, may_change=True)
+    with http_client(endpoint, ADMIN_KEY) as client:
+        assert load(client, "random:tiny").status_code == 200
+        assert load(client, "org/name").status_code == 403
+        assert load(client, "default", revision="main").json()["error"]["param"] == "revision"
+        assert client.post("/v1/chat/completions", json=chat()).status_code in (200, 400)

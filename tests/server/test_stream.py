@@ -1,0 +1,100 @@
+"""The WebSocket: pieces and marks, several prompts, errors that leave it open, cancelling, and leaving."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from live_endpoint import USE_KEY, wait_until_idle
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+HEADERS = {"authorization": f"Bearer {USE_KEY}"}
+
+
+def socket(endpoint, **options):
+    url = endpoint.url.replace("http://", "ws://") + "/stream"
+    return connect(url, additional_headers=HEADERS, proxy=None, open_timeout=20, **options)
+
+
+def until_end(ws):
+    frames = []
+    while (frame := ws.recv(timeout=30)) != "[END]":
+        frames.append(frame)
+    return frames
+
+
+def test_pieces_then_end_and_the_next_prompt(endpoint, llm):
+    with socket(endpoint) as ws:
+        for prompt in ("The capital of France is", "One, two, three,"):
+            ws.send(json.dumps({"prompt": prompt, "max_tokens": 4, "temperature": 0}))
+            pieces = until_end(ws)
+            assert len(pieces) > 1
+            assert "".join(pieces) == llm.infer(prompt, max_tokens=4)
+
+
+def test_documented_defaults_and_names(endpoint):
+    with socket(endpoint) as ws:
+        ws.send(json.dumps({"prompt": "Hi", "model_name": "embedded-smollm2-135m-instruct", "stop": ["e"]}))
+        until_end(ws)
+
+
+def test_json_frames_cannot_be_mistaken(endpoint, llm):
+    with socket(endpoint) as ws:
+        ws.send(
+            json.dumps(
+                {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3, "format": "json", "temperature": 0}
+            )
+        )
+        frames = []
+        while "done" not in (frame := json.loads(ws.recv(timeout=30))):
+            frames.append(frame)
+    assert "".join(f["text"] for f in frames) == llm.chat("Hi", max_tokens=3)
+    assert frame == {
+        "done": True,
+        "finish_reason": "length",
+        "prompt_tokens": len(llm.tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}])),
+        "completion_tokens": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    "frame", ["nonsense", "[]", "{}", '{"prompt": ""}', '{"prompt": "x", "foo": 1}', '{"prompt": NaN}']
+)
+def test_a_wrong_frame_is_answered_and_the_socket_stays(endpoint, frame):
+    with socket(endpoint) as ws:
+        ws.send(frame)
+        assert json.loads(ws.recv(timeout=10))["error"]["type"] == "invalid_request_error"
+        ws.send(json.dumps({"prompt": "Hi", "max_tokens": 1}))
+        until_end(ws)
+
+
+def test_cancelling_stops_the_answer_and_the_socket_stays(endpoint, llm):
+    with socket(endpoint) as ws:
+        ws.send(json.dumps({"prompt": "Hi", "max_tokens": 900, "ignore_eos": True}))
+        ws.recv(timeout=30)
+        ws.send(json.dumps({"prompt": "too early"}))
+        ws.send(json.dumps({"cancel": True}))
+        codes = []
+        while "cancelled" not in codes:
+            frame = ws.recv(timeout=30)
+            if frame.startswith('{"error"'):
+                codes.append(json.loads(frame)["error"]["code"])
+        assert codes == ["busy", "cancelled"]
+        assert wait_until_idle(llm) < 2
+        ws.send(json.dumps({"prompt": "Hi", "max_tokens": 1}))
+        until_end(ws)
+
+
+def test_leaving_stops_the_answer(endpoint, llm):
+    with socket(endpoint) as ws:
+        ws.send(json.dumps({"prompt": "Hi", "max_tokens": 900, "ignore_eos": True}))
+        ws.recv(timeout=30)
+    assert wait_until_idle(llm) < 2
+
+
+def test_frames_that_are_not_text_end_the_socket(endpoint):
+    with socket(endpoint) as ws:
+        ws.send(b"\x00")
+        with pytest.raises(ConnectionClosed):
+            ws.recv(timeout=10)

@@ -1,0 +1,46 @@
+"""Tokenizing and detokenizing, and embeddings, which no model here makes."""
+
+from __future__ import annotations
+
+import openai
+import pytest
+from live_endpoint import MODEL
+
+
+def test_there_and_back(http, llm):
+    text = "Hello there, \u00e9\U0001f600"
+    reply = http.post("/tokenize", json={"prompt": text, "return_token_strs": True}).json()
+    assert reply["tokens"] == llm.tokenizer.encode(text)
+    assert (reply["count"], reply["max_model_len"]) == (len(reply["tokens"]), llm.max_context)
+    assert len(reply["token_strs"]) == reply["count"]
+    assert http.post("/detokenize", json={"tokens": reply["tokens"]}).json() == {"prompt": text}
+
+
+def test_messages_are_tokenized_as_the_model_sees_them(http, llm):
+    messages = [{"role": "user", "content": "Hi"}]
+    reply = http.post("/tokenize", json={"messages": messages}).json()
+    assert reply["tokens"] == llm.tokenizer.apply_chat_template(messages)
+    bare = http.post("/tokenize", json={"messages": messages, "add_generation_prompt": False}).json()
+    assert bare["tokens"] == llm.tokenizer.apply_chat_template(messages, add_generation_prompt=False)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/tokenize", {}, "prompt"),
+        ("/tokenize", {"prompt": "a", "messages": [{"role": "user", "content": "b"}]}, "prompt"),
+        ("/tokenize", {"prompt": "a", "add_generation_prompt": True}, "add_generation_prompt"),
+        ("/detokenize", {"tokens": [10**6]}, "tokens"),
+        ("/detokenize", {"tokens": [-1]}, "tokens[0]"),
+        ("/detokenize", {"tokens": "abc"}, "tokens"),
+    ],
+)
+def test_what_is_wrong_is_named(http, path, body, param):
+    reply = http.post(path, json=body)
+    assert reply.status_code == 400 and reply.json()["error"]["param"] == param
+
+
+def test_a_model_that_generates_text_makes_no_embeddings(client):
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.embeddings.create(model=MODEL, input="x")
+    assert caught.value.code == "model_does_not_support_embeddings"
