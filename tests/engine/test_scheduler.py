@@ -84,6 +84,17 @@ def test_a_known_beginning_is_not_computed_again():
     assert scheduler.num_prefix_hit_tokens == 12
 
 
+def test_a_known_beginning_is_only_known_under_its_salt():
+    scheduler = Scheduler(make_limits())
+    prompt = list(range(9))
+    for salt in ("first", "second", ""):
+        (sequence,) = add(scheduler, prompt, cache_salt=salt)
+        assert step(scheduler) == {sequence: 9}
+        scheduler.finish(sequence)
+    add(scheduler, prompt, cache_salt="second")
+    assert sum(step(scheduler).values()) < 9
+
+
 def test_of_a_prompt_that_is_known_whole_the_last_block_is_computed_again():
     scheduler = Scheduler(make_limits())
     prompt = list(range(12))

@@ -45,6 +45,8 @@ class SamplingParams:
         prompt_logprobs: the same for the prompt: k likeliest tokens at each prompt position; None is off.
         skip_special_tokens: leave special tokens out of the text.
         structure: the form the answer must have: a JSON schema, any JSON object, a regular expression or a grammar.
+        cache_salt: prompts that begin alike share their cached beginnings only under the same salt, so that nobody can
+            tell from the time whether another caller has sent a text; at most 64 bytes.
     """
 
     max_tokens: int | None = 256
@@ -70,6 +72,7 @@ class SamplingParams:
     skip_special_tokens: bool = True
     # A value of its own, not one that fits a command-line option.
     structure: StructureSpec | None = field(default=None, metadata={"option": False})
+    cache_salt: str = field(default="", metadata={"option": False})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", _as_stop_strings(self.stop))
@@ -77,7 +80,7 @@ class SamplingParams:
         object.__setattr__(self, "logit_bias", _as_logit_bias(self.logit_bias))
         self._check_counts()
         self._check_ranges()
-        self._check_structure()
+        self._check_structure_and_salt()
 
     @classmethod
     def from_options(cls, options: Mapping[str, object]) -> SamplingParams:
@@ -134,7 +137,10 @@ class SamplingParams:
         _check_float("presence_penalty", self.presence_penalty, -2.0, 2.0)
         _check_float("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
 
-    def _check_structure(self) -> None:
+    def _check_structure_and_salt(self) -> None:
+        # The salt becomes the key of a blake2b hash.
+        if not isinstance(self.cache_salt, str) or len(self.cache_salt.encode()) > 64:
+            raise RequestError(f"cache_salt={self.cache_salt!r}: must be a text of at most 64 bytes")
         if self.structure is None:
             return
         if not isinstance(self.structure, StructureSpec):

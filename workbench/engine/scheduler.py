@@ -216,5 +216,6 @@ class Scheduler:
         if self.limits.enable_prefix_caching:
             while len(keys) < num_blocks:
                 start = len(keys) * size
-                keys.append(chain_key(keys[-1] if keys else b"", sequence.token_ids[start : start + size]))
+                previous = keys[-1] if keys else sequence.params.cache_salt.encode()
+                keys.append(chain_key(previous, sequence.token_ids[start : start + size]))
         return keys

@@ -43,7 +43,8 @@ class Serving:
     def __init__(self, services: Services, call: Call, model: ServedModel, job: Job) -> None:
         self.call = call
         self.model = model
-        self.job = job
+        salt = "" if services.settings.queue.share_prefixes else f"key:{call.key_id}"
+        self.job = replace(job, params=replace(job.params, cache_salt=salt))
         self.prompts: list[list[int]] = []
         self.num_cached_tokens = 0
         self._services = services

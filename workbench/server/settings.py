@@ -81,11 +81,14 @@ class QueueSettings:
         max_queued: requests that may wait for the engine; the next one is told to come back later (503).
         queue_timeout_s: longest wait, in seconds.
         drain_s: when the server stops or changes its model, how long running requests may go on, in seconds.
+        share_prefixes: let keys use each other's cached beginnings of prompts. That saves time where all begin alike,
+            and lets a caller find out by timing whether another key has sent a text.
     """
 
     max_queued: int = 256
     queue_timeout_s: float = 120.0
     drain_s: float = 30.0
+    share_prefixes: bool = False
 
     def __post_init__(self) -> None:
         _check_int("max_queued", self.max_queued, 0, None)
