@@ -16,7 +16,7 @@ CHAT_TEMPLATE = "{% for message in messages %}<s>{{ message['content'] }}<e>{% e
 
 def write_tiny_gguf(path: Path, *, pre_tokenizer: str = "smollm", seed: int = 0) -> Path:
     """Norms in F32, matrices in Q4_1 and the embedding in Q8_0, as the embedded model has them."""
-    tokens = ["<unk>", "<s>", "<e>", *sorted(ByteLevel.alphabet()), "\u0120\u0120"]
+    tokens = ["<unk>", "<s>", "<e>", *sorted(ByteLevel.alphabet()), "\u0120\u0120", "th"]
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(256)
     writer.add_embedding_length(HIDDEN)
@@ -32,7 +32,7 @@ def write_tiny_gguf(path: Path, *, pre_tokenizer: str = "smollm", seed: int = 0)
     writer.add_tokenizer_pre(pre_tokenizer)
     writer.add_token_list(tokens)
     writer.add_token_types([gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL] * (len(tokens) - 3))
-    writer.add_token_merges(["\u0120 \u0120"])
+    writer.add_token_merges(["\u0120 \u0120", "t h"])
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_add_bos_token(False)

@@ -39,7 +39,7 @@ def test_it_reads_names_types_and_sizes(tmp_path: Path, intact: bytes) -> None:
     tensors = {tensor.name: tensor for tensor in header.tensors}
     assert header.architecture == "llama"
     assert header.metadata["llama.context_length"] == 256
-    assert header.metadata["tokenizer.ggml.tokens"] == 260
+    assert header.metadata["tokenizer.ggml.tokens"] == 261
     assert tensors["blk.1.ffn_down.weight"].type_name == "Q4_1"
     assert tensors["blk.1.ffn_down.weight"].shape == (96, 64)
     # 32 weights take a scale, a minimum and 16 bytes of 4-bit numbers.

@@ -21,6 +21,8 @@ __all__ = ["convert"]
 _SINGLE_DIGIT_PRE_TOKENIZERS = frozenset(
     {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
 )
+# transformers' names, and those of the keys that hold their ids.
+_SPECIAL_TOKENS = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 
 
 def convert(gguf: Path, folder: Path) -> None:
@@ -52,15 +54,26 @@ def _exact_dtype(header: GgufHeader) -> torch.dtype:
 
 
 def _repair_tokenizer(tokenizer: PreTrainedTokenizerBase, header: GgufHeader) -> None:
-    from tokenizers import pre_tokenizers
+    """Make up for what transformers' readers leave out; 5.17 takes parts of a Llama's vocabulary for SentencePiece."""
+    from tokenizers import decoders, pre_tokenizers
 
+    backend = tokenizer.backend_tokenizer
+    if header.metadata.get("tokenizer.ggml.model") == "gpt2":
+        backend.normalizer = None
+        backend.decoder = decoders.ByteLevel()
+        backend.model.byte_fallback = backend.model.fuse_unk = False
+        backend.model.unk_token = None
     if header.metadata.get("tokenizer.ggml.pre") in _SINGLE_DIGIT_PRE_TOKENIZERS:
-        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
             [
                 pre_tokenizers.Digits(individual_digits=True),
                 pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
             ]
         )
+    for name, key in _SPECIAL_TOKENS.items():
+        token_id = header.metadata.get(f"tokenizer.ggml.{key}_token_id")
+        if token_id is not None:
+            setattr(tokenizer, name, tokenizer.convert_ids_to_tokens(token_id))
     max_context = header.metadata.get(f"{header.architecture}.context_length")
     if max_context:
         tokenizer.model_max_length = max_context
