@@ -181,7 +181,7 @@ def test_the_wheel_holds_the_packages_and_the_short_names(tmp_path: Path) -> Non
         for path in (source / folder).rglob("*")
         if path.suffix in {".py", ".js", ".css", ".json"} and "aliases" not in path.parts
     }
-    assert packed == expected | {"llama_gpu.py", "multi_gpu.py"}
+    assert packed == expected | {"llama_gpu.py", "multi_gpu.py", "quantization.py"}
 
 
 def test_license_is_the_declared_one() -> None:

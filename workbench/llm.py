@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.backends import Backend, BackendChoice, get_backend, parse_dtype, select_backend
+from workbench.backends import Backend, BackendChoice, get_backend, select_backend
 from workbench.engine import EngineConfig, EngineLimits, EngineStats, Generation, SamplingParams
 from workbench.errors import BackendUnavailableError, ConfigError, EngineStoppedError, RequestError
-from workbench.models import Catalogue, ModelSpec, Tokenizer
+from workbench.models import Catalogue, LoadedModel, ModelSpec, Tokenizer
 from workbench.progress import ProgressCallback, no_progress
+from workbench.quantize import QuantizationConfig, parse_quant_type
 
 if TYPE_CHECKING:
     from workbench.server import Endpoint
@@ -35,7 +36,8 @@ class LlamaGPU:
         prefer_gpu: use ROCm or CUDA where available; False stays on the CPU.
         auto_detect_aws: look once whether this is an EC2 instance, and report it in `get_backend_info()`.
         quant_type: precision of the weights: "fp32", "bf16" or "fp16" (and their long names). None chooses for the
-            device; `dtype_reason` says why.
+            device; `dtype_reason` says why. On the CPU also "int8", "int4" (weights only) and "dynamic" (activations
+            in 8 bits too), computed in the device's own precision.
         backend: "cpu", "cuda", "rocm" or a Backend; overrides `prefer_gpu`.
         device_index: which of the backend's devices.
         context_length: most tokens of one request; None takes the model's own, or what the KV pool holds.
@@ -70,12 +72,16 @@ class LlamaGPU:
         self.auto_detect_aws = auto_detect_aws
         self.quant_type = quant_type
         config = _engine_config(engine, context_length)
-        requested_dtype = None if quant_type is None else parse_dtype(quant_type)
+        requested = None if quant_type is None else parse_quant_type(quant_type)
         choice = _choose_backend(backend, prefer_gpu)
         self.backend = choice.backend
         self.backend_reason = choice.reason
         self.device_index = device_index
+        if requested is not None:
+            requested.require_on(self.backend.name)
+        requested_dtype = None if requested is None else requested.dtype
         self.dtype, self.dtype_reason = _choose_dtype(self.backend, device_index, requested_dtype)
+        self.quantization: QuantizationConfig | None = None if requested is None else requested.config
         report = progress or no_progress
         files = Catalogue().resolve(
             self.model_path, progress=report, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
@@ -93,6 +99,8 @@ class LlamaGPU:
             loaded = load_model(
                 files, device=device, dtype=self.dtype, attn_implementation=register_attention(), progress=progress
             )
+            if self.quantization is not None:
+                _quantize(loaded, self.quantization)
             started = start_engine(loaded, self.backend, self.device_index, config)
         except BaseException:
             loaded = None
@@ -233,6 +241,7 @@ class LlamaGPU:
             backend_reason=self.backend_reason,
             dtype=self.dtype,
             dtype_reason=self.dtype_reason,
+            quantization=self.quantization.quantization_type.value if self.quantization else None,
             runner=self.runner_reason,
             max_context=self.max_context,
             limits_reasons=dict(self.limits.reasons),
@@ -268,7 +277,8 @@ class LlamaGPU:
 
     def __repr__(self) -> str:
         state = "" if self.is_loaded else ", unloaded"
-        return f"LlamaGPU({self.model_path!r}, backend={self.backend.name!r}, quant_type={self.dtype!r}{state})"
+        weights = self.quantization.quantization_type.value if self.quantization else self.dtype
+        return f"LlamaGPU({self.model_path!r}, backend={self.backend.name!r}, quant_type={weights!r}{state})"
 
     def _stream(self, prompt: Prompt | None, messages: Messages | None, sampling: dict[str, object]) -> Iterator[str]:
         # Checked here, so that a bad request fails where it is made and not at the first piece.
@@ -331,6 +341,14 @@ def _choose_dtype(backend: Backend, index: int, requested: str | None) -> tuple[
     if reason is not None:
         raise BackendUnavailableError(f"quant_type={requested!r} is not available: {reason}")
     return requested, "as asked"
+
+
+def _quantize(loaded: LoadedModel, config: QuantizationConfig) -> None:
+    from workbench.quantize.memory import storage_bytes
+    from workbench.quantize.methods import choose_method
+
+    choose_method(config, loaded.device).apply(loaded.module, config, samples=())
+    loaded.weight_bytes = storage_bytes(loaded.module)
 
 
 def _release(backend: Backend) -> None:

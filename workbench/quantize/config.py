@@ -1,0 +1,119 @@
+"""What to quantise to and how. Refuses settings that a type cannot honour; touches no model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+
+from workbench.errors import ConfigError
+from workbench.quantize.quantization_type import QuantizationType
+
+__all__ = ["INT4_GROUP_SIZES", "QuantizationConfig"]
+
+# What torch's packed int4 kernel takes.
+INT4_GROUP_SIZES = (32, 64, 128, 256)
+
+_TYPE = QuantizationType
+
+
+@dataclass(frozen=True)
+class QuantizationConfig:
+    """Settings of one quantisation. A flag left at None takes the type's own value; afterwards none is None but
+    `group_size`, which only int4 has.
+
+    Args:
+        quantization_type: a QuantizationType or its name.
+        dynamic: round activations to 8 bits too, each row by its own range at run time. int8 does unless told
+            otherwise; False keeps activations as they are.
+        per_channel: one scale for each output row (int8) or within it (int4), not one for the whole matrix.
+        symmetric: scales only, no zero point. int4 uses zero points unless told otherwise.
+        reduce_range: 7 of 8 bits for int8 weights, so that no CPU overflows when it adds int8 products pairwise.
+        memory_efficient: quantise the embedding table, and the output layer that shares it, as well.
+        preserve_accuracy: measure each layer's output error and keep the worst in higher precision: int8 for int4,
+            which then has the embedding table in int8 as well, else the model's own.
+        group_size: numbers that share a scale in int4: 32, 64, 128 or 256.
+
+    Raises ConfigError for a flag of the wrong kind and for one that the type cannot honour.
+    """
+
+    quantization_type: QuantizationType | str = QuantizationType.INT8
+    dynamic: bool | None = None
+    per_channel: bool | None = None
+    symmetric: bool | None = None
+    reduce_range: bool | None = None
+    memory_efficient: bool | None = None
+    preserve_accuracy: bool | None = None
+    group_size: int | None = None
+
+    def __post_init__(self) -> None:
+        kind = QuantizationType.parse(self.quantization_type)
+        object.__setattr__(self, "quantization_type", kind)
+        for name in _FLAGS:
+            value = getattr(self, name)
+            if value is not None and type(value) is not bool:
+                raise ConfigError(f"{name}={value!r}: must be True, False or None")
+        for name, (needed, reason) in _FIXED.get(kind, _CAST_FIXED if kind.is_cast else {}).items():
+            if getattr(self, name) not in (None, needed):
+                raise ConfigError(f"{name}={getattr(self, name)} does not go with {kind.value}: {reason}")
+        self._check_group_size(kind)
+        for name, value in _defaults(kind, self.dynamic).items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+
+    def _check_group_size(self, kind: QuantizationType) -> None:
+        if self.group_size is None:
+            return
+        if kind is not _TYPE.INT4:
+            raise ConfigError(f"group_size={self.group_size} does not go with {kind.value}: only int4 has groups")
+        if self.group_size not in INT4_GROUP_SIZES:
+            allowed = ", ".join(map(str, INT4_GROUP_SIZES))
+            raise ConfigError(f"group_size={self.group_size!r}: must be one of {allowed}")
+
+
+_FLAGS = tuple(
+    field.name for field in fields(QuantizationConfig) if field.name not in ("quantization_type", "group_size")
+)
+
+_ZERO_POINT = "its kernels take a scale and no zero point"
+
+# Flags that a type can have in one way only, and why.
+_FIXED = MappingProxyType(
+    {
+        _TYPE.INT8: {"symmetric": (True, _ZERO_POINT)},
+        _TYPE.DYNAMIC: {
+            "symmetric": (True, _ZERO_POINT),
+            "dynamic": (True, "rounding activations at run time is what it is"),
+        },
+        _TYPE.STATIC: {"dynamic": (False, "its ranges are calibrated beforehand")},
+        _TYPE.INT4: {
+            "dynamic": (False, "no kernel multiplies int4 weights with int8 activations"),
+            "per_channel": (True, "every row has scales of its own, one a group"),
+            "reduce_range": (False, "its products are added in floating point and cannot overflow"),
+        },
+    }
+)
+_CAST_FIXED = MappingProxyType(
+    {
+        "dynamic": (False, "a cast rounds no activations"),
+        "per_channel": (False, "a cast has no scales"),
+        "symmetric": (False, "a cast has no scales"),
+        "reduce_range": (False, "a cast has no integers"),
+        "memory_efficient": (True, "a cast takes every weight"),
+        "preserve_accuracy": (False, "a cast leaves no layer out"),
+    }
+)
+
+
+def _defaults(kind: QuantizationType, dynamic: bool | None) -> dict[str, object]:
+    if kind.is_cast:
+        return {name: value for name, (value, _) in _CAST_FIXED.items()}
+    rounds_activations = kind is _TYPE.DYNAMIC or (kind is _TYPE.INT8 and dynamic is not False)
+    return {
+        "dynamic": rounds_activations,
+        "per_channel": True,
+        "symmetric": kind is not _TYPE.INT4,
+        "reduce_range": rounds_activations,
+        "memory_efficient": True,
+        "preserve_accuracy": True,
+        "group_size": INT4_GROUP_SIZES[0] if kind is _TYPE.INT4 else None,
+    }

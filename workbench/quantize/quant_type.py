@@ -1,0 +1,56 @@
+"""The one word that says how a model's weights are loaded: a precision ("bf16") or a quantisation ("int8")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from workbench.backends import DTYPE_NAMES, parse_dtype
+from workbench.errors import BackendUnavailableError, ConfigError
+from workbench.quantize.config import QuantizationConfig
+
+__all__ = ["QUANTIZED_NAMES", "QuantType", "parse_quant_type"]
+
+# Layers of int8 differ too little for it to be worth a second look at each while loading.
+_CONFIGS = MappingProxyType(
+    {
+        "int8": {"quantization_type": "int8", "dynamic": False, "preserve_accuracy": False},
+        "int4": {"quantization_type": "int4"},
+        "dynamic": {"quantization_type": "dynamic", "preserve_accuracy": False},
+    }
+)
+QUANTIZED_NAMES = tuple(_CONFIGS)
+_NOT_YET = ("static", "nf4", "fp8", "gguf")
+
+
+@dataclass(frozen=True)
+class QuantType:
+    """`dtype` is the precision to load and compute in (None: the device's own); `config` what is done to the weights
+    afterwards (None: nothing)."""
+
+    name: str
+    dtype: str | None
+    config: QuantizationConfig | None = None
+
+    def require_on(self, backend_name: str) -> None:
+        """Raise BackendUnavailableError, with the reason, if this quantisation has no method on that backend."""
+        if self.config is not None and backend_name != "cpu":
+            raise BackendUnavailableError(
+                f"quant_type={self.name!r} is not available on {backend_name} yet: its kernels are the CPU's; "
+                f"use one of {', '.join(DTYPE_NAMES)} there, or backend='cpu'"
+            )
+
+
+def parse_quant_type(name: str) -> QuantType:
+    """What `name` asks for. Raises ConfigError listing the valid names."""
+    spelling = str(name).strip().lower()
+    if spelling in _CONFIGS:
+        return QuantType(spelling, None, QuantizationConfig(**_CONFIGS[spelling]))
+    allowed = f"use one of: {', '.join([*DTYPE_NAMES, *QUANTIZED_NAMES])}"
+    if spelling in _NOT_YET:
+        raise ConfigError(f"quant_type={name!r} has no method here yet; {allowed}")
+    try:
+        dtype = parse_dtype(name)
+    except ConfigError as error:
+        raise ConfigError(f"quant_type: {error}, {', '.join(QUANTIZED_NAMES)}") from None
+    return QuantType(dtype, dtype)
