@@ -14,7 +14,7 @@ from workbench.engine.grammar import StructureCompiler, token_vocabulary
 from workbench.engine.paged_step import KVPool
 from workbench.engine.runner import probe_layers
 from workbench.engine.runner_choice import choose_runner
-from workbench.models import LoadedModel
+from workbench.models import LoadedModel, Tokenizer
 
 __all__ = ["StartedEngine", "start_engine"]
 
@@ -52,9 +52,7 @@ def start_engine(loaded: LoadedModel, backend: Backend, device_index: int, confi
     # One block more than is handed out: rows that only fill up a captured batch write there.
     pool = KVPool(layers, limits.num_blocks + 1, limits.block_size, torch_dtype(loaded.dtype), loaded.device)
     choice = choose_runner(loaded.module, pool, limits, layers, loaded.device)
-    structures = StructureCompiler(
-        lambda: token_vocabulary(loaded.tokenizer, loaded.spec.vocab_size, loaded.eos_token_ids)
-    )
+    structures = _structure_compiler(loaded.tokenizer, loaded.spec.vocab_size, loaded.eos_token_ids)
     engine = Engine(
         choice.runner,
         limits,
@@ -74,6 +72,11 @@ def start_engine(loaded: LoadedModel, backend: Backend, device_index: int, confi
         connect, max_context=limits.max_context, vocab_size=loaded.spec.vocab_size, structures=structures
     )
     return StartedEngine(client, limits, choice.reason)
+
+
+def _structure_compiler(tokenizer: Tokenizer, vocab_size: int, eos_token_ids: frozenset[int]) -> StructureCompiler:
+    """Takes what it needs and not the loaded model: it lives as long as the client, which outlives the weights."""
+    return StructureCompiler(lambda: token_vocabulary(tokenizer, vocab_size, eos_token_ids))
 
 
 def _kv_bytes_per_token(layers: dict[int, LayerShape], dtype: str) -> int:
