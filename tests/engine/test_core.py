@@ -1,0 +1,469 @@
+"""The engine's thread and its client: messages only, nobody waits for ever, and an end is told to everybody."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import pickle
+import signal
+import threading
+import weakref
+
+import pytest
+from engine.fake_runner import VOCAB_SIZE, FakeRunner, make_limits, spell
+
+from workbench.engine.client import EngineClient
+from workbench.engine.core import EngineCore
+from workbench.engine.engine import Engine
+from workbench.engine.messages import Abort, ReadStats, Request, Stop
+from workbench.engine.sampling_params import SamplingParams
+from workbench.engine.sequence import FinishReason
+from workbench.errors import EngineStoppedError, InferenceError, PromptTooLongError, RequestError
+
+WAIT_S = 30
+LONG = SamplingParams(max_tokens=None, ignore_eos=True)
+
+
+class Rig:
+    """A client, its core and the fake model, whose steps wait until the gate is open."""
+
+    def __init__(self, *, decode=spell, fails_at=None, overlaps=False, **limits) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.at_gate = threading.Event()
+        self.limits = make_limits(**({"max_context": 4000, "num_blocks": 1100} | limits))
+        runner = FakeRunner(self.limits, overlaps=overlaps, fails_at=self._pass_gate)
+        self._fails_at = fails_at
+        engine = Engine(runner, self.limits, decode=decode, vocab_size=VOCAB_SIZE, eos_token_ids=frozenset())
+        self.engine = weakref.ref(engine)
+        self.cores = []
+
+        def connect(emit):
+            core = EngineCore(engine, emit)
+            core.start()
+            self.cores.append(core)
+            return core
+
+        self.client = EngineClient(connect, max_context=self.limits.max_context, vocab_size=VOCAB_SIZE)
+
+    def submit(self, prompt=(1, 2, 3), params=LONG, **sampling):
+        return self.client.submit(list(prompt), SamplingParams(**sampling) if sampling else params)
+
+    def close_gate(self) -> None:
+        """Hold the engine in its next step, and wait until it is there. It must have work."""
+        self.at_gate.clear()
+        self.gate.clear()
+        assert self.at_gate.wait(WAIT_S)
+
+    def _pass_gate(self, plan) -> None:
+        self.at_gate.set()
+        assert self.gate.wait(WAIT_S)
+        if self._fails_at:
+            self._fails_at(plan)
+
+
+@pytest.fixture
+def make_rig():
+    rigs = []
+
+    def make(**options):
+        rigs.append(Rig(**options))
+        return rigs[-1]
+
+    yield make
+    for rig in rigs:
+        rig.gate.set()
+        rig.client.stop()
+
+
+@pytest.fixture
+def rig(make_rig):
+    return make_rig()
+
+
+def test_pieces_and_result_are_the_same_answer(rig):
+    chunks = list(rig.submit(max_tokens=9, seed=3))
+    whole = rig.submit(max_tokens=9, seed=3).result(WAIT_S)
+    assert "".join(chunk.text for chunk in chunks) == whole.text
+    assert tuple(i for chunk in chunks for i in chunk.token_ids) == whole.token_ids
+    assert (whole.finish_reason, whole.num_prompt_tokens, whole.seed) == (FinishReason.LENGTH, 3, 3)
+    assert chunks[-1].finish_reason is FinishReason.LENGTH
+
+
+def test_timings_are_of_this_request(rig):
+    generation = rig.submit(max_tokens=5)
+    assert generation.timings is None
+    timings = generation.result(WAIT_S).timings
+    assert (timings.num_prompt_tokens, timings.num_generated_tokens) == (3, 5)
+    assert 0 < timings.ttft_s <= timings.total_s
+    assert timings.decode_tokens_per_s > 0
+    assert generation.timings == timings
+
+
+def test_a_single_token_has_no_rate(rig):
+    assert rig.submit(max_tokens=1).result(WAIT_S).timings.decode_tokens_per_s is None
+
+
+def test_a_seed_is_drawn_and_told_where_none_is_given(rig):
+    first, second = (rig.submit(max_tokens=9, temperature=1.0).result(WAIT_S) for _ in range(2))
+    assert first.seed != second.seed
+    again = rig.submit(max_tokens=9, temperature=1.0, seed=first.seed).result(WAIT_S)
+    assert again.token_ids == first.token_ids
+
+
+def test_all_answers_of_a_request(rig):
+    answers = rig.submit(max_tokens=9, n=3, seed=1).results(WAIT_S)
+    assert [answer.index for answer in answers] == [0, 1, 2]
+    assert len({answer.token_ids for answer in answers}) == 3
+
+
+def test_leaving_the_loop_stops_the_request(rig):
+    generation = rig.submit()
+    for chunk in generation:
+        if len(generation.text) > 20:
+            break
+    del chunk
+    assert generation.result(WAIT_S).finish_reason is FinishReason.ABORT
+    assert rig.client.stats().num_running == 0
+
+
+def test_an_error_inside_the_loop_stops_the_request(rig):
+    generation = rig.submit()
+    with pytest.raises(ZeroDivisionError):
+        for _ in generation:
+            raise ZeroDivisionError
+    assert generation.result(WAIT_S).finish_reason is FinishReason.ABORT
+
+
+def test_abort_keeps_the_text_so_far(rig):
+    generation = rig.submit()
+    chunks = iter(generation)
+    first = next(chunks)
+    generation.abort()
+    rest = list(chunks)
+    assert rest[-1].finish_reason is FinishReason.ABORT
+    assert generation.text == "".join(chunk.text for chunk in (first, *rest))
+    assert generation.result().text == generation.text
+    # Once more is harmless.
+    generation.abort()
+
+
+def test_abort_of_a_request_that_still_waits(make_rig):
+    rig = make_rig(max_num_seqs=1)
+    first = rig.submit()
+    rig.close_gate()
+    second = rig.submit()
+    second.abort()
+    rig.gate.set()
+    answer = second.result(WAIT_S)
+    assert (answer.finish_reason, answer.token_ids) == (FinishReason.ABORT, ())
+    first.abort()
+
+
+def test_a_wait_that_is_too_long_leaves_the_request_running(rig):
+    generation = rig.submit(max_tokens=300)
+    rig.close_gate()
+    with pytest.raises(TimeoutError):
+        while True:
+            generation.result(0.01)
+    rig.gate.set()
+    assert len(generation.result(WAIT_S).token_ids) == 300
+
+
+def test_ctrl_c_while_waiting_stops_the_request_and_leaves_the_engine_usable(rig, monkeypatch):
+    generation = rig.submit()
+    rig.close_gate()
+    wait, main_thread = generation._mailbox.get, threading.main_thread().ident
+
+    def press_and_wait(timeout_s=None):
+        threading.Thread(target=signal.pthread_kill, args=(main_thread, signal.SIGINT)).start()
+        while True:
+            wait(timeout_s)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generation._mailbox, "get", press_and_wait)
+        with pytest.raises(KeyboardInterrupt):
+            generation.result()
+    rig.gate.set()
+    assert generation.result(WAIT_S).finish_reason is FinishReason.ABORT
+    assert rig.submit(max_tokens=3).result(WAIT_S).finish_reason is FinishReason.LENGTH
+
+
+async def test_async_pieces_are_the_sync_ones(rig):
+    pieces = [chunk.text async for chunk in rig.submit(max_tokens=30, seed=2)]
+    assert "".join(pieces) == rig.submit(max_tokens=30, seed=2).result(WAIT_S).text
+    assert (await rig.submit(max_tokens=30, seed=2).aresult()).text == "".join(pieces)
+
+
+async def test_many_async_requests_share_the_loop(rig):
+    answers = await asyncio.gather(*(rig.submit([i], max_tokens=20, seed=i).aresult() for i in range(30)))
+    for i, answer in enumerate(answers):
+        assert answer.token_ids == rig.submit([i], max_tokens=20, seed=i).result(WAIT_S).token_ids
+
+
+async def test_cancelling_the_task_stops_the_request(rig):
+    generation = rig.submit()
+    task = asyncio.create_task(generation.aresult())
+    while not generation.text:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await asyncio.to_thread(generation.result, WAIT_S)).finish_reason is FinishReason.ABORT
+
+
+async def test_leaving_an_async_loop_stops_the_request(rig):
+    generation = rig.submit()
+    async for _ in generation:
+        break
+    assert (await generation.aresult()).finish_reason is FinishReason.ABORT
+
+
+def test_a_waiter_whose_event_loop_is_gone_does_not_disturb_the_engine(rig):
+    generation = rig.submit()
+
+    async def one_piece():
+        await anext(aiter(generation))
+
+    asyncio.run(one_piece())
+    assert rig.submit(max_tokens=50).result(WAIT_S).finish_reason is FinishReason.LENGTH
+    generation.abort()
+    assert generation.result(WAIT_S).finish_reason is FinishReason.ABORT
+
+
+def test_many_threads_get_what_they_get_alone(make_rig):
+    rig = make_rig(num_blocks=1010, overlaps=True)
+    got, errors = {}, []
+
+    def ask(number):
+        try:
+            for turn in range(5):
+                sampling = {"max_tokens": 5 + number, "seed": number, "n": 1 + turn % 2}
+                generation = rig.submit([number, turn], **sampling)
+                if turn == 3:
+                    next(iter(generation))
+                    generation.abort()
+                got[number, turn] = generation.result(WAIT_S)
+                rig.client.stats()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_S)
+    assert errors == [] and len(got) == 60
+    for (number, turn), answer in got.items():
+        alone = rig.submit([number, turn], max_tokens=5 + number, seed=number).result(WAIT_S)
+        assert answer.token_ids == alone.token_ids[: len(answer.token_ids)]
+        assert turn == 3 or len(answer.token_ids) == 5 + number
+    stats = rig.client.stats()
+    assert (stats.num_running, stats.num_waiting, stats.kv_blocks_used) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "prompt, params, told",
+    [
+        ([], LONG, "empty"),
+        ([VOCAB_SIZE], LONG, f"{VOCAB_SIZE} is outside the vocabulary"),
+        ([-1], LONG, "-1 is outside the vocabulary"),
+        ([1.0], LONG, "1.0 is not a token id"),
+        ([True], LONG, "True is not a token id"),
+        ("ab", LONG, "'a' is not a token id"),
+        ([1], SamplingParams(stop_token_ids=[VOCAB_SIZE]), "stop_token_ids"),
+        ([1], SamplingParams(logit_bias={VOCAB_SIZE: 1}), "logit_bias"),
+    ],
+)
+def test_a_wrong_request_is_refused_at_once(rig, prompt, params, told):
+    with pytest.raises(RequestError, match=told):
+        rig.client.submit(prompt, params)
+    assert rig.client.stats().requests_total == 0
+
+
+def test_a_prompt_that_is_too_long_is_refused_with_both_numbers(make_rig):
+    rig = make_rig(max_context=40, num_blocks=20)
+    for length in (40, 41, 4000):
+        with pytest.raises(PromptTooLongError, match=f"{length} tokens.*holds 40") as caught:
+            rig.submit([1] * length)
+        assert (caught.value.num_prompt_tokens, caught.value.max_context) == (length, 40)
+    assert len(rig.submit([1] * 39).result(WAIT_S).token_ids) == 1
+    # A prompt that is only scored needs no room for an answer.
+    assert rig.submit([1] * 40, max_tokens=0, prompt_logprobs=0).result(WAIT_S).token_ids == ()
+
+
+def test_a_request_that_fails_does_not_reach_the_others(make_rig):
+    def decode(token_ids, skip=True):
+        if token_ids[0] == 13 and len(token_ids) > 4:
+            raise ValueError("no such text")
+        return spell(token_ids)
+
+    rig = make_rig(decode=decode)
+    good = rig.submit([1], max_tokens=200)
+    bad = rig.submit([13], max_tokens=200)
+    with pytest.raises(InferenceError, match="no such text"):
+        bad.result(WAIT_S)
+    with pytest.raises(InferenceError, match="no such text"):
+        bad.result(WAIT_S)
+    assert len(good.result(WAIT_S).token_ids) == 200
+
+
+def test_a_request_that_fails_before_it_starts_does_not_reach_the_others(make_rig):
+    def decode(token_ids, skip=True):
+        if token_ids[0] == 13:
+            raise ValueError("no such text")
+        return spell(token_ids)
+
+    rig = make_rig(decode=decode)
+    with pytest.raises(InferenceError, match="no such text"):
+        rig.submit([13], max_tokens=5, n=2).result(WAIT_S)
+    assert len(rig.submit([1], max_tokens=5).result(WAIT_S).token_ids) == 5
+
+
+def test_when_one_of_several_answers_fails_the_others_are_stopped(make_rig):
+    told = []
+
+    def decode(token_ids, skip=True):
+        # The second answer's text: the first one's begins with another token.
+        if len(token_ids) > 4 and told and token_ids[1] != told[0]:
+            raise ValueError("no such text")
+        if len(token_ids) == 2 and not told:
+            told.append(token_ids[1])
+        return spell(token_ids)
+
+    rig = make_rig(decode=decode)
+    with pytest.raises(InferenceError, match="no such text"):
+        rig.submit([1], max_tokens=None, n=2, seed=1).results(WAIT_S)
+    while rig.client.stats().num_running:
+        pass
+    assert rig.client.stats().finished_by_reason.keys() == {"error", "abort"}
+
+
+def test_a_step_that_fails_ends_its_requests_and_the_engine_goes_on(make_rig):
+    fails = []
+
+    def fails_at(plan):
+        if fails:
+            raise RuntimeError(fails.pop())
+
+    rig = make_rig(fails_at=fails_at)
+    generations = [rig.submit() for _ in range(3)]
+    rig.close_gate()
+    fails.append("the device fell off")
+    rig.gate.set()
+    for generation in generations:
+        with pytest.raises(InferenceError, match="the device fell off"):
+            generation.result(WAIT_S)
+    assert rig.submit(max_tokens=4).result(WAIT_S).finish_reason is FinishReason.LENGTH
+
+
+def test_when_the_loop_dies_everybody_is_told_why(make_rig):
+    rig = make_rig()
+    generations = [rig.submit() for _ in range(2)]
+    rig.close_gate()
+    rig.engine().stats = None
+    rig.cores[0].send(ReadStats("fatal"))
+    rig.gate.set()
+    for generation in generations:
+        with pytest.raises(EngineStoppedError, match="loop died.*not callable"):
+            generation.result(WAIT_S)
+    with pytest.raises(EngineStoppedError):
+        rig.submit()
+    with pytest.raises(EngineStoppedError):
+        rig.client.stats()
+    assert not rig.client.is_alive
+
+
+def test_stop_ends_what_runs_and_what_waits_and_what_comes_later(make_rig):
+    rig = make_rig(max_num_seqs=1)
+    running, waiting = rig.submit(), rig.submit()
+    rig.close_gate()
+    unread = rig.submit()
+    rig.gate.set()
+    rig.client.stop()
+    for generation in (running, waiting, unread):
+        with pytest.raises(EngineStoppedError):
+            generation.result(WAIT_S)
+        generation.abort()
+    for act in (rig.submit, rig.client.stats):
+        with pytest.raises(EngineStoppedError, match="unloaded"):
+            act()
+    rig.client.stop()
+
+
+def test_stop_reaches_those_who_wait_in_other_threads(rig):
+    generation, told = rig.submit(), []
+
+    def wait():
+        try:
+            generation.result()
+        except EngineStoppedError as error:
+            told.append(error)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    rig.client.stop()
+    waiter.join(WAIT_S)
+    assert len(told) == 1
+
+
+def test_questions_that_a_stop_finds_unanswered_are_answered(rig):
+    replies = []
+    rig.submit()
+    rig.close_gate()
+    core = rig.cores[0]
+    core._emit, route = (lambda message: (replies.append(message), route(message))), core._emit
+    core.send(Stop())
+    core.send(ReadStats("late"))
+    rig.gate.set()
+    core.stop()
+    assert [reply.num_running for reply in replies if getattr(reply, "reply_id", None) == "late"] == [1]
+
+
+def test_an_abort_that_comes_too_late_is_no_error(rig):
+    generation = rig.submit()
+    core = rig.cores[0]
+
+    class StoppingCore:
+        """Stops between being asked whether it lives and being told to abort."""
+
+        is_alive = True
+        stop = core.stop
+
+        def send(self, message):
+            core.stop()
+            core.send(message)
+
+    rig.client._core = StoppingCore()
+    generation.abort()
+
+
+def test_a_stopped_core_holds_no_engine(rig):
+    generation = rig.submit()
+    rig.client.stop()
+    with pytest.raises(EngineStoppedError) as caught:
+        generation.result(WAIT_S)
+    gc.collect()
+    # Neither the handle nor its error keeps the engine, and with it the weights, alive.
+    assert rig.engine() is None and caught.value is not None
+
+
+def test_no_thread_is_left_behind(make_rig):
+    rig = make_rig()
+    (core,) = rig.cores
+    assert core.is_alive
+    rig.client.stop()
+    assert not core.is_alive
+    assert not [thread for thread in threading.enumerate() if thread is core._thread]
+
+
+def test_messages_can_cross_a_process_boundary(rig):
+    request = Request("r", (1, 2), SamplingParams(logit_bias={1: 2}, stop="x"), 5, 0.0)
+    for message in (request, Abort("r"), ReadStats("s"), Stop(), rig.client.stats(), *rig.submit(max_tokens=2)):
+        assert pickle.loads(pickle.dumps(message)) == message
+
+
+@pytest.mark.parametrize("error", [RequestError("x"), EngineStoppedError("x"), PromptTooLongError(5, 3)])
+def test_errors_can_cross_a_process_boundary(error):
+    copied = pickle.loads(pickle.dumps(error))
+    assert (type(copied), str(copied), vars(copied)) == (type(error), str(error), vars(error))
