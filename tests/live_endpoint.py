@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -63,3 +65,12 @@ def wait_until_idle(llm: LlamaGPU, timeout_s: float = 10.0) -> float:
 def chat(content: str = "Say hello.", **fields: Any) -> dict[str, Any]:
     """The body of a short chat request."""
     return {"messages": [{"role": "user", "content": content}], "max_tokens": 4, "temperature": 0, **fields}
+
+
+@contextmanager
+def streaming(client: httpx.Client, body: dict[str, Any], path: str = "/v1/completions") -> Iterator[Iterator[str]]:
+    """The lines of a stream that has begun: its first event has come. Leaving the block breaks the connection."""
+    with client.stream("POST", path, json={**body, "stream": True}) as reply:
+        lines = reply.iter_lines()
+        assert "error" not in next(lines), reply.status_code
+        yield lines

@@ -71,7 +71,9 @@ class StructureCompiler:
     A structure that is refused is remembered too, so that sending it again costs nothing.
     """
 
-    def __init__(self, tokenizer: Callable[[], LLTokenizer], *, timeout_s: float = 5.0, max_compiled: int = 64) -> None:
+    def __init__(
+        self, tokenizer: Callable[[], LLTokenizer], *, timeout_s: float = 5.0, max_compiled: int = 256
+    ) -> None:
         self._make_tokenizer = tokenizer
         self._tokenizer: LLTokenizer | None = None
         self._timeout_s = timeout_s

@@ -25,6 +25,7 @@ __all__ = ["Endpoint"]
 
 _log = logging.getLogger(__name__)
 _START_TIMEOUT_S = 30.0
+_SEND_BUFFER_BYTES = 256 * 1024
 # After the time for running requests is over: what it takes to tell them so.
 _FAREWELL_S = 1.0
 
@@ -183,6 +184,8 @@ def _listening_socket(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it. Bounds what the system keeps for a client that does not read.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         listener.bind((host.strip("[]"), port))
         listener.listen(2048)
     except OSError as error:

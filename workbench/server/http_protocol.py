@@ -10,10 +10,16 @@ from pydantic_core import to_json
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
-from workbench.server.errors import invalid
+from workbench.server.errors import ApiError, invalid
+from workbench.server.reply import refuse
 from workbench.server.settings import WireLimits
 
 __all__ = ["HttpProtocol"]
+
+_MAX_HEADERS = 256
+_TOO_MANY_HEADERS = ApiError(
+    431, "the headers are too many or too long", code="headers_too_large", headers={"connection": "close"}
+)
 
 
 class HttpProtocol(H11Protocol):
@@ -28,11 +34,17 @@ class HttpProtocol(H11Protocol):
         self._header_timer: asyncio.TimerHandle | None = None
         app = self.app
 
-        async def app_with_abort(scope: Scope, receive: Receive, send: Send) -> None:
+        async def guarded_app(scope: Scope, receive: Receive, send: Send) -> None:
             scope["state"]["abort_connection"] = self.transport.abort
-            await app(scope, receive, send)
+            # The parser's own bound only counts while the end of the headers has not come.
+            headers = scope["headers"]
+            num_bytes = sum(len(name) + len(value) for name, value in headers)
+            if len(headers) > _MAX_HEADERS or num_bytes > wire.max_header_bytes:
+                await refuse(_TOO_MANY_HEADERS, scope, receive, send)
+            else:
+                await app(scope, receive, send)
 
-        self.app = app_with_abort
+        self.app = guarded_app
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
@@ -19,14 +17,7 @@ def json_error(error: ApiError) -> JSONResponse:
 
 async def refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with an error instead of handing the request on; a WebSocket is refused before it is accepted."""
-    if scope["type"] == "http":
-        await json_error(error)(scope, receive, send)
-        return
-    if "websocket.http.response" not in scope.get("extensions", {}):
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1008})
-        return
-
-    async def send_refusal(message: dict[str, Any]) -> None:
-        await send({**message, "type": f"websocket.{message['type']}"})
-
-    await json_error(error)(scope, receive, send_refusal)
+    else:
+        await json_error(error)(scope, receive, send)

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from workbench.engine import Chunk, SamplingParams
+from workbench.engine import Chunk, SamplingParams, StructureSpec
 from workbench.errors import PromptTooLongError, RequestError, WorkbenchError
 from workbench.server.caller import Call
 from workbench.server.errors import ApiError, api_error, invalid
@@ -25,13 +25,15 @@ class Job:
     """What a route asks for: prompts, each answered `params.n` times.
 
     `encode` gives the token ids of every prompt and may take its time. `param` is the field that holds them, and
-    `structure_param` the one that `params.structure` comes from.
+    `structure_param` the one that `params.structure` comes from; `structure_parts` are structures inside of that one,
+    each of which must be possible.
     """
 
     encode: Callable[[], list[list[int]]]
     params: SamplingParams
     param: str
     structure_param: str = "response_format"
+    structure_parts: tuple[StructureSpec, ...] = ()
 
 
 class Serving:
@@ -127,8 +129,9 @@ class Serving:
         for prompt in prompts:
             llm.check(prompt, replace(params, structure=None))
         try:
-            # Compiles the structure, so that submitting it takes no time.
-            llm.check(prompts[0], params)
+            # Compiles the structures, so that submitting takes no time.
+            for structure in (*self.job.structure_parts, params.structure):
+                llm.check(prompts[0], replace(params, structure=structure))
         except RequestError as error:
             raise invalid(str(error), param=self.job.structure_param) from error
         return prompts

@@ -14,14 +14,15 @@ __all__ = ["LogprobAligner", "chat_logprobs", "completion_logprobs"]
 
 
 class LogprobAligner:
-    """Holds entries back until the text of their tokens is given, so that a stop string stays unsaid here too.
+    """Holds entries back until the whole text of their tokens is given, so that a stop string stays unsaid here too.
 
-    `end_ids` are tokens that end an answer and add no text to it.
+    `end_ids` are tokens that end an answer, `silent_ids` tokens that add no text to it.
     """
 
-    def __init__(self, tokens: TokenText, end_ids: frozenset[int]) -> None:
+    def __init__(self, tokens: TokenText, end_ids: frozenset[int], silent_ids: frozenset[int]) -> None:
         self._tokens = tokens
         self._end_ids = end_ids
+        self._silent_ids = silent_ids
         self._held: deque[TokenLogprobs] = deque()
         # Bytes of text that were given, and bytes of the tokens whose entries were.
         self._num_text_bytes = 0
@@ -35,11 +36,16 @@ class LogprobAligner:
         self._num_text_bytes += len(chunk.text.encode())
         is_whole = chunk.finish_reason is not None and not isinstance(chunk.stop_reason, str)
         given = []
-        while self._held and (is_whole or self._num_token_bytes < self._num_text_bytes):
-            entry = self._held.popleft()
-            self._num_token_bytes += len(self._tokens.bytes_of(entry.token_id))
-            given.append(entry)
+        while self._held:
+            end = self._num_token_bytes + self._num_bytes(self._held[0])
+            if end > self._num_text_bytes and not is_whole:
+                break
+            self._num_token_bytes = end
+            given.append(self._held.popleft())
         return given
+
+    def _num_bytes(self, entry: TokenLogprobs) -> int:
+        return 0 if entry.token_id in self._silent_ids else len(self._tokens.bytes_of(entry.token_id))
 
 
 def chat_logprobs(entries: Iterable[TokenLogprobs], tokens: TokenText) -> ChatLogprobs:

@@ -41,6 +41,11 @@ class TokenText:
         return max((len(token.encode()) for token in self._tokenizer.hf.get_vocab()), default=1)
 
     @functools.cached_property
+    def special_ids(self) -> frozenset[int]:
+        """Control tokens, which are no text."""
+        return frozenset(i for i, token in self._tokenizer.hf.added_tokens_decoder.items() if token.special)
+
+    @functools.cached_property
     def _added(self) -> frozenset[int]:
         return frozenset(self._tokenizer.hf.added_tokens_decoder)
 

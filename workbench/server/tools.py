@@ -39,6 +39,11 @@ class Function:
         """Schema of the arguments."""
         return self.parameters or {"type": "object"}
 
+    @property
+    def structure(self) -> StructureSpec:
+        """The arguments alone."""
+        return StructureSpec(StructureKind.JSON_SCHEMA, json.dumps(self.schema))
+
 
 class ToolMode(enum.StrEnum):
     """Whether functions are called: never, as the model likes, or always."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from workbench.engine import SamplingParams, StructureKind, StructureSpec
+from workbench.errors import RequestError
 from workbench.server.chat_messages import ChatMessage, Conversation
 from workbench.server.protocol.chat import ChatTokenLogprob
 from workbench.server.protocol.content import Content, content_text
@@ -204,6 +205,10 @@ class ResponseRequest(WireRequest):
             raise WrongField("tool_choice", "is only allowed together with tools")
         if self.top_logprobs and not self.wants_logprobs:
             raise WrongField("top_logprobs", "needs message.output_text.logprobs in include")
+        try:
+            _ = self.structure
+        except RequestError as error:
+            raise WrongField("text", f"is wrong: {error}") from error
         return self
 
     @property

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from workbench.engine import StructureKind, StructureSpec
+from workbench.errors import RequestError
 from workbench.server.protocol.forms import first_wrong, forms, forms_by
 from workbench.server.protocol.wire import WireRequest, WrongField
 
@@ -109,17 +110,23 @@ def chosen_structure(
     response_format: TextFormat | JsonObjectFormat | JsonSchemaFormat | None,
     structured_outputs: StructuredOutputs | None,
 ) -> StructureSpec | None:
-    """What the two fields ask for together. Raises ValueError when both ask for something."""
+    """What the two fields ask for together. Raises WrongField when both ask for something, or one for too much."""
     asked = None
-    if isinstance(response_format, JsonObjectFormat):
-        asked = StructureSpec(StructureKind.JSON_OBJECT)
-    elif isinstance(response_format, JsonSchemaFormat):
-        asked = schema_structure(response_format.json_schema.schema_)
+    try:
+        if isinstance(response_format, JsonObjectFormat):
+            asked = StructureSpec(StructureKind.JSON_OBJECT)
+        elif isinstance(response_format, JsonSchemaFormat):
+            asked = schema_structure(response_format.json_schema.schema_)
+    except RequestError as error:
+        raise WrongField("response_format", f"is wrong: {error}") from error
     if structured_outputs is None:
         return asked
     if asked is not None:
         raise WrongField("response_format", "and structured_outputs both ask for a form: give one of the two")
-    return structured_outputs.structure
+    try:
+        return structured_outputs.structure
+    except RequestError as error:
+        raise WrongField("structured_outputs", f"is wrong: {error}") from error
 
 
 def schema_structure(schema: dict[str, Any] | bool | None) -> StructureSpec:

@@ -36,7 +36,8 @@ class AnswerReader:
 
     def __init__(self, model: ServedModel, params: SamplingParams, *, finds_calls: bool = False) -> None:
         end_ids = model.llm.tokenizer.eos_token_ids | set(params.stop_token_ids)
-        self._aligner = LogprobAligner(model.tokens, frozenset(end_ids)) if params.logprobs else None
+        silent_ids = model.tokens.special_ids if params.skip_special_tokens else frozenset()
+        self._aligner = LogprobAligner(model.tokens, end_ids, silent_ids) if params.logprobs else None
         self._parser = ToolCallParser() if finds_calls else None
         self._has_calls = False
 

@@ -35,9 +35,10 @@ __all__ = ["ChatReply", "chat_job"]
 
 def chat_job(body: ChatRequest, model: ServedModel) -> Job:
     """The engine's side of the request."""
-    structure = body.structure
+    structure, parts = body.structure, ()
     if body.choice.mode is not ToolMode.NONE:
         try:
+            parts = tuple(function.structure for function in body.functions)
             structure = tool_grammar(body.functions, body.choice, structure)
         except ValueError as error:
             raise invalid(str(error), param="tools") from error
@@ -49,7 +50,7 @@ def chat_job(body: ChatRequest, model: ServedModel) -> Job:
     )
     conversation = _conversation(body)
     structure_param = body.structure_param if body.choice.mode is ToolMode.NONE else "tools"
-    return Job(lambda: [model.encode_chat(conversation)], params, "messages", structure_param)
+    return Job(lambda: [model.encode_chat(conversation)], params, "messages", structure_param, parts)
 
 
 def _conversation(body: ChatRequest) -> Conversation:

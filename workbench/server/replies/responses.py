@@ -35,14 +35,15 @@ _log = logging.getLogger(__name__)
 
 def response_job(body: ResponseRequest, model: ServedModel) -> Job:
     """The engine's side of the request."""
-    structure, param = body.structure, "text"
+    structure, param, parts = body.structure, "text", ()
     if body.choice.mode is not ToolMode.NONE:
         try:
+            parts = tuple(function.structure for function in body.functions)
             structure, param = tool_grammar(body.functions, body.choice, structure), "tools"
         except ValueError as error:
             raise invalid(str(error), param="tools") from error
     conversation = body.conversation()
-    return Job(lambda: [model.encode_chat(conversation)], body.sampling(structure), "input", param)
+    return Job(lambda: [model.encode_chat(conversation)], body.sampling(structure), "input", param, parts)
 
 
 class ResponseReply:

@@ -1,0 +1,424 @@
+"""Abuse cases 17 to 26: limits, floods, vanishing and slow clients, stopping, and WebSockets in bulk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import psutil
+import pytest
+from live_endpoint import USE_KEY, chat, http_client, streaming, wait_until_idle
+from raw_http import address, head, open_socket, read_reply, send
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from workbench.server.keys import Scope, static_key
+from workbench.server.settings import ListenSettings, QueueSettings, RateLimits, ServerSettings, WireLimits
+
+LONG = {"max_tokens": 900, "ignore_eos": True}
+
+
+def rates(**limits):
+    return ServerSettings(rates=RateLimits(**limits))
+
+
+def is_alive(endpoint):
+    """A health check and a normal request are answered."""
+    with http_client(endpoint) as client:
+        return client.get("/health").status_code == client.post("/v1/chat/completions", json=chat()).status_code == 200
+
+
+def test_17_of_many_requests_at_once_exactly_the_allowed_number_passes(make_endpoint):
+    endpoint = make_endpoint(rates(requests_per_minute=10))
+    with http_client(endpoint) as client, ThreadPoolExecutor(50) as pool:
+        replies = list(pool.map(lambda _: client.post("/tokenize", json={"prompt": "x"}), range(50)))
+    assert sorted(reply.status_code for reply in replies) == [200] * 10 + [429] * 40
+    for reply in replies:
+        assert reply.headers["x-ratelimit-limit-requests"] == "10"
+        assert 0 <= int(reply.headers["x-ratelimit-remaining-requests"]) < 10
+        assert 0 < float(reply.headers["x-ratelimit-reset-requests"].removesuffix("s")) <= 60
+    for reply in replies:
+        if reply.status_code == 429:
+            assert reply.json()["error"]["code"] == "rate_limit_exceeded"
+            assert reply.headers["x-ratelimit-remaining-requests"] == "0"
+            reset_s = float(reply.headers["x-ratelimit-reset-requests"].removesuffix("s"))
+            assert 0 <= int(reply.headers["retry-after"]) - reset_s <= 2
+
+
+def test_17_keys_have_their_own_count_and_their_own_limits(make_endpoint):
+    from dataclasses import replace
+
+    rich = static_key("rich", Scope.USE, "key-of-a-rich-user")
+    rich = replace(rich, key=replace(rich.key, limits=RateLimits(requests_per_minute=5)))
+    endpoint = make_endpoint(rates(requests_per_minute=1), extra_keys=(rich,))
+    with http_client(endpoint) as poor, http_client(endpoint, rich.secret) as other:
+        assert [poor.post("/tokenize", json={"prompt": "x"}).status_code for _ in range(2)] == [200, 429]
+        assert [other.post("/tokenize", json={"prompt": "x"}).status_code for _ in range(6)] == [200] * 5 + [429]
+
+
+def remaining(reply):
+    return int(reply.headers["x-ratelimit-remaining-tokens"])
+
+
+def test_18_tokens_are_charged_as_they_were_used(make_endpoint, llm):
+    endpoint = make_endpoint(rates(tokens_per_minute=600))
+    body = {"prompt": "The capital of France is", "max_tokens": 5, "ignore_eos": True}
+    with http_client(endpoint) as client:
+        client.post("/v1/completions", json=body)
+        # The charge for an answer is made when it has ended, so the next reply shows it.
+        left = remaining(client.post("/tokenize", json={"prompt": "x"}))
+        assert 590 <= left <= 600 - 10 + 5
+        refused = client.post("/v1/completions", json={**body, "prompt": [1], "max_tokens": 2000})
+        assert refused.status_code == 400
+        assert remaining(client.post("/tokenize", json={"prompt": "x"})) >= left
+
+
+def test_18_a_prompt_that_can_never_be_paid_is_a_400(make_endpoint):
+    endpoint = make_endpoint(rates(tokens_per_minute=10))
+    with http_client(endpoint) as client:
+        reply = client.post("/v1/completions", json={"prompt": list(range(100, 120)), "max_tokens": 1})
+    assert reply.status_code == 400 and reply.json()["error"]["code"] == "tokens_per_minute_exceeded"
+
+
+def test_18_who_is_overdrawn_waits_and_is_told_how_long(make_endpoint):
+    endpoint = make_endpoint(rates(tokens_per_minute=20))
+    body = {"prompt": "Hi", "max_tokens": 30, "ignore_eos": True}
+    with http_client(endpoint) as client:
+        assert client.post("/v1/completions", json=body).status_code == 200
+        reply = client.post("/v1/completions", json=body)
+    assert reply.status_code == 429 and int(reply.headers["retry-after"]) > 10
+
+
+def test_18_a_cancelled_request_is_charged_for_what_came(make_endpoint, llm):
+    endpoint = make_endpoint(rates(tokens_per_minute=600))
+    with http_client(endpoint) as client:
+        with streaming(client, {"prompt": "Hi", "ignore_eos": True, "max_tokens": 500}) as lines:
+            for _ in range(8):
+                next(lines)
+        wait_until_idle(llm)
+        left = remaining(client.post("/tokenize", json={"prompt": "x"}))
+    assert 500 < left < 598
+
+
+def test_18_what_the_server_could_not_take_costs_nothing(make_endpoint):
+    settings = ServerSettings(rates=RateLimits(tokens_per_minute=600), queue=QueueSettings(max_queued=0))
+    endpoint = make_endpoint(settings)
+    body = {"prompt": list(range(100, 200)), "max_tokens": 1}
+    with http_client(endpoint) as client, contextlib.ExitStack() as stack:
+        fill_batch(endpoint, stack)
+        before = remaining(client.post("/tokenize", json={"prompt": "x"}))
+        assert client.post("/v1/completions", json=body).status_code == 503
+        assert remaining(client.post("/tokenize", json={"prompt": "x"})) >= before
+
+
+def fill_batch(endpoint, stack):
+    """Have one request take all the room there is, until the stack is closed."""
+    client = stack.enter_context(http_client(endpoint))
+    body = {"prompt": [1], "n": 20, "temperature": 1, "ignore_eos": True, "max_tokens": 800}
+    return stack.enter_context(streaming(client, body))
+
+
+def test_19_one_keys_flood_does_not_delay_another_key(make_endpoint, llm):
+    other = static_key("other", Scope.USE, "key-of-the-other-user")
+    endpoint = make_endpoint(extra_keys=(other,))
+    flood_body = {"prompt": "Hi", "max_tokens": 6, "ignore_eos": True, "n": 5}
+    finished = []
+    with http_client(endpoint) as flooding, http_client(endpoint, other.secret) as calm, ThreadPoolExecutor(20) as pool:
+        flood = [pool.submit(flooding.post, "/v1/completions", json=flood_body) for _ in range(20)]
+        for future in flood:
+            future.add_done_callback(lambda _: finished.append(time.monotonic()))
+        while flooding.get("/v1/monitor/queues").json()["waiting_for_room"] < 14:
+            time.sleep(0.01)
+        assert calm.post("/v1/completions", json={"prompt": "Hi", "max_tokens": 1}).status_code == 200
+        calm_done = time.monotonic()
+        assert all(future.result().status_code == 200 for future in flood)
+    # The calm one had its turn after what ran already, and not after the whole line of 16.
+    assert sum(done > calm_done for done in finished) >= 8
+
+
+def test_20_failed_attempts_are_limited_by_the_real_address(make_endpoint):
+    endpoint = make_endpoint()
+    with http_client(endpoint, "wrong-key") as client:
+        statuses = [
+            client.get(
+                "/v1/models", headers={"x-forwarded-for": f"10.0.0.{i}", "forwarded": f"for=10.0.0.{i}"}
+            ).status_code
+            for i in range(70)
+        ]
+    assert statuses[:60] == [401] * 60 and set(statuses[60:]) == {429}
+    assert is_alive(endpoint), "the right key still works"
+
+
+def test_21_a_full_queue_refuses_at_once_and_recovers(make_endpoint, llm):
+    endpoint = make_endpoint(ServerSettings(queue=QueueSettings(max_queued=2)))
+    with http_client(endpoint) as client, ThreadPoolExecutor(2) as pool:
+        with contextlib.ExitStack() as stack:
+            fill_batch(endpoint, stack)
+            waiting = [
+                pool.submit(client.post, "/v1/completions", json={"prompt": "Hi", "max_tokens": 1}) for _ in range(2)
+            ]
+            while client.get("/v1/monitor/queues").json()["waiting_for_room"] < 2:
+                time.sleep(0.01)
+            started = time.monotonic()
+            reply = client.post("/v1/completions", json={"prompt": "Hi", "max_tokens": 1})
+            took_s = time.monotonic() - started
+            assert reply.status_code == 503 and reply.json()["error"]["code"] == "server_overloaded"
+            assert int(reply.headers["retry-after"]) > 0
+            assert took_s < 0.5
+        assert [future.result().status_code for future in waiting] == [200, 200]
+        assert 'workbench_admission_rejections_total{reason="queue_full"} 1.0' in client.get("/metrics").text
+    assert is_alive(endpoint)
+
+
+def test_21_nobody_waits_for_ever(make_endpoint):
+    endpoint = make_endpoint(ServerSettings(queue=QueueSettings(queue_timeout_s=0.2)))
+    with http_client(endpoint) as client, contextlib.ExitStack() as stack:
+        fill_batch(endpoint, stack)
+        assert client.post("/v1/completions", json={"prompt": "Hi"}).status_code == 503
+        assert 'reason="queue_timeout"' in client.get("/metrics").text
+
+
+def test_21_concurrency_per_key_is_bounded(make_endpoint, llm):
+    endpoint = make_endpoint(rates(concurrent_requests=1))
+    with http_client(endpoint) as client:
+        with streaming(client, {"prompt": "Hi", **LONG}):
+            reply = client.post("/v1/completions", json={"prompt": "Hi"})
+            assert reply.status_code == 429 and reply.json()["error"]["code"] == "rate_limit_exceeded"
+    wait_until_idle(llm)
+    assert is_alive(endpoint)
+
+
+async def vanish(endpoint, count, stream):
+    """`count` clients ask for long answers and break their connections in the middle."""
+    host, port = address(endpoint)
+    body = json.dumps({**chat(stream=stream), **LONG, "temperature": 1}).encode()
+    request = (
+        head("POST", "/v1/chat/completions", "Content-Type: application/json", f"Content-Length: {len(body)}") + body
+    )
+
+    async def one(number):
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(request)
+        await writer.drain()
+        if stream:
+            await asyncio.wait_for(reader.readuntil(b"assistant"), 60)
+        else:
+            await asyncio.sleep(0.5 + number / count)
+        writer.transport.abort()
+
+    await asyncio.gather(*(one(number) for number in range(count)))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_22_clients_that_vanish_leave_the_engine_idle(endpoint, llm, stream):
+    asyncio.run(vanish(endpoint, 40, stream))
+    assert wait_until_idle(llm) < 2
+    assert is_alive(endpoint)
+
+
+def test_22_one_that_leaves_takes_nobody_along(endpoint, http, llm):
+    body = {"prompt": "The capital of France is", "max_tokens": 30, "temperature": 0, "ignore_eos": True}
+    with ThreadPoolExecutor(1) as pool:
+        staying = pool.submit(http.post, "/v1/completions", json=body)
+        with http_client(endpoint) as client, streaming(client, body):
+            pass
+        assert staying.result().json()["choices"][0]["text"] == llm.infer(
+            "The capital of France is", max_tokens=30, ignore_eos=True
+        )
+
+
+def test_23_a_client_that_does_not_read_is_dropped_and_delays_nobody(make_endpoint, llm):
+    endpoint = make_endpoint(ServerSettings(wire=WireLimits(send_timeout_s=0.5)))
+    # Much text in few steps: many answers with their likeliest tokens fill every buffer on the way.
+    body = json.dumps({**chat(stream=True, logprobs=True, top_logprobs=20), **LONG, "n": 16, "temperature": 1}).encode()
+    memory_before = psutil.Process().memory_info().rss
+    with socket.socket() as lazy:
+        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        lazy.connect(address(endpoint))
+        lazy.sendall(
+            head("POST", "/v1/chat/completions", "Content-Type: application/json", f"Content-Length: {len(body)}")
+            + body
+        )
+        while llm.stats().num_running < 16:
+            time.sleep(0.01)
+        assert is_alive(endpoint)
+        wait_until_idle(llm, timeout_s=60)
+    assert is_alive(endpoint)
+    assert psutil.Process().memory_info().rss - memory_before < 200 * 2**20
+
+
+def test_24_slow_headers_and_bodies_end_in_time(make_endpoint):
+    endpoint = make_endpoint(ServerSettings(wire=WireLimits(header_timeout_s=0.4, body_timeout_s=0.4)))
+    with open_socket(endpoint) as silent, open_socket(endpoint) as slow, open_socket(endpoint) as half:
+        slow.sendall(b"GET /health HTTP/1.1\r\nHost: loc")
+        half.sendall(
+            head("POST", "/v1/completions", "Content-Type: application/json", "Content-Length: 100") + b'{"pro'
+        )
+        assert read_reply(silent).status == 0
+        assert read_reply(slow).status == 0
+        assert read_reply(half).status == 408
+    assert is_alive(endpoint)
+
+
+def test_24_a_second_request_on_a_connection_has_no_more_time_than_the_first(make_endpoint):
+    endpoint = make_endpoint(ServerSettings(wire=WireLimits(header_timeout_s=0.4)))
+    with open_socket(endpoint) as connection:
+        connection.sendall(head("GET", "/health"))
+        assert read_reply(connection).status == 200
+        connection.sendall(b"GET /hea")
+        assert read_reply(connection).status == 0
+
+
+def test_24_many_idle_connections_leave_room_and_too_many_are_closed(make_endpoint):
+    endpoint = make_endpoint(ServerSettings(wire=WireLimits(max_connections=220)))
+    with contextlib.ExitStack() as stack:
+        for _ in range(200):
+            stack.enter_context(open_socket(endpoint))
+        assert is_alive(endpoint)
+        for _ in range(40):
+            stack.enter_context(open_socket(endpoint))
+        assert send(endpoint, head("GET", "/health", "Connection: close")).status == 0
+    assert is_alive_soon(endpoint)
+
+
+def is_alive_soon(endpoint, timeout_s=5):
+    started = time.monotonic()
+    while time.monotonic() - started < timeout_s:
+        with contextlib.suppress(httpx.TransportError):
+            return is_alive(endpoint)
+        time.sleep(0.05)
+    return False
+
+
+def test_25_stopping_lets_short_answers_end_and_tells_long_ones(make_endpoint, llm):
+    endpoint = make_endpoint(ServerSettings(queue=QueueSettings(drain_s=2.0)))
+    with http_client(endpoint) as client, ThreadPoolExecutor(3) as pool:
+        short = pool.submit(client.post, "/v1/completions", json={"prompt": "Hi", "max_tokens": 8, "ignore_eos": True})
+        with streaming(client, {**chat(), **LONG}, "/v1/chat/completions") as lines:
+            while llm.stats().num_running < 2:
+                time.sleep(0.01)
+            stopping = pool.submit(endpoint.stop)
+            refused = refused_while_stopping(client)
+            rest = [line for line in lines if line]
+        stopping.result()
+    assert short.result().status_code == 200
+    assert refused.status_code == 503 and refused.json()["error"]["code"] == "server_stopping"
+    assert json.loads(rest[-2].removeprefix("data: "))["error"]["code"] == "server_stopping"
+    assert rest[-1] == "data: [DONE]"
+    assert not endpoint.is_running
+    wait_until_idle(llm)
+
+
+def refused_while_stopping(client):
+    """The first answer after the server began to stop."""
+    while (reply := client.get("/v1/models")).status_code == 200:
+        time.sleep(0.005)
+    assert client.get("/health").status_code == 200
+    assert client.get("/ready").json() == {"status": "stopping"}
+    return reply
+
+
+SERVE = """
+import sys
+from workbench.cli import main
+sys.exit(main(["serve", "--model", sys.argv[1], "--no-prefer-gpu", "--port", "0", "--drain-s", "1"]))
+"""
+
+
+def test_25_sigterm_ends_the_process_with_0(tiny_model_folder):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(tiny_model_folder)], stderr=subprocess.PIPE, text=True, bufsize=1
+    )
+    try:
+        url, key = "", ""
+        for line in process.stderr:
+            url = line.split()[-1] if " answers at " in line else url
+            if line.startswith("API key"):
+                key = line.split()[-1]
+                break
+        with httpx.Client(headers={"authorization": f"Bearer {key}"}, trust_env=False, timeout=30) as client:
+            body = {"prompt": "Hi", "stream": True, "max_tokens": 1500, "ignore_eos": True}
+            with client.stream("POST", f"{url}/completions", json=body) as reply:
+                lines = reply.iter_lines()
+                next(lines)
+                process.terminate()
+                rest = [line for line in lines if line]
+        assert rest[-1] == "data: [DONE]"
+        assert process.wait(15) == 0
+        # The access log is JSON, line by line, and tells of the request.
+        told = [json.loads(line) for line in process.stderr.read().splitlines() if line.startswith("{")]
+        assert any(line["path"] == "/v1/completions" and line["status"] == 200 for line in told)
+        assert not [line for line in told if key in json.dumps(line)]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def websocket(endpoint, **options):
+    url = endpoint.url.replace("http://", "ws://") + "/stream"
+    return connect(url, additional_headers={"authorization": f"Bearer {USE_KEY}"}, proxy=None, **options)
+
+
+def test_26_silent_websockets_end_in_time(make_endpoint):
+    endpoint = make_endpoint(ServerSettings(wire=WireLimits(socket_idle_timeout_s=0.5)))
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(websocket(endpoint)) for _ in range(60)]
+        for each in sockets:
+            with pytest.raises(ConnectionClosed):
+                each.recv(timeout=20)
+    assert is_alive(endpoint)
+
+
+def test_26_many_pings_are_answered_and_harm_nobody(endpoint):
+    with websocket(endpoint) as ws:
+        pongs = [ws.ping() for _ in range(2000)]
+        assert all(pong.wait(30) for pong in pongs)
+        ws.send(json.dumps({"prompt": "Hi", "max_tokens": 1}))
+        assert ws.recv(timeout=30)
+    assert is_alive(endpoint)
+
+
+@pytest.mark.parametrize("size", [2**20 + 1, 20 * 2**20])
+def test_26_a_frame_that_is_too_large_ends_the_socket(endpoint, size):
+    with websocket(endpoint) as ws:
+        with contextlib.suppress(ConnectionClosed, ConnectionError):
+            ws.send("x" * size)
+        with pytest.raises((ConnectionClosed, ConnectionError)):
+            ws.recv(timeout=20)
+    assert is_alive(endpoint)
+
+
+def test_26_compression_is_not_offered(endpoint):
+    with websocket(endpoint, compression="deflate") as ws:
+        assert "sec-websocket-extensions" not in ws.response.headers
+
+
+def test_26_a_sockets_prompts_are_limited_like_requests(make_endpoint):
+    endpoint = make_endpoint(rates(requests_per_minute=2))
+    with websocket(endpoint) as ws:
+        codes = []
+        for _ in range(3):
+            ws.send(json.dumps({"prompt": "Hi", "max_tokens": 1, "format": "json"}))
+            while "done" not in (frame := json.loads(ws.recv(timeout=30))) and "error" not in frame:
+                pass
+            codes.append(frame.get("error", {}).get("code"))
+    assert codes == [None, None, "rate_limit_exceeded"]
+
+
+def test_no_thread_is_left_by_an_endpoint(make_endpoint):
+    before = {thread.name for thread in threading.enumerate()}
+    endpoint = make_endpoint(ServerSettings(ListenSettings()))
+    assert is_alive(endpoint)
+    endpoint.stop()
+    started = time.monotonic()
+    while {t.name for t in threading.enumerate()} - before and time.monotonic() - started < 5:
+        time.sleep(0.02)
+    assert not {thread.name for thread in threading.enumerate()} - before
