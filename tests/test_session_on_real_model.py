@@ -40,7 +40,8 @@ def test_cancel_load_chat_and_unload(session):
 
     session.unload()
     status = session.wait(_LIMIT_S)
-    assert status.freed_bytes["cpu"] > 400_000_000
+    # The weights: the KV pool takes memory only where it was used.
+    assert status.freed_bytes["cpu"] > 200_000_000
     assert session.stats() is None
 
 

@@ -16,7 +16,11 @@ __all__ = ["ChunkRows", "DecodeRows", "KVPool", "TorchStep"]
 
 
 class KVPool:
-    """Keys and values of every layer: per layer two tensors [num_blocks, block_size, kv_heads, dim]."""
+    """Keys and values of every layer: per layer two tensors [num_blocks, block_size, kv_heads, dim].
+
+    The memory is not written before it is used, so on a CPU a pool takes no more of it than has been filled once.
+    Readers see only what was written: kernels mask the rest, and `clear` is for those that read whole blocks.
+    """
 
     def __init__(
         self, layers: dict[int, LayerShape], num_blocks: int, block_size: int, dtype: torch.dtype, device: str
@@ -26,8 +30,8 @@ class KVPool:
         self.values: dict[int, torch.Tensor] = {}
         for index, shape in layers.items():
             rows = (num_blocks, block_size, shape.num_kv_heads)
-            self.keys[index] = torch.zeros(*rows, shape.key_dim, dtype=dtype, device=device)
-            self.values[index] = torch.zeros(*rows, shape.value_dim, dtype=dtype, device=device)
+            self.keys[index] = torch.empty(*rows, shape.key_dim, dtype=dtype, device=device)
+            self.values[index] = torch.empty(*rows, shape.value_dim, dtype=dtype, device=device)
 
     def write(self, layer_index: int, slots: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
         """Store new `key` and `value` [tokens, heads, dim] at `slots` [tokens], block * block_size + offset."""
