@@ -90,7 +90,9 @@ def test_a_small_pool_preempts_and_changes_nothing(device: str) -> None:
     plain = start(make_model("llama", device), device, fast=False)
     expected = answers(plain, params)
     plain.stop()
-    tight = start(make_model("llama", device), device, fast=True, kv_cache_tokens=40, block_size=4, enable_prefix_caching=False)
+    tight = start(
+        make_model("llama", device), device, fast=True, kv_cache_tokens=40, block_size=4, enable_prefix_caching=False
+    )
     assert answers(tight, params) == expected
     assert tight.stats().preemptions_total > 0
     tight.stop()
