@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from live_endpoint import chat
+from live_endpoint import MODEL, chat
 
 
 def test_queues_batches_and_workers_show_the_real_engine(http):
@@ -27,31 +27,32 @@ def test_queues_batches_and_workers_show_the_real_engine(http):
 
 
 def test_device_configuration_is_held_against_this_machine(admin, monkeypatch):
-    monkeypatch.setattr("workbench.server.routes.multi_gpu._gpus", lambda: [])
-    reply = admin.post("/v1/multi-gpu/config", json={"gpu_ids": [0, 1], "strategy": "tensor_parallel"})
-    assert reply.status_code == 400 and "no GPU" in reply.json()["error"]["message"]
-    monkeypatch.setattr("workbench.server.routes.multi_gpu._gpus", lambda: [(None, 0), (None, 1)])
+    reply = admin.post("/v1/multi-gpu/config", json={"gpu_ids": [900, 901], "strategy": "tensor_parallel"})
+    assert reply.status_code == 400 and reply.json()["error"]["code"] == "gpu_unavailable"
+    monkeypatch.setattr("workbench.server.routes.multi_gpu.choose_devices", lambda config: None)
     reply = admin.post("/v1/multi-gpu/config", json={"num_gpus": 2, "load_balancer": "round_robin"})
     assert reply.status_code == 501 and reply.json()["error"]["code"] == "not_implemented"
 
 
 @pytest.mark.parametrize(
-    ("body", "param"),
+    ("body", "field"),
     [
         ({}, "gpu_ids"),
         ({"gpu_ids": [-1]}, "gpu_ids[0]"),
+        ({"gpu_ids": []}, "gpu_ids"),
         ({"gpu_ids": [0, 0]}, "gpu_ids"),
-        ({"gpu_ids": [0], "num_gpus": 1}, "gpu_ids"),
+        ({"gpu_ids": [0], "num_gpus": 2}, "num_gpus"),
         ({"gpu_ids": [0], "strategy": "magic"}, "strategy"),
         ({"gpu_ids": [0], "load_balancing": "magic"}, "load_balancing"),
         ({"gpu_ids": [0], "tensor_parallel_size": 2}, "tensor_parallel_size"),
         ({"gpu_ids": [0], "tensor_parallel_size": 0}, "tensor_parallel_size"),
         ({"gpu_ids": [0], "memory_split": [0.5, 0.6]}, "memory_split"),
+        ({"gpu_ids": [0], "memory_fraction": 1.1}, "memory_fraction"),
     ],
 )
-def test_a_wrong_device_configuration_is_named(admin, body, param):
+def test_a_wrong_device_configuration_is_named(admin, body, field):
     reply = admin.post("/v1/multi-gpu/config", json=body)
-    assert reply.status_code == 400 and reply.json()["error"]["param"] == param
+    assert reply.status_code == 400 and reply.json()["error"]["message"].startswith(field)
 
 
 def test_device_figures_have_the_documented_shape(http):
@@ -59,6 +60,39 @@ def test_device_figures_have_the_documented_shape(http):
     assert reply["status"] == "success"
     assert set(reply["multi_gpu_stats"]["gpu_metrics"]) == {"loads", "memory"}
     assert http.get("/v1/multi-gpu/stats", params={"include_metrics": "perhaps"}).status_code == 400
+
+
+def test_precision_is_taken_for_the_next_load(admin):
+    for name in ("int8", "int4", "dynamic", "bf16", "fp32"):
+        reply = admin.post("/v1/quantization/config", json={"quantization_type": name}).json()
+        assert reply["quantization_config"]["quantization_type"] == name
+        flags = {k: v for k, v in reply["quantization_config"].items() if k not in ("quantization_type", "group_size")}
+        same = admin.post("/v1/quantization/config", json={"quantization_type": name, **flags})
+        assert same.json() == reply, "what it says it does can be asked for"
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"quantization_type": "int3"}, "quantization_type"),
+        ({"quantization_type": "nf4"}, "quantization_type"),
+        ({"quantization_type": "int8", "symmetric": False}, "symmetric"),
+        ({"quantization_type": "bf16", "dynamic": True}, "dynamic"),
+        ({"quantization_type": "int4", "bits": 4}, "bits"),
+        ({"quantization_type": "int8", "dynamic": 1}, "dynamic"),
+    ],
+)
+def test_a_precision_that_a_load_cannot_have_is_named(admin, body, param):
+    reply = admin.post("/v1/quantization/config", json=body)
+    assert reply.status_code == 400 and reply.json()["error"]["param"] == param
+
+
+def test_there_is_no_store_of_quantised_models(admin):
+    assert admin.post("/v1/quantization/cache", json={"model_name": "no-such"}).status_code == 404
+    assert admin.post("/v1/quantization/cache", json={"model_name": "x", "action": "burn"}).status_code == 400
+    body = {"model_name": MODEL, "action": "clear"}
+    reply = admin.post("/v1/quantization/cache", json=body)
+    assert reply.status_code == 501 and reply.json()["error"]["code"] == "not_implemented"
 
 
 def test_precision_figures_are_those_of_the_loaded_model(http, llm):

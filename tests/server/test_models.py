@@ -90,11 +90,15 @@ def test_progress_comes_as_events(changing):
 
 def test_the_precision_that_was_chosen_is_used_by_the_next_load(changing):
     with http_client(changing, ADMIN_KEY) as client:
-        reply = client.post("/v1/quantization/config", json={"quantization_type": "fp32"})
-        assert reply.json()["status"] == "config_updated"
-        load(client, "second")
+        for name in ("fp32", "int8"):
+            reply = client.post("/v1/quantization/config", json={"quantization_type": name})
+            assert reply.json()["status"] == "config_updated"
+            load(client, "second")
+            stats = client.get("/v1/quantization/stats").json()
+            assert stats["model_stats"]["quantization_type"] == name
+        load(client, "first")
         stats = client.get("/v1/quantization/stats").json()
-    assert stats["model_stats"]["quantization_type"] == "fp32"
+        assert stats["model_stats"]["quantization_type"] == "int8", "it stays so until another is chosen"
 
 
 def test_files_that_are_wrong_are_found_while_the_old_model_serves(changing, models):

@@ -175,7 +175,7 @@ class ModelHost:
         """
         with self._changing():
             await asyncio.to_thread(check)
-            before = self._session.status.choice if self._find() is not None else None
+            before = self._present_choice()
             kept = before or LoadChoice()
             choice = replace(kept, model=source, precision=self.next_precision or kept.precision)
             await self._wait_until_unused()
@@ -187,6 +187,14 @@ class ModelHost:
         if status.state is not SessionState.READY:
             raise load_error(status.failure.kind if status.failure else "LoadCancelled")
         return self.served()
+
+    def _present_choice(self) -> LoadChoice | None:
+        """What would load the present model again; None while there is none."""
+        found = self._find()
+        if found is None:
+            return None
+        # A quantised model's own precision is that of its computations only.
+        return replace(self._session.status.choice, precision=found.llm.quant_type or found.llm.dtype)
 
     async def unload(self) -> dict[str, int]:
         """Have no model loaded: bytes freed by device."""

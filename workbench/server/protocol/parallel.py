@@ -6,61 +6,42 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from workbench.server.protocol.wire import WireReply, WireRequest, WrongField
+from workbench.parallel import GPUConfig
+from workbench.server.protocol.forms import first_wrong
+from workbench.server.protocol.wire import WireReply, WireRequest
 
 __all__ = ["DeviceMetrics", "MultiDeviceConfig", "MultiDeviceStats", "MultiDeviceStatsReply"]
 
-_STRATEGIES = {
-    "tensor_parallel": "tensor",
-    "pipeline_parallel": "pipeline",
-    "data_parallel": "data",
-}
 DeviceId = Annotated[int, Field(ge=0, le=1023)]
 Size = Annotated[int, Field(ge=1, le=1024)]
+Word = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class MultiDeviceConfig(WireRequest):
-    """How a model should be spread over devices."""
+    """How a model should be spread over devices. Names and sizes are those of `GPUConfig`."""
 
     model_config = {"json_schema_extra": {"examples": [{"gpu_ids": [0, 1], "strategy": "tensor"}]}}
 
-    gpu_ids: list[DeviceId] | None = Field(None, min_length=1, max_length=1024)
+    gpu_ids: Annotated[list[DeviceId], Field(min_length=1, max_length=1024), first_wrong] | None = None
     num_gpus: Size | None = Field(None, description="Instead of `gpu_ids`: the first so many.")
-    strategy: Literal["tensor", "pipeline", "data", "hybrid"] = "tensor"
+    strategy: Word | None = Field(None, description="tensor (default), pipeline, data or hybrid.")
     tensor_parallel_size: Size | None = None
     pipeline_parallel_size: Size | None = None
     data_parallel_size: Size | None = None
     stages: Size | None = Field(None, description="Another name for `pipeline_parallel_size`.")
-    load_balancing: Literal["round_robin", "least_loaded", "adaptive"] = "round_robin"
-    load_balancer: Literal["round_robin", "least_loaded", "adaptive"] | None = Field(
-        None, description="Another name for `load_balancing`."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _accept_long_names(cls, values: Any) -> Any:
-        if isinstance(values, dict) and isinstance(values.get("strategy"), str):
-            return {**values, "strategy": _STRATEGIES.get(values["strategy"], values["strategy"])}
-        return values
+    memory_fraction: float | None = Field(None, gt=0, le=1)
+    load_balancing: Word | None = Field(None, description="round_robin (default), least_loaded, adaptive, ...")
+    load_balancer: Word | None = Field(None, description="Another name for `load_balancing`.")
 
     @model_validator(mode="after")
-    def _check_together(self) -> MultiDeviceConfig:
-        if (self.gpu_ids is None) == (self.num_gpus is None):
-            raise WrongField("gpu_ids", "or num_gpus must be given, and not both")
-        if self.gpu_ids is not None and len(set(self.gpu_ids)) != len(self.gpu_ids):
-            raise WrongField("gpu_ids", "names a device twice")
-        sizes = [self.tensor_parallel_size, self.pipeline_parallel_size or self.stages, self.data_parallel_size]
-        needed = 1
-        for size in sizes:
-            needed *= size or 1
-        if needed > len(self.ids):
-            raise WrongField("tensor_parallel_size", f"and the other sizes need {needed} devices, not {len(self.ids)}")
+    def _check_config(self) -> MultiDeviceConfig:
+        _ = self.config
         return self
 
     @property
-    def ids(self) -> list[int]:
-        """The devices that are asked for."""
-        return self.gpu_ids if self.gpu_ids is not None else list(range(self.num_gpus))
+    def config(self) -> GPUConfig:
+        """Our own form. Raises ConfigError (a ValueError) for what does not go together."""
+        return GPUConfig(**self.model_dump(exclude_none=True))
 
 
 class DeviceMetrics(WireReply):
@@ -73,8 +54,8 @@ class DeviceMetrics(WireReply):
 class MultiDeviceStats(WireReply):
     """What runs where. `gpu_config` and `load_balancing` are null while one device does it all."""
 
-    gpu_config: None = None
-    load_balancing: None = None
+    gpu_config: dict[str, Any] | None = None
+    load_balancing: dict[str, Any] | None = None
     gpu_metrics: DeviceMetrics
     reason: str
 

@@ -1,4 +1,4 @@
-"""Precision on the wire, in the documented field names."""
+"""The weights' precision on the wire, in the documented field names."""
 
 from __future__ import annotations
 
@@ -8,44 +8,33 @@ from pydantic import Field
 
 from workbench.server.protocol.wire import WireReply, WireRequest
 
-__all__ = [
-    "CacheRequest",
-    "PrecisionConfig",
-    "PrecisionConfigReply",
-    "PrecisionStats",
-    "PrecisionStatsReply",
-]
-
-# What bears no meaning for a floating-point precision.
-_INTEGER_ONLY = ("dynamic", "per_channel", "symmetric", "reduce_range", "memory_efficient", "preserve_accuracy")
+__all__ = ["CacheRequest", "PrecisionConfig", "PrecisionConfigReply", "PrecisionStats", "PrecisionStatsReply"]
 
 
 class PrecisionConfig(WireRequest):
-    """The precision of the weights, from the next load on."""
+    """How weights are kept, from the next load on. A flag that is left out takes the type's own value."""
 
-    model_config = {"json_schema_extra": {"examples": [{"quantization_type": "bf16"}]}}
+    model_config = {"json_schema_extra": {"examples": [{"quantization_type": "int8"}]}}
 
-    quantization_type: Literal[
-        "int8", "int4", "fp32", "fp16", "bf16", "float32", "float16", "bfloat16", "dynamic", "static"
-    ] = "int8"
-    dynamic: bool = True
-    per_channel: bool = True
-    symmetric: bool = True
-    reduce_range: bool = True
-    memory_efficient: bool = True
-    preserve_accuracy: bool = True
+    quantization_type: str = Field("int8", min_length=1, max_length=32)
+    dynamic: bool | None = None
+    per_channel: bool | None = None
+    symmetric: bool | None = None
+    reduce_range: bool | None = None
+    memory_efficient: bool | None = None
+    preserve_accuracy: bool | None = None
 
     @property
-    def changed_flags(self) -> list[str]:
-        """Flags that are not as they are by default."""
-        return [name for name in _INTEGER_ONLY if not getattr(self, name)]
+    def flags(self) -> dict[str, bool]:
+        """The flags that are given."""
+        return self.model_dump(exclude_none=True, exclude={"quantization_type"})
 
 
 class PrecisionConfigReply(WireReply):
-    """The setting is taken."""
+    """The setting is taken; every flag is as it will be."""
 
     status: Literal["config_updated"] = "config_updated"
-    quantization_config: PrecisionConfig
+    quantization_config: dict[str, Any]
     applies: Literal["on the next load"] = "on the next load"
 
 
@@ -55,12 +44,12 @@ class CacheRequest(WireRequest):
     model_config = {"json_schema_extra": {"examples": [{"model_name": "default", "action": "clear"}]}}
 
     model_name: str = Field(min_length=1, max_length=512)
-    quantization_type: Literal["int8", "int4", "fp16", "bf16", "dynamic", "static"] = "int8"
+    quantization_type: str = Field("int8", min_length=1, max_length=32)
     action: Literal["cache", "load", "clear"] = "cache"
 
 
 class PrecisionStats(WireReply):
-    """The loaded model's weights; sizes in MB of 2**20 bytes. What is not measured is null."""
+    """The loaded model's weights; sizes in MB of 2**20 bytes. What was not measured is null."""
 
     model_name: str
     quantization_type: str

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from fastapi import APIRouter, Depends, Request
 
-from workbench.backends import parse_dtype
-from workbench.errors import ConfigError
+from workbench.errors import BackendUnavailableError, ConfigError
+from workbench.quantize import QuantizationConfig, QuantType, parse_quant_type
 from workbench.server.auth import require_admin
 from workbench.server.errors import ApiError, invalid
 from workbench.server.json_body import JsonRoute
+from workbench.server.model_host import ServedModel
 from workbench.server.protocol.quantization import (
     CacheRequest,
     PrecisionConfig,
@@ -24,33 +27,31 @@ __all__ = ["router"]
 router = APIRouter(route_class=JsonRoute, tags=["precision"])
 
 _MIB = 1024**2
+_PARAM = "quantization_type"
 
 
 @router.post("/v1/quantization/config", response_model=PrecisionConfigReply, dependencies=[Depends(require_admin)])
 async def set_precision(body: PrecisionConfig, request: Request) -> PrecisionConfigReply:
-    """Choose the precision that /v1/models/load uses from now on."""
+    """Choose how /v1/models/load keeps weights from now on."""
+    host = services(request).host
     try:
-        precision = parse_dtype(body.quantization_type)
-    except ConfigError:
-        raise _not_built(f"quantization_type {body.quantization_type}: weights of fewer than 16 bits") from None
-    if body.changed_flags:
-        flag = body.changed_flags[0]
-        raise invalid(f"{flag}: has no meaning for {precision}, which rounds nothing to integers", param=flag)
-    services(request).host.next_precision = precision
-    return PrecisionConfigReply(quantization_config=body)
+        asked = parse_quant_type(body.quantization_type)
+        if host.device is not None:
+            asked.require_on(host.device[0])
+    except (ConfigError, BackendUnavailableError) as error:
+        raise invalid(str(error), param=_PARAM) from error
+    applied = _checked_flags(asked, body)
+    host.next_precision = asked.name
+    return PrecisionConfigReply(quantization_config=applied)
 
 
 @router.get("/v1/quantization/stats", response_model=PrecisionStatsReply)
 async def read_precision(
     request: Request, model_name: str | None = None, include_overall: bool = True
 ) -> PrecisionStatsReply:
-    """Precision and size of the loaded model's weights."""
+    """How the loaded model's weights are kept, and their size."""
     host = services(request).host
-    stats = None
-    if model_name is not None or host.is_ready:
-        model = host.served(model_name)
-        size = round(model.llm.weight_bytes / _MIB, 2)
-        stats = PrecisionStats(model_name=model.model_id, quantization_type=model.llm.dtype, quantized_size=size)
+    stats = _stats(host.served(model_name)) if model_name is not None or host.is_ready else None
     overall = {
         "total_models": int(stats is not None),
         "memory_saved": None,
@@ -69,8 +70,25 @@ async def read_precision(
 async def use_quantized_cache(body: CacheRequest, request: Request) -> ErrorBody:
     """Refused: this version stores no quantised models."""
     services(request).host.served(body.model_name)
-    raise _not_built(f"action {body.action}: a store of quantised models")
+    raise ApiError(501, f"action {body.action}: this version has no store of quantised models", code="not_implemented")
 
 
-def _not_built(what: str) -> ApiError:
-    return ApiError(501, f"{what} is not part of this version", code="not_implemented")
+def _checked_flags(asked: QuantType, body: PrecisionConfig) -> dict[str, object]:
+    """All flags as a load will have them. Raises a 400 for one that is asked for and would be otherwise."""
+    if asked.config is None and asked.dtype == "fp32":
+        config = dict.fromkeys(("dynamic", "per_channel", "symmetric", "reduce_range", "preserve_accuracy"), False)
+        config["memory_efficient"] = False
+    else:
+        config = asdict(asked.config or QuantizationConfig(asked.dtype))
+    for name, value in body.flags.items():
+        if config[name] != value:
+            raise invalid(f"{name}: a load with {asked.name} always has it {config[name]}", param=name)
+    return {**config, _PARAM: asked.name}
+
+
+def _stats(model: ServedModel) -> PrecisionStats:
+    llm = model.llm
+    kind = llm.quantization.quantization_type.value if llm.quantization else llm.dtype
+    return PrecisionStats(
+        model_name=model.model_id, quantization_type=kind, quantized_size=round(llm.weight_bytes / _MIB, 2)
+    )
