@@ -110,10 +110,15 @@ def tool_grammar(functions: Sequence[Function], choice: ToolChoice, answer: Stru
 
 
 class ToolCallParser:
-    """Tells calls from text in an answer as it comes. Text that may be the beginning of a call is held back."""
+    """Tells calls from text in an answer as it comes, however it is cut.
+
+    What may be the beginning of a call is held back, and so are blanks, which belong to the answer only if more of it
+    follows.
+    """
 
     def __init__(self) -> None:
         self._held = ""
+        self._has_calls = False
 
     def feed(self, text: str) -> list[TextPiece | ToolCall]:
         """What is known of the answer since the last piece."""
@@ -130,14 +135,13 @@ class ToolCallParser:
     def finish(self) -> list[TextPiece | ToolCall]:
         """The rest, for an answer that has ended; a call that was cut short is given as text."""
         rest, self._held = self._held, ""
-        return [TextPiece(rest)] if rest.strip() else []
+        return [TextPiece(rest)] if rest.strip() or (rest and not self._has_calls) else []
 
     def _give_text(self, found: list[TextPiece | ToolCall], end: int) -> None:
-        # Blank lines before a call, or between two, are not an answer.
-        text = self._held[:end]
-        if text.strip():
+        text = self._held[:end].rstrip()
+        if text:
             found.append(TextPiece(text))
-            self._held = self._held[end:]
+            self._held = self._held[len(text) :]
 
     def _take_call(self) -> ToolCall | None:
         """The call that the held text begins with, taken out of it; None while it is not complete."""
@@ -149,7 +153,11 @@ class ToolCallParser:
             call, end = _DECODER.raw_decode(self._held, begin + _num_blanks(self._held[begin:]))
         except ValueError:
             return None
-        self._held = self._held[self._held.find(_CLOSE, end) + len(_CLOSE) :]
+        closing = self._held.find(_CLOSE, end)
+        if closing < 0:
+            return None
+        self._held = self._held[closing + len(_CLOSE) :]
+        self._has_calls = True
         return ToolCall(new_call_id(), call["name"], json.dumps(call["arguments"], ensure_ascii=False))
 
 

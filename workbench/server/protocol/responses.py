@@ -12,7 +12,7 @@ from workbench.server.chat_messages import ChatMessage, Conversation
 from workbench.server.protocol.chat import ChatTokenLogprob
 from workbench.server.protocol.content import Content, content_text
 from workbench.server.protocol.forms import first_wrong, forms, forms_by
-from workbench.server.protocol.sampling import Count
+from workbench.server.protocol.sampling import Count, as_temperature
 from workbench.server.protocol.structure import Schema, schema_structure
 from workbench.server.protocol.tools import FunctionName
 from workbench.server.protocol.wire import WireReply, WireRequest, WrongField
@@ -241,7 +241,7 @@ class ResponseRequest(WireRequest):
         """Our own sampling settings."""
         return SamplingParams(
             max_tokens=self.max_output_tokens,
-            temperature=1.0 if self.temperature is None else self.temperature,
+            temperature=as_temperature(self.temperature),
             top_p=1.0 if self.top_p is None else self.top_p,
             logprobs=self.wants_logprobs,
             top_logprobs=self.top_logprobs or 0,

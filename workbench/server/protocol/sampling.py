@@ -11,10 +11,12 @@ from workbench.server.protocol.forms import first_wrong, forms
 from workbench.server.protocol.structure import ResponseFormat, StructuredOutputs, chosen_structure
 from workbench.server.protocol.wire import WireRequest, WrongField
 
-__all__ = ["Count", "GenerationRequest", "StreamOptions", "TokenId"]
+__all__ = ["Count", "GenerationRequest", "StreamOptions", "TokenId", "as_temperature"]
 
 _MAX_STOPS = 16
 _INT64 = 2**63
+# Below this the likeliest token has all the probability that a float32 can tell from none.
+_COLDEST = 1e-4
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 StopString = Annotated[str, Field(min_length=1, max_length=1024)]
@@ -47,7 +49,7 @@ class GenerationRequest(WireRequest):
     top_k: int | None = Field(None, ge=-1, lt=2**31, description="0 and -1 keep all tokens.")
     min_p: float | None = Field(None, ge=0, le=1)
     typical_p: float | None = Field(None, gt=0, le=1)
-    repetition_penalty: float | None = Field(None, gt=0, le=100)
+    repetition_penalty: float | None = Field(None, ge=0.01, le=100)
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     no_repeat_ngram_size: int | None = Field(None, ge=0, le=1024)
@@ -107,18 +109,24 @@ class GenerationRequest(WireRequest):
         given = {name: getattr(self, name) for name in _SAME_NAMES if getattr(self, name) is not None}
         return SamplingParams(
             **{
-                "temperature": 1.0,
                 "top_k": max(0, self.top_k or 0),
                 "logit_bias": {int(key): value for key, value in (self.logit_bias or {}).items()},
                 "structure": self.structure,
                 **given,
+                "temperature": as_temperature(self.temperature),
                 **more,
             }
         )
 
 
+def as_temperature(given: float | None) -> float:
+    """The temperature to sample with: 1 if none is given, and 0 for one that is as good as 0."""
+    if given is None:
+        return 1.0
+    return given if given >= _COLDEST else 0.0
+
+
 _SAME_NAMES = (
-    "temperature",
     "top_p",
     "min_p",
     "typical_p",

@@ -13,7 +13,10 @@ from workbench.server.model_host import ServedModel
 from workbench.server.services import services
 from workbench.server.serving import Job, Serving
 
-__all__ = ["json_reply", "start"]
+__all__ = ["STREAMABLE", "json_reply", "start"]
+
+# For the API's description: with `stream` the answer is another one.
+STREAMABLE = {200: {"content": {"text/event-stream": {}}}}
 
 
 async def start(

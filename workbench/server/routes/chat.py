@@ -9,7 +9,7 @@ from workbench.server.event_stream import EventStream, until_done
 from workbench.server.json_body import JsonRoute
 from workbench.server.protocol.chat import ChatCompletion, ChatRequest
 from workbench.server.replies.chat import ChatReply, chat_job
-from workbench.server.routes.answers import json_reply, start
+from workbench.server.routes.answers import STREAMABLE, json_reply, start
 from workbench.server.services import services
 
 __all__ = ["router"]
@@ -17,7 +17,7 @@ __all__ = ["router"]
 router = APIRouter(route_class=JsonRoute, tags=["generate"])
 
 
-@router.post("/v1/chat/completions", response_model=ChatCompletion)
+@router.post("/v1/chat/completions", response_model=ChatCompletion, responses=STREAMABLE)
 async def create_chat_completion(body: ChatRequest, request: Request) -> Response:
     """Answer a conversation, at once or (`stream`) piece by piece."""
     serving = await start(request, body.model_id, body.revision, lambda model: chat_job(body, model))

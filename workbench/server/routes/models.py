@@ -21,7 +21,7 @@ from workbench.server.protocol.models import (
     ModelList,
     UnloadedModel,
 )
-from workbench.server.routes.answers import json_reply
+from workbench.server.routes.answers import STREAMABLE, json_reply
 from workbench.server.services import Services, services
 
 __all__ = ["router"]
@@ -36,7 +36,7 @@ async def list_models(request: Request) -> ModelList:
     return ModelList(data=[_info(host.served())] if host.is_ready else [])
 
 
-@router.post("/v1/models/load", response_model=LoadedModel, dependencies=[Depends(require_admin)])
+@router.post("/v1/models/load", response_model=LoadedModel, responses=STREAMABLE, dependencies=[Depends(require_admin)])
 async def load_model(body: LoadRequest, request: Request) -> Response:
     """Load another model in place of the present one, at once or (`stream`) with its progress as events."""
     parts = services(request)

@@ -9,7 +9,7 @@ from workbench.server.event_stream import EventStream
 from workbench.server.json_body import JsonRoute
 from workbench.server.protocol.responses import ResponseObject, ResponseRequest
 from workbench.server.replies.responses import ResponseReply, response_job
-from workbench.server.routes.answers import json_reply, start
+from workbench.server.routes.answers import STREAMABLE, json_reply, start
 from workbench.server.services import services
 
 __all__ = ["router"]
@@ -17,7 +17,7 @@ __all__ = ["router"]
 router = APIRouter(route_class=JsonRoute, tags=["generate"])
 
 
-@router.post("/v1/responses", response_model=ResponseObject)
+@router.post("/v1/responses", response_model=ResponseObject, responses=STREAMABLE)
 async def create_response(body: ResponseRequest, request: Request) -> Response:
     """Answer an input, at once or (`stream`) as events. Nothing is stored."""
     serving = await start(request, body.model, None, lambda model: response_job(body, model))
