@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.backends import Backend, BackendChoice, get_backend, select_backend
 from workbench.engine import EngineConfig, EngineLimits, EngineStats, Generation, SamplingParams
 from workbench.errors import BackendUnavailableError, ConfigError, EngineStoppedError, RequestError
-from workbench.models import Catalogue, LoadedModel, ModelSpec, Tokenizer
+from workbench.models import Catalogue, EmbeddingRecipe, LoadedModel, ModelSpec, Tokenizer
 from workbench.progress import ProgressCallback, no_progress
 from workbench.quantize import QuantizationConfig, parse_quant_type
 
@@ -111,6 +111,7 @@ class LlamaGPU:
         self.limits: EngineLimits = started.limits
         self.runner_reason = started.runner_reason
         self.weight_bytes = loaded.weight_bytes
+        self.embedding_recipe: EmbeddingRecipe | None = loaded.embedding
         self._client = started.client
         # Dropping the last reference stops the engine's thread, which holds the weights.
         self._finalizer = weakref.finalize(self, started.client.stop)
@@ -208,6 +209,17 @@ class LlamaGPU:
         async for chunk in self.submit(input_data, messages=messages, **sampling):
             if chunk.text:
                 yield chunk.text
+
+    def embed(self, text: Prompt) -> list[float]:
+        """The embedding of a text (or token ids), made as the model's author does: `embedding_recipe`.
+
+        Raises RequestError for a model that was not trained to make embeddings, or a text that cannot be one.
+        """
+        return list(self._client.embed(self._encode(text, None)))
+
+    def check_embeddable(self, text: Prompt) -> None:
+        """Raise what `embed` would raise for this text, without computing it."""
+        self._client.check_embeddable(self._encode(text, None))
 
     def serve(self, **options: Any) -> Endpoint:
         """Serve this model to OpenAI clients from this process; returns once requests are answered.

@@ -9,6 +9,7 @@ from workbench.engine.attention import LayerShape
 from workbench.engine.client import EngineClient
 from workbench.engine.config import EngineConfig, EngineLimits, resolve_limits
 from workbench.engine.core import EngineCore
+from workbench.engine.embedding import Embedder
 from workbench.engine.engine import Engine
 from workbench.engine.grammar import StructureCompiler, token_vocabulary
 from workbench.engine.paged_step import KVPool
@@ -51,7 +52,8 @@ def start_engine(loaded: LoadedModel, backend: Backend, device_index: int, confi
     )
     # One block more than is handed out: rows that only fill up a captured batch write there.
     pool = KVPool(layers, limits.num_blocks + 1, limits.block_size, torch_dtype(loaded.dtype), loaded.device)
-    choice = choose_runner(loaded.module, pool, limits, layers, loaded.device)
+    embedder = Embedder(loaded.module, loaded.embedding, loaded.device) if loaded.embedding else None
+    choice = choose_runner(loaded.module, pool, limits, layers, loaded.device, keep_module=embedder is not None)
     structures = _structure_compiler(loaded.tokenizer, loaded.spec.vocab_size, loaded.eos_token_ids)
     engine = Engine(
         choice.runner,
@@ -61,6 +63,7 @@ def start_engine(loaded: LoadedModel, backend: Backend, device_index: int, confi
         eos_token_ids=loaded.eos_token_ids,
         weight_bytes=loaded.weight_bytes,
         structures=structures,
+        embedder=embedder,
     )
 
     def connect(emit) -> EngineCore:

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from workbench.engine.generation import Generation, Mailbox
-from workbench.engine.messages import Abort, Chunk, EngineStats, ReadStats, Request
+from workbench.engine.messages import Abort, Chunk, Embed, Embedded, EngineStats, ReadStats, Request
 from workbench.engine.sampling_params import SamplingParams
 from workbench.errors import EngineStoppedError, PromptTooLongError, RequestError
 
@@ -45,7 +45,7 @@ class EngineClient:
         self._lock = threading.Lock()
         self._mailboxes: dict[str, Mailbox] = {}
         self._unfinished: dict[str, int] = {}
-        self._stats_replies: dict[str, SimpleQueue[EngineStats]] = {}
+        self._replies: dict[str, SimpleQueue[Embedded | EngineStats]] = {}
         self._stopped = False
         self._core = connect(self._route)
 
@@ -75,18 +75,16 @@ class EngineClient:
 
     def stats(self, timeout_s: float = 30.0) -> EngineStats:
         """The engine's figures, read between two steps."""
-        reply_id = f"stats-{next(self._ids)}"
-        reply: SimpleQueue[EngineStats] = SimpleQueue()
-        with self._lock:
-            self._check_alive()
-            self._stats_replies[reply_id] = reply
-            self._core.send(ReadStats(reply_id))
-        try:
-            return reply.get(timeout=timeout_s)
-        except Empty:
-            raise EngineStoppedError(f"the engine did not answer within {timeout_s} s") from None
-        finally:
-            self._stats_replies.pop(reply_id, None)
+        return self._ask(ReadStats(f"stats-{next(self._ids)}"), timeout_s)
+
+    def embed(self, prompt_token_ids: Sequence[int], timeout_s: float = 600.0) -> tuple[float, ...]:
+        """One text's embedding, computed between two steps. Raises what `submit` would, and RequestError for a model
+        that makes none."""
+        self.check_embeddable(prompt_token_ids)
+        reply = self._ask(Embed(f"embed-{next(self._ids)}", tuple(prompt_token_ids)), timeout_s)
+        if reply.error is not None:
+            raise reply.error
+        return reply.values
 
     def stop(self) -> None:
         """End the engine. Requests in flight end with EngineStoppedError. Stopping twice is harmless."""
@@ -117,15 +115,33 @@ class EngineClient:
                 if not 0 <= token_id < self.vocab_size:
                     raise RequestError(f"{name}: token id {token_id} is outside the vocabulary of {self.vocab_size}")
 
+    def check_embeddable(self, prompt_token_ids: Sequence[int]) -> None:
+        """Raise RequestError or PromptTooLongError for a text of which there can be no embedding."""
+        self.check(prompt_token_ids, SamplingParams(max_tokens=0, prompt_logprobs=0))
+
+    def _ask(self, question: Embed | ReadStats, timeout_s: float) -> Embedded | EngineStats:
+        """The core's answer to a question with a `reply_id`."""
+        reply: SimpleQueue[Embedded | EngineStats] = SimpleQueue()
+        with self._lock:
+            self._check_alive()
+            self._replies[question.reply_id] = reply
+            self._core.send(question)
+        try:
+            return reply.get(timeout=timeout_s)
+        except Empty:
+            raise EngineStoppedError(f"the engine did not answer within {timeout_s} s") from None
+        finally:
+            self._replies.pop(question.reply_id, None)
+
     def _check_alive(self) -> None:
         if self._stopped:
             raise EngineStoppedError("the model is unloaded: load it again")
         if not self._core.is_alive:
             raise EngineStoppedError("the engine's loop has died: load the model again")
 
-    def _route(self, message: Chunk | EngineStats) -> None:
-        if isinstance(message, EngineStats):
-            reply = self._stats_replies.get(message.reply_id)
+    def _route(self, message: Chunk | Embedded | EngineStats) -> None:
+        if not isinstance(message, Chunk):
+            reply = self._replies.get(message.reply_id)
             if reply is not None:
                 reply.put(message)
             return

@@ -11,16 +11,16 @@ from queue import Empty, SimpleQueue
 import torch
 
 from workbench.engine.engine import Engine
-from workbench.engine.messages import Abort, Chunk, EngineStats, ReadStats, Request, Stop
+from workbench.engine.messages import Abort, Chunk, Embed, Embedded, EngineStats, ReadStats, Request, Stop
 from workbench.engine.sequence import FinishReason
-from workbench.errors import EngineStoppedError, InferenceError, WorkbenchError
+from workbench.errors import EngineStoppedError, InferenceError, OutOfMemoryError, WorkbenchError
 
 __all__ = ["EngineCore", "Message", "Reply"]
 
 _log = logging.getLogger(__name__)
 
-Message = Request | Abort | ReadStats | Stop
-Reply = Chunk | EngineStats
+Message = Request | Abort | Embed | ReadStats | Stop
+Reply = Chunk | Embedded | EngineStats
 
 
 class EngineCore:
@@ -103,8 +103,21 @@ class EngineCore:
         elif isinstance(message, Abort):
             for chunk in self._engine.abort(message.request_id):
                 self._emit(chunk)
+        elif isinstance(message, Embed):
+            self._emit(self._embedded(message))
         elif isinstance(message, ReadStats):
             self._emit(self._engine.stats(message.reply_id))
+
+    def _embedded(self, message: Embed) -> Embedded:
+        try:
+            return Embedded(message.reply_id, self._engine.embed(message.prompt_token_ids))
+        except WorkbenchError as error:
+            return Embedded(message.reply_id, error=error)
+        except torch.OutOfMemoryError as error:
+            return Embedded(message.reply_id, error=OutOfMemoryError(f"no memory for an embedding: {error}"))
+        except Exception as error:  # one request's failure must not reach the others
+            _log.exception("an embedding failed")
+            return Embedded(message.reply_id, error=InferenceError(f"the embedding failed: {error}"))
 
     def _refuse(self, request: Request, error: WorkbenchError) -> None:
         for index in range(request.params.n):
@@ -119,6 +132,8 @@ class EngineCore:
             message = self._inbox.get()
             if isinstance(message, Request):
                 self._refuse(message, error)
+            elif isinstance(message, Embed):
+                self._emit(Embedded(message.reply_id, error=error))
             elif isinstance(message, ReadStats):
                 self._emit(self._engine.stats(message.reply_id))
         for chunk in self._engine.fail_all(error):

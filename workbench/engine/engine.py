@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 
 from workbench.engine.config import EngineLimits
+from workbench.engine.embedding import Embedder
 from workbench.engine.finish import AnswerText, StopMatch
 from workbench.engine.grammar import StructureCompiler, TokenMatcher
 from workbench.engine.logprobs import TokenLogprobs
@@ -53,8 +54,8 @@ class _Answer:
 class Engine:
     """The running engine: a scheduler, a runner, and the answers in flight.
 
-    `decode(ids, skip_special_tokens)` gives text; `structures` compiles what answers must look like; `clock` is
-    monotonic, in seconds.
+    `decode(ids, skip_special_tokens)` gives text; `structures` compiles what answers must look like; `embedder` is
+    there for models that make embeddings; `clock` is monotonic, in seconds.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Engine:
         eos_token_ids: frozenset[int],
         weight_bytes: int = 0,
         structures: StructureCompiler | None = None,
+        embedder: Embedder | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limits = limits
@@ -77,6 +79,7 @@ class Engine:
         self._eos_token_ids = eos_token_ids
         self._weight_bytes = weight_bytes
         self._structures = structures
+        self._embedder = embedder
         self._clock = clock
         self._answers: dict[Sequence, _Answer] = {}
         self._in_flight: LaunchedStep | None = None
@@ -120,6 +123,14 @@ class Engine:
         chunks += self._collect()
         self._in_flight = launched
         return chunks if self._runner.overlaps else chunks + self._collect()
+
+    def embed(self, token_ids: tuple[int, ...]) -> tuple[float, ...]:
+        """One text's embedding, computed at once. Raises RequestError for a model that makes none."""
+        if self._embedder is None:
+            raise RequestError("this model makes no embeddings")
+        values = tuple(self._embedder.embed(token_ids))
+        self._counts["prompt_tokens"] += len(token_ids)
+        return values
 
     def stats(self, reply_id: str = "") -> EngineStats:
         """Figures as of now."""

@@ -9,7 +9,7 @@ from workbench.engine.sampling_params import SamplingParams
 from workbench.engine.sequence import FinishReason
 from workbench.errors import WorkbenchError
 
-__all__ = ["Abort", "Chunk", "EngineStats", "ReadStats", "Request", "Stop", "Usage"]
+__all__ = ["Abort", "Chunk", "Embed", "Embedded", "EngineStats", "ReadStats", "Request", "Stop", "Usage"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,23 @@ class Abort:
     """Stop a request at the next step. Unknown or finished ids are ignored."""
 
     request_id: str
+
+
+@dataclass(frozen=True)
+class Embed:
+    """Ask for one prompt's embedding; it comes back as an `Embedded`."""
+
+    reply_id: str
+    prompt_token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """An embedding, or why there is none."""
+
+    reply_id: str
+    values: tuple[float, ...] = ()
+    error: WorkbenchError | None = None
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,18 @@ def kernels_unavailable_reason(device: str, layers: dict[int, LayerShape]) -> st
 
 
 def choose_runner(
-    module: torch.nn.Module, pool: KVPool, limits: EngineLimits, layers: dict[int, LayerShape], device: str
+    module: torch.nn.Module,
+    pool: KVPool,
+    limits: EngineLimits,
+    layers: dict[int, LayerShape],
+    device: str,
+    *,
+    keep_module: bool = False,
 ) -> RunnerChoice:
-    """The fastest runner that can run this model here. Captures the graphs of a GPU runner."""
+    """The fastest runner that can run this model here. Captures the graphs of a GPU runner.
+
+    With `keep_module` none that takes the module's weights apart.
+    """
     reason = kernels_unavailable_reason(device, layers)
     if reason is not None:
         return RunnerChoice(ModelRunner(module, pool, device), f"eager: {reason}")
@@ -48,7 +57,7 @@ def choose_runner(
     from workbench.engine.graph_runner import GraphRunner
     from workbench.engine.module_decoder import ModuleDecoder
 
-    obstacle = why_not(module)
+    obstacle = "the model makes embeddings by it too" if keep_module else why_not(module)
     if obstacle is None:
         decoder = FusedDecoder(module, pool, limits.max_context, limits.max_num_seqs)
         words = "captured graphs of fused kernels"

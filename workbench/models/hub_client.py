@@ -15,6 +15,8 @@ from workbench.models.child_process import exit_with_parent
 __all__ = ["choose_files"]
 
 _SMALL_SUFFIXES = (".json", ".jinja", ".model", ".txt", ".tiktoken")
+# How the model makes embeddings, where it was trained for that.
+_POOLING_SUFFIX = "_Pooling/config.json"
 _REPORT_INTERVAL_S = 0.2
 
 
@@ -33,6 +35,7 @@ def choose_files(names: Sequence[str], allow_pickle: bool, allow_code: bool) -> 
     """
     top = [name for name in names if "/" not in name]
     small = [name for name in top if name.endswith(_SMALL_SUFFIXES) or (allow_code and name.endswith(".py"))]
+    small += [name for name in names if name.endswith(_POOLING_SUFFIX) and name.count("/") == 1]
     safetensors = [name for name in top if name.endswith(".safetensors")]
     # Some repositories carry the same weights a second time in their author's own layout.
     weights = [name for name in safetensors if not name.startswith("consolidated")] or safetensors

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from workbench.models.embedding_recipe import EmbeddingRecipe, read_embedding_recipe
 from workbench.models.files import ModelFiles
 from workbench.models.spec import ModelSpec, read_json_object
 from workbench.models.tokenizer import Tokenizer
@@ -20,7 +21,8 @@ __all__ = ["LoadedModel", "count_bytes", "describe_loaded"]
 class LoadedModel:
     """A model in memory, ready to run: evaluation mode, no gradients.
 
-    `weight_bytes` counts tied weights once; `generation_defaults` is what the model's author suggests for sampling.
+    `weight_bytes` counts tied weights once; `generation_defaults` is what the model's author suggests for sampling;
+    `embedding` is how the model makes embeddings, None if it was not trained for that.
     """
 
     module: nn.Module
@@ -32,6 +34,7 @@ class LoadedModel:
     weight_bytes: int
     eos_token_ids: frozenset[int]
     generation_defaults: dict[str, Any] = field(default_factory=dict)
+    embedding: EmbeddingRecipe | None = None
 
 
 def describe_loaded(
@@ -55,6 +58,7 @@ def describe_loaded(
         weight_bytes=count_bytes(module),
         eos_token_ids=tokenizer.eos_token_ids,
         generation_defaults=_generation_defaults(files),
+        embedding=read_embedding_recipe(files.path) if files.path else None,
     )
 
 

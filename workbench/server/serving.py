@@ -150,6 +150,8 @@ class Serving:
 
     def _check_bounds(self, num_prompts: int) -> None:
         wire, params = self._services.settings.wire, self.job.params
+        if num_prompts > wire.max_prompts:
+            raise invalid(f"{num_prompts} prompts are more than the {wire.max_prompts} of one request", param="prompt")
         num_answers = num_prompts * params.n
         if num_answers > wire.max_answers:
             raise invalid(f"{num_answers} answers are more than the {wire.max_answers} of one request", param="n")

@@ -11,7 +11,15 @@ from workbench.server.protocol.sampling import GenerationRequest, TokenId
 from workbench.server.protocol.usage import Usage
 from workbench.server.protocol.wire import SparseReply, WireReply, WrongField
 
-__all__ = ["Completion", "CompletionChoice", "CompletionChunk", "CompletionLogprobs", "CompletionRequest", "Prompt"]
+__all__ = [
+    "Completion",
+    "CompletionChoice",
+    "CompletionChunk",
+    "CompletionLogprobs",
+    "CompletionRequest",
+    "Prompt",
+    "prompts_of",
+]
 
 
 def _prompt_form(value: Any) -> str | None:
@@ -35,6 +43,11 @@ Prompt = forms(
         "several_ids": Annotated[list[Ids], Field(min_length=1), first_wrong],
     },
 )
+
+
+def prompts_of(prompt: str | list) -> list[str | list[int]]:
+    """The prompts that a field of type `Prompt` holds, in order."""
+    return [prompt] if isinstance(prompt, str) or isinstance(prompt[0], int) else prompt
 
 
 class CompletionRequest(GenerationRequest):
@@ -67,10 +80,7 @@ class CompletionRequest(GenerationRequest):
     @property
     def prompts(self) -> list[str | list[int]]:
         """Every prompt, in order."""
-        prompt = self.prompt
-        if isinstance(prompt, str) or isinstance(prompt[0], int):
-            return [prompt]
-        return prompt
+        return prompts_of(self.prompt)
 
 
 class CompletionLogprobs(WireReply):
