@@ -85,10 +85,12 @@ class TorchStep:
         value: torch.Tensor,
         options: AttentionOptions,
     ) -> torch.Tensor:
-        """See StepAttention.attend."""
-        self.pool.write(layer_index, self.slots, key, value)
+        """See StepAttention.attend. Rows beyond the slots are padding: they store nothing and attend to nothing."""
+        num_rows = self.slots.shape[0]
+        self.pool.write(layer_index, self.slots, key[:num_rows], value[:num_rows])
         keys, values = self.pool.keys[layer_index], self.pool.values[layer_index]
         out = query.new_empty(query.shape[0], query.shape[1], value.shape[2])
+        out[num_rows:] = 0
         for rows in self.decodes:
             self._attend_decodes(rows, query, keys, values, options, out)
         for rows in self.chunks:
@@ -112,10 +114,8 @@ class TorchStep:
     def _attend_chunk(self, rows, query, keys, values, options, out) -> None:
         span = slice(rows.start, rows.start + rows.num_new)
         group = query.shape[1] // keys.shape[2]
-        key, value = (
-            _gather(t, rows.block_ids, 1)[:, :, : rows.length].repeat_interleave(group, dim=1) for t in (keys, values)
-        )
-        mask = self._chunk_mask(rows, options.sliding_window)
+        key, value = (_gather(t, rows.block_ids, 1).repeat_interleave(group, dim=1) for t in (keys, values))
+        mask = self._chunk_mask(rows, key.shape[2], options.sliding_window)
         result = attend_dense(query[span].transpose(0, 1).unsqueeze(0), key, value, mask, options)
         out[span] = result[0].transpose(0, 1)
 
@@ -130,16 +130,20 @@ class TorchStep:
             self._masks[name] = mask[:, None, None, :]
         return self._masks[name]
 
-    def _chunk_mask(self, rows: ChunkRows, window: int | None) -> torch.Tensor | None:
-        """Boolean [num_new, length]; None where plain causal attention says the same."""
-        whole = rows.num_new == rows.length
+    def _chunk_mask(self, rows: ChunkRows, num_positions: int, window: int | None) -> torch.Tensor | None:
+        """Boolean [num_new, num_positions]; None where plain causal attention says the same.
+
+        The last block is never cut to the chunk's length, since torch sums over a length that is no multiple of its
+        vectors in another order: a token would come out otherwise in a chunk than in a decode.
+        """
+        whole = rows.num_new == rows.length == num_positions
         if whole and (window is None or window >= rows.length):
             return None
         name = ("chunk", rows.start, window)
         if name not in self._masks:
             device = rows.block_ids.device
-            key_positions = torch.arange(rows.length, device=device)
-            query_positions = key_positions[rows.length - rows.num_new :, None]
+            key_positions = torch.arange(num_positions, device=device)
+            query_positions = key_positions[rows.length - rows.num_new : rows.length, None]
             mask = key_positions <= query_positions
             if window is not None:
                 mask &= key_positions > query_positions - window

@@ -23,6 +23,10 @@ _LAYER_TYPES = {"full_attention", "sliding_attention"}
 # Two runs of one token beside different others differ by rounding at most: relative to the largest logit.
 _SEPARATE_TOLERANCE = 0.02
 
+# On a CPU in bfloat16, oneDNN splits the sums of a product with one row, and its last bits differ from those with many
+# rows. With two rows, which cost no more, they do not: so a token's numbers do not depend on what else is computed.
+_LEAST_ROWS_BF16 = 2
+
 # Rows of one padded decode batch may be padded to at most this multiple of their real length (plus a little).
 _PADDING_LIMIT = 1.5
 _PADDING_SLACK_TOKENS = 1024
@@ -108,6 +112,8 @@ class ModelRunner:
         self.module = module
         self.pool = pool
         self.device = device
+        in_bf16_on_cpu = device == "cpu" and all(t.dtype == torch.bfloat16 for t in pool.keys.values())
+        self._least_rows = _LEAST_ROWS_BF16 if in_bf16_on_cpu else 1
 
     def needs_history(self, sequence: Sequence) -> bool:
         """See Runner: nothing is ever pending here."""
@@ -130,13 +136,14 @@ class ModelRunner:
         ids = np.concatenate([item.sequence.token_ids[item.start : item.end] for item in items])
         positions = np.concatenate([np.arange(item.start, item.end) for item in items])
         rows = LogitRows(items)
+        kept = np.asarray(rows.kept, dtype=np.int64)
         logits = self.module(
-            input_ids=self._tensor(ids).unsqueeze(0),
-            position_ids=self._tensor(positions).unsqueeze(0),
+            input_ids=self._padded_tensor(ids).unsqueeze(0),
+            position_ids=self._padded_tensor(positions).unsqueeze(0),
             use_cache=False,
-            logits_to_keep=self._tensor(np.asarray(rows.kept, dtype=np.int64)),
+            logits_to_keep=self._padded_tensor(kept),
             step=step,
-        ).logits[0]
+        ).logits[0, : len(kept)]
         tokens = sample(rows.pick_sampled(logits), [item.sequence for item in rows.sampled])
         return LaunchedStep(rows.sampled, lambda: tokens, rows.pick_scored(logits))
 
@@ -171,6 +178,12 @@ class ModelRunner:
             rows.append(ChunkRows(first_row, item.num_new_tokens, item.end, block_ids))
             first_row += item.num_new_tokens
         return rows
+
+    def _padded_tensor(self, array: np.ndarray) -> torch.Tensor:
+        """One or more numbers, repeated up to the least number of rows."""
+        if 0 < len(array) < self._least_rows:
+            array = np.resize(array, self._least_rows)
+        return self._tensor(array)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device, non_blocking=True)
