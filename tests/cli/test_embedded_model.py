@@ -54,6 +54,10 @@ def test_chat_on_a_terminal_outlives_an_interrupted_reply():
         terminal.wait_for("stopped")
         terminal.wait_for("tokens/s")
         terminal.wait_for("> ")
+        # Ctrl-C at the prompt leaves the chat open.
+        terminal.press(CTRL_C)
+        terminal.wait_for("Ctrl-D or /exit leaves")
+        terminal.wait_for("> ")
         terminal.press("/reset\n")
         terminal.wait_for("> ")
         terminal.press("What is the capital of France?\n")

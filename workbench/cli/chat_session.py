@@ -13,6 +13,7 @@ from rich.console import Console
 
 from workbench.cli.answer import answer_json, timings_line
 from workbench.cli.conversation import Conversation
+from workbench.cli.prompt import read_line
 from workbench.errors import EngineStoppedError, WorkbenchError
 
 if TYPE_CHECKING:
@@ -49,22 +50,21 @@ class ChatSession:
 
     def run_terminal(self) -> None:
         """Converse until Ctrl-D or /exit. A reply that fails is shown, and the next message may follow."""
-        # Line editing and history for `input`; only some platforms have it.
-        try:
-            import readline  # noqa: F401
-        except ImportError:
-            pass
         self._note("/help lists the commands, Ctrl-C stops a reply, Ctrl-D leaves")
-        outcome = Outcome.DONE
+        outcome, was_interrupted = Outcome.DONE, False
         while outcome is not Outcome.LEAVE:
             try:
-                outcome = self.handle(input("> "))
+                if was_interrupted:
+                    # Said in here, so that an impatient second Ctrl-C does not end the chat.
+                    was_interrupted = False
+                    print()
+                    self._note("Ctrl-D or /exit leaves")
+                outcome = self.handle(read_line("> "))
             except EOFError:
                 print()
                 return
             except KeyboardInterrupt:
-                print()
-                self._note("Ctrl-D or /exit leaves")
+                was_interrupted = True
 
     def run_lines(self, lines: Iterable[str]) -> bool:
         """Take each line as a message until they end or one says /exit. False when a reply failed."""
