@@ -42,7 +42,7 @@ POOLS = {
     "preempting": {"kv_cache_tokens": 128, "block_size": 4},
 }
 LENGTHS = (1, 5, 17, 33, 90, 40)
-NUM_TOKENS = 24
+NUM_TOKENS = 14
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
