@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,9 +23,10 @@ _LAYER_TYPES = {"full_attention", "sliding_attention"}
 # Two runs of one token beside different others differ by rounding at most: relative to the largest logit.
 _SEPARATE_TOLERANCE = 0.02
 
-# On a CPU in bfloat16, oneDNN splits the sums of a product with one row, and its last bits differ from those with many
-# rows. With two rows, which cost no more, they do not: so a token's numbers do not depend on what else is computed.
-_LEAST_ROWS_BF16 = 2
+# On a CPU in bfloat16, oneDNN sums a product in one order for one row, in another for up to 32 rows and in a third for
+# more, so that a token's last bits, and with them a draw, would depend on what else is computed. Between these numbers
+# they do not. Measured on AMD and Intel, with and without AMX, for matrices of 576 to 49,152 rows.
+_ROWS_OF_A_PASS_BF16 = (2, 32)
 
 # Rows of one padded decode batch may be padded to at most this multiple of their real length (plus a little).
 _PADDING_LIMIT = 1.5
@@ -113,7 +114,7 @@ class ModelRunner:
         self.pool = pool
         self.device = device
         in_bf16_on_cpu = device == "cpu" and all(t.dtype == torch.bfloat16 for t in pool.keys.values())
-        self._least_rows = _LEAST_ROWS_BF16 if in_bf16_on_cpu else 1
+        self._least_rows, self._most_rows = _ROWS_OF_A_PASS_BF16 if in_bf16_on_cpu else (1, None)
 
     def needs_history(self, sequence: Sequence) -> bool:
         """See Runner: nothing is ever pending here."""
@@ -122,30 +123,39 @@ class ModelRunner:
     def launch(self, plan: StepPlan) -> LaunchedStep:
         """Compute the plan's tokens, store their keys and values, and choose what follows."""
         decodes = sorted((i for i in plan.items if i.num_new_tokens == 1), key=lambda item: item.end)
-        chunks = [i for i in plan.items if i.num_new_tokens > 1]
-        items = decodes + chunks
+        items = decodes + [i for i in plan.items if i.num_new_tokens > 1]
+        rows = LogitRows(items)
+        kept = np.asarray(rows.kept, dtype=np.int64)
+        logits, first_row = [], 0
+        for part in _parts(items, self._most_rows):
+            end_row = first_row + sum(item.num_new_tokens for item in part)
+            num_decodes = min(max(len(decodes) - first_row, 0), len(part))
+            logits.append(self._run(part, num_decodes, kept[(first_row <= kept) & (kept < end_row)] - first_row))
+            first_row = end_row
+        logits = logits[0] if len(logits) == 1 else torch.cat(logits)
+        tokens = sample(rows.pick_sampled(logits), [item.sequence for item in rows.sampled])
+        return LaunchedStep(rows.sampled, lambda: tokens, rows.pick_scored(logits))
+
+    def _run(self, items: list[ScheduledSequence], num_decodes: int, kept: np.ndarray) -> torch.Tensor:
+        """One pass of the model over items, their decodes first; logits [kept, vocab] of the rows `kept`."""
         begun = _begun_blocks(items, self.pool.block_size)
         if begun:
             self.pool.clear(self._tensor(np.asarray(begun, dtype=np.int64)))
         step = TorchStep(
             self.pool,
             self._tensor(np.concatenate([_slots(item, self.pool.block_size) for item in items])),
-            self._decode_rows(decodes),
-            self._chunk_rows(chunks, first_row=len(decodes)),
+            self._decode_rows(items[:num_decodes]),
+            self._chunk_rows(items[num_decodes:], first_row=num_decodes),
         )
         ids = np.concatenate([item.sequence.token_ids[item.start : item.end] for item in items])
         positions = np.concatenate([np.arange(item.start, item.end) for item in items])
-        rows = LogitRows(items)
-        kept = np.asarray(rows.kept, dtype=np.int64)
-        logits = self.module(
+        return self.module(
             input_ids=self._padded_tensor(ids).unsqueeze(0),
             position_ids=self._padded_tensor(positions).unsqueeze(0),
             use_cache=False,
             logits_to_keep=self._padded_tensor(kept),
             step=step,
         ).logits[0, : len(kept)]
-        tokens = sample(rows.pick_sampled(logits), [item.sequence for item in rows.sampled])
-        return LaunchedStep(rows.sampled, lambda: tokens, rows.pick_scored(logits))
 
     def _decode_rows(self, decodes: list[ScheduledSequence]) -> list[DecodeRows]:
         """Padded batches of rows that are sorted by length, split where padding would outgrow the content."""
@@ -223,6 +233,23 @@ class LogitRows:
     def pick_scored(self, logits: torch.Tensor) -> list[tuple[ScheduledSequence, torch.Tensor]]:
         """Of the kept rows' logits, those of the scored items."""
         return [(item, logits[span]) for item, span in self._scored]
+
+
+def _parts(items: list[ScheduledSequence], most_rows: int | None) -> Iterator[list[ScheduledSequence]]:
+    """The items in their order, cut into lists of at most `most_rows` new tokens; None: one list."""
+    part, num_rows = [], 0
+    for item in items:
+        start = item.start
+        while start < item.end:
+            if num_rows == most_rows:
+                yield part
+                part, num_rows = [], 0
+            room = item.end - start if most_rows is None else most_rows - num_rows
+            end = min(item.end, start + room)
+            part.append(ScheduledSequence(item.sequence, start, end - start, item.samples))
+            num_rows += end - start
+            start = end
+    yield part
 
 
 def _num_blocks(item: ScheduledSequence, block_size: int) -> int:
