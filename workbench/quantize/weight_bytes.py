@@ -1,4 +1,4 @@
-"""Bytes that a matrix takes in each type, by arithmetic on its shape alone. What is held in memory is `memory`'s job."""
+"""Bytes that a matrix takes in each type, by arithmetic on its shape. What is held in memory is `memory`'s job."""
 
 from __future__ import annotations
 
