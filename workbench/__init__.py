@@ -17,6 +17,7 @@ _HOMES = {
     "FinishReason": "workbench.engine",
     "Generation": "workbench.engine",
     "LlamaGPU": "workbench.llm",
+    "Plan": "workbench.planner",
     "Progress": "workbench.progress",
     "ROCMBackend": "workbench.backends",
     "SamplingParams": "workbench.engine",
@@ -24,6 +25,7 @@ _HOMES = {
     "Timings": "workbench.engine",
     "WorkbenchError": "workbench.errors",
     "detect": "workbench.backends",
+    "plan": "workbench.planner",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]

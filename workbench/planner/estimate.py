@@ -1,0 +1,145 @@
+"""From settled inputs to the numbers of a plan: lays the model out, adds up memory and time. Gives no advice."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
+import psutil
+
+from workbench.planner.inputs import PlanInputs
+from workbench.planner.layout import DeviceShare, lay_out
+from workbench.planner.memory import (
+    BLOCK_TOKENS,
+    CONTEXT_BYTES,
+    CPU_PROCESS_BYTES,
+    Workload,
+    device_memory,
+    host_load_peak,
+    kv_bytes_per_token,
+)
+from workbench.planner.plan import DevicePlan, Plan, SpeedPlan
+from workbench.planner.rates import DeviceRates
+from workbench.planner.speed import decode_step, prefill, turning_batch
+from workbench.planner.target import Target
+from workbench.planner.verdict import Verdict, judge
+
+__all__ = ["RatesOf", "build_plan"]
+
+# Gives the rates of a device: measured before, or assumed.
+RatesOf = Callable[[Target], DeviceRates]
+
+# The engine's own rule on a CPU when no size is asked for: at most this share of what is free.
+_CPU_POOL_SHARE = 0.5
+_LEAST_CONTEXT = 256
+
+
+def build_plan(inputs: PlanInputs, rates_of: RatesOf) -> Plan:
+    """The plan, without advice. A context of None becomes the model's own, or the largest that fits."""
+    notes: list[str] = []
+    shares = lay_out(inputs.shape, inputs.sizes, inputs.batch)
+    if inputs.context is None:
+        context = largest_context(inputs, shares)
+        if context < inputs.shape.spec.max_context:
+            notes.append(f"the context is cut to the {context:,} tokens that fit; the model allows more")
+        inputs = replace(inputs, context=context)
+    if inputs.shape.packing:
+        notes.append(f"the files are quantised themselves ({inputs.shape.packing}): sizes are those of the files")
+    devices = tuple(_device_plan(inputs, share, target) for share, target in zip(shares, inputs.targets, strict=True))
+    work = _workload(inputs)
+    host_needed = host_load_peak(inputs.shape, work, on_gpu=inputs.target.is_gpu)
+    host_available = available_bytes(inputs, inputs.host)
+    return Plan(
+        model=inputs.shape.name,
+        arguments={**inputs.arguments, "context": inputs.context},
+        backend_name=inputs.target.backend_name,
+        dtype=inputs.dtype,
+        quant=inputs.quant.name,
+        kv_dtype=inputs.kv_dtype,
+        context=work.context,
+        batch=inputs.batch,
+        max_context=inputs.shape.spec.max_context,
+        num_parameters=inputs.shape.num_parameters,
+        kv_bytes_per_token=kv_bytes_per_token(inputs.shape, inputs.kv_dtype),
+        devices=devices,
+        host_load_bytes=host_needed,
+        host_available_bytes=host_available,
+        host_verdict=judge(host_needed, host_available),
+        speed=_speed(inputs, shares, rates_of(inputs.target)),
+        advice=(),
+        evidence=inputs.shape.evidence,
+        notes=tuple(notes),
+    )
+
+
+def largest_context(inputs: PlanInputs, shares: list[DeviceShare] | None = None) -> int:
+    """The most tokens a request can have so that the whole batch fits; a small context where none does."""
+    shares = shares or lay_out(inputs.shape, inputs.sizes, inputs.batch)
+    longest = inputs.shape.spec.max_context
+    if _context_fits(inputs, shares, longest):
+        return longest
+    low, high = 0, longest // BLOCK_TOKENS
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _context_fits(inputs, shares, middle * BLOCK_TOKENS) else (low, middle)
+    return low * BLOCK_TOKENS or min(longest, _LEAST_CONTEXT)
+
+
+def available_bytes(inputs: PlanInputs, target: Target) -> int:
+    """What this process may take of a device: what is free, what it has of its own already and what it gives back, on
+    a GPU within the engine's share of the whole."""
+    if not target.is_here:
+        return int(target.total_bytes * inputs.memory_fraction) if target.is_gpu else target.free_bytes
+    if not target.is_gpu:
+        return target.free_bytes + min(psutil.Process().memory_info().rss, CPU_PROCESS_BYTES) + inputs.reclaim_bytes
+    torch = sys.modules.get("torch")
+    own = CONTEXT_BYTES if torch is not None and torch.cuda.is_initialized() else 0
+    used_by_others = target.total_bytes - target.free_bytes - own - inputs.reclaim_bytes
+    return max(0, int(target.total_bytes * inputs.memory_fraction) - used_by_others)
+
+
+def _context_fits(inputs: PlanInputs, shares: list[DeviceShare], context: int) -> bool:
+    inputs = replace(inputs, context=context)
+    for share, target in zip(shares, inputs.targets, strict=True):
+        device = _device_plan(inputs, share, target)
+        if device.verdict is Verdict.DOES_NOT_FIT:
+            return False
+        without_kv = device.available_bytes - (device.needed_bytes - device.parts.kv)
+        if not target.is_gpu and device.parts.kv > without_kv * _CPU_POOL_SHARE:
+            return False
+    return True
+
+
+def _device_plan(inputs: PlanInputs, share: DeviceShare, target: Target) -> DevicePlan:
+    parts = device_memory(inputs.shape, share, _workload(inputs), on_gpu=target.is_gpu)
+    available = available_bytes(inputs, target)
+    verdict = judge(parts.total, available)
+    return DevicePlan(target.label, target.name, parts, target.total_bytes, target.free_bytes, available, verdict)
+
+
+def _workload(inputs: PlanInputs) -> Workload:
+    assert inputs.context is not None
+    return Workload(inputs.context, inputs.batch, inputs.quant, inputs.dtype, inputs.kv_dtype)
+
+
+def _speed(inputs: PlanInputs, shares: list[DeviceShare], rates: DeviceRates) -> SpeedPlan:
+    work, sizes, on_gpu = _workload(inputs), inputs.sizes, inputs.target.is_gpu
+    # One rank of every stage of the first replica, which is the one with the most requests.
+    stages = shares[: sizes.tensor * sizes.pipeline : sizes.tensor]
+    alone = decode_step(inputs.shape, stages, work, rates, batch=1, on_gpu=on_gpu)
+    batched = decode_step(inputs.shape, stages, work, rates, batch=max(1, stages[0].batch), on_gpu=on_gpu)
+    prompt_tokens = min(inputs.prompt_tokens, work.context)
+    prompt = prefill(inputs.shape, stages, work, rates, tokens=prompt_tokens, on_gpu=on_gpu)
+    return SpeedPlan(
+        tokens_per_s=1 / alone.total_s,
+        batch_tokens_per_s=inputs.batch / batched.total_s,
+        ttft_s=prompt.total_s,
+        prompt_tokens=prompt_tokens,
+        bound=alone.bound,
+        batch_bound=batched.bound,
+        prefill_bound=prompt.bound,
+        turning_batch=turning_batch(inputs.shape, stages, work, rates, on_gpu=on_gpu),
+        origin=rates.origin,
+        is_measured=rates.is_measured,
+    )

@@ -1,0 +1,183 @@
+"""A plan as a value: what a model would take and how fast it would be, before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from workbench.planner.memory import MemoryParts
+from workbench.planner.verdict import Verdict
+
+__all__ = ["Advice", "DevicePlan", "Plan", "SpeedPlan"]
+
+
+@dataclass(frozen=True)
+class DevicePlan:
+    """One device: `parts` are what is needed, `available_bytes` what this process may take of the device now."""
+
+    label: str
+    name: str
+    parts: MemoryParts
+    total_bytes: int
+    free_bytes: int
+    available_bytes: int
+    verdict: Verdict
+
+    @property
+    def needed_bytes(self) -> int:
+        """All parts together."""
+        return self.parts.total
+
+    @property
+    def margin_bytes(self) -> int:
+        """What would be left; negative where it does not fit."""
+        return self.available_bytes - self.parts.total
+
+
+@dataclass(frozen=True)
+class SpeedPlan:
+    """Tokens per second, seconds, and what holds each back: "memory", "compute", "host" or "communication".
+
+    `tokens_per_s` is of one request alone, `batch_tokens_per_s` of all requests of the planned batch together, both
+    half way through the context. `ttft_s` is the time to the first token of a prompt of `prompt_tokens` on an idle
+    engine. `turning_batch` is the batch from which a decode step is held back by computing (None: none up to 4,096).
+    `origin` says where the device's rates come from, `calibration` what earlier runs here corrected (None: nothing).
+    """
+
+    tokens_per_s: float
+    batch_tokens_per_s: float
+    ttft_s: float
+    prompt_tokens: int
+    bound: str
+    batch_bound: str
+    prefill_bound: str
+    turning_batch: int | None
+    origin: str
+    is_measured: bool
+    calibration: str | None = None
+
+
+@dataclass(frozen=True)
+class Advice:
+    """A change that makes it fit. `change` holds arguments of `plan` (and, by `Plan.load_arguments`, of `LlamaGPU`) to
+    set; `text` says it in words and `cost` what it costs."""
+
+    text: str
+    change: Mapping[str, Any]
+    cost: str
+    needed_bytes: int
+    margin_bytes: int
+    tokens_per_s: float
+    verdict: Verdict
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {**asdict(self), "change": dict(self.change), "verdict": self.verdict.value}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What loading `model` this way takes and gives. Made by `workbench.plan`.
+
+    `arguments` are those it was made with, every "choose for me" settled. `host_load_bytes` is the most that this
+    process takes of the host's memory while it loads, `host_available_bytes` what it may take. `max_context` is the
+    model's own limit, `evidence` says where the shapes come from, `notes` what else one should know.
+    """
+
+    model: str
+    arguments: Mapping[str, Any]
+    backend_name: str
+    dtype: str
+    quant: str
+    kv_dtype: str
+    context: int
+    batch: int
+    max_context: int
+    num_parameters: int
+    kv_bytes_per_token: int
+    devices: tuple[DevicePlan, ...]
+    host_load_bytes: int
+    host_available_bytes: int
+    host_verdict: Verdict
+    speed: SpeedPlan
+    advice: tuple[Advice, ...]
+    evidence: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of the devices and the host."""
+        order = (Verdict.DOES_NOT_FIT, Verdict.TIGHT, Verdict.FITS)
+        verdicts = {device.verdict for device in self.devices} | {self.host_verdict}
+        return next(verdict for verdict in order if verdict in verdicts)
+
+    @property
+    def fits(self) -> bool:
+        """Whether it can be loaded and serve the batch; also where that is tight."""
+        return self.verdict is not Verdict.DOES_NOT_FIT
+
+    @property
+    def needed_bytes(self) -> int:
+        """What the fullest device needs."""
+        return max(device.needed_bytes for device in self.devices)
+
+    @property
+    def margin_bytes(self) -> int:
+        """What would be left on the device, or host, with the least to spare; negative where it does not fit."""
+        host_margin = self.host_available_bytes - self.host_load_bytes
+        return min(host_margin, *(device.margin_bytes for device in self.devices))
+
+    @property
+    def margin_fraction(self) -> float:
+        """The same as a share of what is available there."""
+        sizes = [(device.margin_bytes, device.available_bytes) for device in self.devices]
+        sizes.append((self.host_available_bytes - self.host_load_bytes, self.host_available_bytes))
+        margin, available = min(sizes)
+        return margin / available if available else float("-inf") if margin < 0 else 0.0
+
+    def load_arguments(self) -> dict[str, Any]:
+        """Keywords of `LlamaGPU` that load what was planned, the cache sized for the whole batch.
+
+        For one device; several are loaded through `MultiGPUManager` with `arguments["gpus"]`.
+        """
+        from workbench.engine import EngineConfig
+
+        tokens = self.batch * -(-self.context // 16) * 16
+        engine = EngineConfig(context_length=self.context, kv_cache_tokens=tokens)
+        arguments = {"model_path": self.model, "backend": self.backend_name, "quant_type": self.quant, "engine": engine}
+        gpus = self.arguments.get("gpus")
+        if gpus and isinstance(gpus[0], int):
+            arguments["device_index"] = gpus[0]
+        return arguments
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        values = asdict(self)
+        values["arguments"] = dict(self.arguments)
+        values["devices"] = [_device_dict(device) for device in self.devices]
+        values["advice"] = [advice.to_dict() for advice in self.advice]
+        values["host_verdict"] = self.host_verdict.value
+        for name in ("fits", "needed_bytes", "margin_bytes", "margin_fraction"):
+            values[name] = getattr(self, name)
+        return {**values, "verdict": self.verdict.value}
+
+    def __repr__(self) -> str:
+        from workbench.planner.report import plan_line
+
+        return plan_line(self)
+
+    def __str__(self) -> str:
+        from workbench.planner.report import plan_text
+
+        return plan_text(self)
+
+    def _repr_html_(self) -> str:
+        from workbench.planner.report import plan_html
+
+        return plan_html(self)
+
+
+def _device_dict(device: DevicePlan) -> dict[str, Any]:
+    values = {**asdict(device), "verdict": device.verdict.value}
+    return {**values, "needed_bytes": device.needed_bytes, "margin_bytes": device.margin_bytes}

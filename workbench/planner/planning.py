@@ -1,0 +1,131 @@
+"""`plan`: what a model would take and how fast it would be here, from its config and headers alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from workbench.backends import Backend
+from workbench.engine import EngineConfig
+from workbench.errors import ConfigError
+from workbench.parallel import GPUConfig
+from workbench.parallel.config import ParallelShape
+from workbench.planner.advice import advise
+from workbench.planner.estimate import RatesOf, build_plan
+from workbench.planner.inputs import PlanInputs, checked_count, resolve_kv_dtype, resolve_quant
+from workbench.planner.layout import parse_parallel
+from workbench.planner.model_shape import read_model_shape
+from workbench.planner.plan import Plan
+from workbench.planner.rates import DeviceRates, assumed_rates
+from workbench.planner.target import Target, find_targets, host_target, instance_targets, spare_targets
+
+__all__ = ["plan"]
+
+
+def plan(
+    model: str | os.PathLike[str] = "default",
+    *,
+    backend: str | Backend | None = None,
+    gpus: int | Sequence[int | str] | None = None,
+    quant: str | None = None,
+    context: int | None = None,
+    batch: int = 1,
+    kv_dtype: str | None = None,
+    parallel: str | GPUConfig | ParallelShape | Mapping[str, int] | None = None,
+    prompt_tokens: int = 512,
+    instance: str | None = None,
+    memory_fraction: float | None = None,
+    reclaim_bytes: int = 0,
+    rates_of: RatesOf | None = None,
+) -> Plan:
+    """What loading `model` this way would take, whether it fits now, how fast it would be, and what would help.
+
+    Args:
+        model: anything that `LlamaGPU` takes. Of a hub model only its config and the headers of its files are read.
+        backend: "cpu", "cuda" or "rocm"; None for the one that would be chosen.
+        gpus: how many, or a list of indexes or UUIDs; None for the first one.
+        quant: precision or quantisation of the weights, as `LlamaGPU(quant_type=...)`.
+        context: most tokens of one request, prompt and answer; None for as many as the model allows and fit.
+        batch: requests at the same time, each of the full context.
+        kv_dtype: precision of keys and values; None for that of the weights' computation.
+        parallel: over several GPUs: a strategy's name, sizes such as {"tensor": 2, "data": 2}, or a GPUConfig. None
+            splits every layer over all of `gpus`.
+        prompt_tokens: length of the prompt that the time to the first token is for.
+        instance: an EC2 instance type to plan for, in place of this machine.
+        memory_fraction: share of a GPU that the engine may take; None for the engine's default.
+        reclaim_bytes: bytes on each device that will be given back before the load, such as a loaded model's.
+        rates_of: gives a device's rates; by default those measured here before, else a data sheet's.
+
+    Raises ConfigError, ModelNotFoundError, DownloadError, ModelFormatError (also for an architecture that cannot be
+    loaded), BackendUnavailableError and GPUUnavailableError for devices that are not there.
+    """
+    checked_count("batch", batch)
+    checked_count("prompt_tokens", prompt_tokens)
+    if context is not None:
+        checked_count("context", context)
+    gpu_ids, sizes = parse_parallel(parallel, gpus)
+    targets = _targets(backend, gpu_ids, instance, sizes)
+    shape = read_model_shape(model)
+    if context is not None and context > shape.spec.max_context:
+        raise ConfigError(f"context={context}: the model was trained for at most {shape.spec.max_context} tokens")
+    resolved, dtype = resolve_quant(quant, targets[0])
+    inputs = PlanInputs(
+        shape=shape,
+        targets=targets,
+        host=targets[0] if not targets[0].is_gpu else _host(instance),
+        sizes=sizes,
+        quant=resolved,
+        dtype=dtype,
+        kv_dtype=resolve_kv_dtype(kv_dtype, dtype, targets[0].backend_name),
+        context=context,
+        batch=batch,
+        prompt_tokens=prompt_tokens,
+        memory_fraction=EngineConfig().memory_fraction if memory_fraction is None else memory_fraction,
+        reclaim_bytes=reclaim_bytes,
+        arguments=_arguments(shape.name, targets, gpu_ids, resolved.name, batch, kv_dtype, sizes, instance),
+    )
+    rates = rates_of or _rates_of
+    made = build_plan(inputs, rates)
+    return replace(made, advice=advise(inputs, made, rates, spare_targets(targets, backend, instance)))
+
+
+def _targets(
+    backend: str | Backend | None, gpu_ids: list[int | str] | None, instance: str | None, sizes: ParallelShape
+) -> tuple[Target, ...]:
+    if instance is not None:
+        return instance_targets(instance, backend, None if gpu_ids is None else len(gpu_ids))
+    return find_targets(backend, gpu_ids)
+
+
+def _host(instance: str | None) -> Target:
+    return host_target() if instance is None else instance_targets(instance, "cpu", None)[0]
+
+
+def _rates_of(target: Target) -> DeviceRates:
+    return assumed_rates(target.backend_name, target.name, target.num_cores)
+
+
+def _arguments(
+    model: str,
+    targets: tuple[Target, ...],
+    gpu_ids: list[int | str] | None,
+    quant: str,
+    batch: int,
+    kv_dtype: str | None,
+    sizes: ParallelShape,
+    instance: str | None,
+) -> Mapping[str, Any]:
+    split = {"tensor": sizes.tensor, "pipeline": sizes.pipeline, "data": sizes.data}
+    arguments = {
+        "model": model,
+        "backend": targets[0].backend_name,
+        "gpus": gpu_ids,
+        "quant": quant,
+        "batch": batch,
+        "kv_dtype": kv_dtype,
+        "parallel": split if len(targets) > 1 else None,
+    }
+    return MappingProxyType(arguments if instance is None else {**arguments, "instance": instance})
