@@ -38,6 +38,7 @@ class _RootGroup(LazyGroup):
     entries = {
         "info": Entry("workbench.cli.info", "Show the machine, its backends and the installed versions."),
         "models": Entry(_ModelsGroup, "List, fetch and remove models."),
+        "plan": Entry("workbench.cli.plan", "Show what a model would take, and how fast it would be."),
         "generate": Entry("workbench.cli.generate", "Complete a prompt."),
         "chat": Entry("workbench.cli.chat", "Talk to a model."),
         "serve": Entry("workbench.cli.serve", "Serve a model to OpenAI clients."),

@@ -11,8 +11,8 @@ from workbench.errors import WorkbenchError
 from workbench.parallel import ParallelShape
 from workbench.planner.estimate import RatesOf, build_plan, largest_context
 from workbench.planner.inputs import PlanInputs, available_kv_dtypes, resolve_quant
-from workbench.planner.plan import Advice, Plan
 from workbench.planner.report import byte_text
+from workbench.planner.result import Advice, Plan
 from workbench.planner.target import Target
 from workbench.planner.verdict import Verdict
 from workbench.planner.weight_bytes import total_bytes

@@ -19,8 +19,8 @@ from workbench.planner.memory import (
     host_load_peak,
     kv_bytes_per_token,
 )
-from workbench.planner.plan import DevicePlan, Plan, SpeedPlan
 from workbench.planner.rates import DeviceRates
+from workbench.planner.result import DevicePlan, Plan, SpeedPlan
 from workbench.planner.speed import decode_step, prefill, turning_batch
 from workbench.planner.target import Target
 from workbench.planner.verdict import Verdict, judge

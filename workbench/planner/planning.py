@@ -18,8 +18,8 @@ from workbench.planner.estimate import RatesOf, build_plan
 from workbench.planner.inputs import PlanInputs, checked_count, resolve_kv_dtype, resolve_quant
 from workbench.planner.layout import parse_parallel
 from workbench.planner.model_shape import read_model_shape
-from workbench.planner.plan import Plan
 from workbench.planner.rates import DeviceRates, assumed_rates
+from workbench.planner.result import Plan
 from workbench.planner.target import Target, find_targets, host_target, instance_targets, spare_targets
 
 __all__ = ["plan"]

@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from workbench.planner.plan import DevicePlan, Plan
+    from workbench.planner.result import DevicePlan, Plan
 
 __all__ = ["byte_text", "plan_html", "plan_line", "plan_text"]
 
