@@ -128,6 +128,12 @@ def test_metrics_have_the_known_names(http):
         "request_prompt_tokens_sum",
         "request_generation_tokens_sum",
         "request_params_n_count",
+        "request_queue_time_seconds_count",
+        "request_prefill_time_seconds_count",
+        "request_decode_time_seconds_count",
+        "request_inference_time_seconds_count",
+        "inter_token_latency_seconds_count",
+        "prompt_tokens_cached_total",
         "request_params_max_tokens_sum",
     ):
         assert f"workbench_{name}{model}" in after, name

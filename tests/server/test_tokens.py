@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import openai
 import pytest
 from live_endpoint import MODEL
 
@@ -40,7 +39,21 @@ def test_what_is_wrong_is_named(http, path, body, param):
     assert reply.status_code == 400 and reply.json()["error"]["param"] == param
 
 
-def test_a_model_that_generates_text_makes_no_embeddings(client):
-    with pytest.raises(openai.BadRequestError) as caught:
-        client.embeddings.create(model=MODEL, input="x")
-    assert caught.value.code == "model_does_not_support_embeddings"
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "max_tokens": 1}),
+        ("/v1/completions", {"prompt": "x", "max_tokens": 1}),
+        ("/v1/responses", {"input": "x", "max_output_tokens": 1}),
+        ("/v1/embeddings", {"input": "x"}),
+        ("/tokenize", {"prompt": "x"}),
+        ("/detokenize", {"tokens": [1]}),
+    ],
+)
+def test_every_route_knows_the_documented_names(http, path, body):
+    answered = 400 if path == "/v1/embeddings" else 200
+    assert http.post(path, json={**body, "model_name": MODEL}).status_code == answered
+    assert http.post(path, json={**body, "model_name": "other"}).status_code == 404
+    assert http.post(path, json={**body, "model_name": MODEL, "model": "other"}).status_code == 400
+    reply = http.post(path, json={**body, "revision": "none-such"})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (404, "revision")

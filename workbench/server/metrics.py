@@ -44,6 +44,10 @@ class Metrics:
         self._ttft = self._seconds("time_to_first_token_seconds", "From the request to its first token.")
         self._e2e = self._seconds("e2e_request_latency_seconds", "From the request to its last token.")
         self._per_token = self._seconds("request_time_per_output_token_seconds", "Mean time of an answer's tokens.")
+        self._between = self._seconds("inter_token_latency_seconds", "From one piece of an answer to the next.")
+        self._queued = self._seconds("request_queue_time_seconds", "From the request until the engine has it.")
+        self._inference = self._seconds("request_inference_time_seconds", "In the engine, until the last token.")
+        self._prefill = self._seconds("request_prefill_time_seconds", "In the engine, until the first token.")
         self._decode = self._seconds("request_decode_time_seconds", "From the first token to the last.")
         self._prompt = self._sizes("request_prompt_tokens", "Tokens of a prompt.", _TOKENS)
         self._answer = self._sizes("request_generation_tokens", "Tokens of an answer.", _TOKENS)
@@ -65,8 +69,12 @@ class Metrics:
     def socket_closed(self) -> None:
         self._sockets.dec()
 
-    def answer_ended(self, model_id: str, params: SamplingParams, chunk: Chunk) -> None:
-        """One answer has ended with this chunk."""
+    def piece_came(self, model_id: str, since_last_s: float) -> None:
+        """A further piece of an answer has come, so long after the one before."""
+        self._between.labels(model_id).observe(since_last_s)
+
+    def answer_ended(self, model_id: str, params: SamplingParams, chunk: Chunk, started_s: float) -> None:
+        """One answer has ended with this chunk; its request began at `started_s` on the monotonic clock."""
         usage = chunk.usage
         self._success.labels(model_id, str(chunk.finish_reason)).inc()
         if usage is None:
@@ -77,13 +85,16 @@ class Metrics:
             if params.max_tokens is not None:
                 self._max_tokens.labels(model_id).observe(params.max_tokens)
         self._answer.labels(model_id).observe(usage.num_generated_tokens)
-        self._e2e.labels(model_id).observe(usage.finished_s - usage.submitted_s)
-        self._answer_s += usage.finished_s - usage.submitted_s
+        self._e2e.labels(model_id).observe(usage.finished_s - started_s)
+        self._queued.labels(model_id).observe(usage.submitted_s - started_s)
+        self._inference.labels(model_id).observe(usage.finished_s - usage.submitted_s)
+        self._answer_s += usage.finished_s - started_s
         self._num_answers += 1
         if usage.first_token_s is None:
             return
         decode_s = usage.finished_s - usage.first_token_s
-        self._ttft.labels(model_id).observe(usage.first_token_s - usage.submitted_s)
+        self._ttft.labels(model_id).observe(usage.first_token_s - started_s)
+        self._prefill.labels(model_id).observe(usage.first_token_s - usage.submitted_s)
         self._decode.labels(model_id).observe(decode_s)
         if usage.num_generated_tokens > 1:
             self._per_token.labels(model_id).observe(decode_s / (usage.num_generated_tokens - 1))
@@ -123,6 +134,7 @@ class _EngineFigures:
         if stats is None:
             return
         label = [self._engine.model_id]
+        yield _waiting_by_reason(label[0], stats, self._num_queued())
         for name, text, value in _gauges(stats, self._num_queued()):
             family = GaugeMetricFamily(f"workbench_{name}", text, labels=["model_name"])
             family.add_metric(label, value)
@@ -131,6 +143,17 @@ class _EngineFigures:
             family = CounterMetricFamily(f"workbench_{name}", text, labels=["model_name"])
             family.add_metric(label, value)
             yield family
+
+
+def _waiting_by_reason(model_id: str, stats: EngineStats, num_queued: int) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
+        "workbench_num_requests_waiting_by_reason",
+        "The same by what they wait for: room in front of the engine, or a place in its batch.",
+        labels=["model_name", "reason"],
+    )
+    family.add_metric([model_id, "room"], num_queued)
+    family.add_metric([model_id, "batch"], stats.num_waiting)
+    return family
 
 
 def _gauges(stats: EngineStats, num_queued: int) -> list[tuple[str, str, float]]:
@@ -145,6 +168,7 @@ def _gauges(stats: EngineStats, num_queued: int) -> list[tuple[str, str, float]]
 def _counters(stats: EngineStats) -> list[tuple[str, str, float]]:
     return [
         ("prompt_tokens", "Prompt tokens computed.", stats.prompt_tokens_total),
+        ("prompt_tokens_cached", "Prompt tokens found in the prefix cache.", stats.prefix_hit_tokens_total),
         ("generation_tokens", "Tokens generated.", stats.generated_tokens_total),
         ("num_preemptions", "Answers that gave their blocks back.", stats.preemptions_total),
         (

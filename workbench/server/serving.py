@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, replace
@@ -57,6 +58,9 @@ class Serving:
         # (prompt, answer) -> tokens so far.
         self._num_generated: dict[tuple[int, int], int] = {}
         self._has_failed = False
+        self._started_s = time.monotonic()
+        # (prompt, answer) -> when its last piece came.
+        self._last_piece_s: dict[tuple[int, int], float] = {}
 
     @classmethod
     async def start(cls, services: Services, call: Call, model: ServedModel, job: Job) -> Serving:
@@ -194,6 +198,10 @@ class Serving:
         """Keep the counts, and tell the metrics."""
         place = (index, chunk.index)
         self._num_generated[place] = self._num_generated.get(place, 0) + len(chunk.token_ids)
+        now_s = time.monotonic()
+        if place in self._last_piece_s:
+            self._services.metrics.piece_came(self.model.model_id, now_s - self._last_piece_s[place])
+        self._last_piece_s[place] = now_s
         if chunk.finish_reason is None:
             return
         self._num_unfinished -= 1
@@ -201,7 +209,7 @@ class Serving:
             self._num_generated[place] = chunk.usage.num_generated_tokens
             if chunk.index == 0:
                 self.num_cached_tokens += chunk.usage.num_cached_tokens
-        self._services.metrics.answer_ended(self.model.model_id, self.job.params, chunk)
+        self._services.metrics.answer_ended(self.model.model_id, self.job.params, chunk, self._started_s)
 
     def _settle(self) -> None:
         """Charge what was generated, whether or not the client stayed. What failed costs nothing."""

@@ -6,39 +6,26 @@ import base64
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from workbench.server.protocol.completions import Prompt, prompts_of
-from workbench.server.protocol.wire import WireReply, WireRequest, WrongField
+from workbench.server.protocol.model_choice import ModelRequest
+from workbench.server.protocol.wire import WireReply
 
 __all__ = ["Embedding", "EmbeddingList", "EmbeddingRequest", "EmbeddingUsage"]
 
 
-class EmbeddingRequest(WireRequest):
+class EmbeddingRequest(ModelRequest):
     """Texts to embed, or their token ids."""
 
     model_config = {"json_schema_extra": {"examples": [{"input": ["a text", "another one"]}]}}
 
     input: Prompt = Field(description="A text, token ids, or a list of either.")
-    model: str | None = Field(None, max_length=512, description="Id of the loaded model; the loaded one if left out.")
-    model_name: str | None = Field(None, max_length=512, description="Another name for `model`.")
-    revision: str | None = Field(None, max_length=128, description="Revision of the loaded model, if it has one.")
     dimensions: Annotated[int, Field(ge=1, lt=2**31)] | None = Field(
         None, description="Only the number that the model gives: an embedding is not cut short."
     )
     encoding_format: Literal["float", "base64"] | None = Field(None, description="base64 is of float32s.")
     user: str | None = Field(None, max_length=512, description="Accepted and not used.")
-
-    @model_validator(mode="after")
-    def _check_names(self) -> EmbeddingRequest:
-        if self.model and self.model_name and self.model != self.model_name:
-            raise WrongField("model", "and model_name differ: give one of the two")
-        return self
-
-    @property
-    def model_id(self) -> str | None:
-        """The model that is asked for, None for whichever is loaded."""
-        return self.model or self.model_name
 
     @property
     def inputs(self) -> list[str | list[int]]:

@@ -12,6 +12,7 @@ from workbench.server.chat_messages import ChatMessage, Conversation
 from workbench.server.protocol.chat import ChatTokenLogprob
 from workbench.server.protocol.content import Content, content_text
 from workbench.server.protocol.forms import first_wrong, forms, forms_by
+from workbench.server.protocol.model_choice import ModelRequest
 from workbench.server.protocol.sampling import Count, as_temperature
 from workbench.server.protocol.structure import Schema, schema_structure
 from workbench.server.protocol.tools import FunctionName
@@ -146,7 +147,7 @@ class ResponseStreamOptions(WireRequest):
     include_obfuscation: Literal[False] | None = None
 
 
-class ResponseRequest(WireRequest):
+class ResponseRequest(ModelRequest):
     """Answer an input. Nothing is stored, so the whole conversation comes with every request."""
 
     unsupported = {
@@ -166,7 +167,6 @@ class ResponseRequest(WireRequest):
         "json_schema_extra": {"examples": [{"input": "Say hello.", "max_output_tokens": 16, "temperature": 0}]}
     }
 
-    model: str | None = Field(None, max_length=512)
     input: Input
     instructions: str | None = Field(None, description="A system message before the input.")
     max_output_tokens: Count | None = None

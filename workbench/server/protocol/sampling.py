@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from workbench.engine import SamplingParams, StructureSpec
 from workbench.server.protocol.forms import first_wrong, forms
+from workbench.server.protocol.model_choice import ModelRequest
 from workbench.server.protocol.structure import ResponseFormat, StructuredOutputs, chosen_structure
 from workbench.server.protocol.wire import WireRequest, WrongField
 
@@ -35,12 +36,9 @@ class StreamOptions(WireRequest):
     include_obfuscation: Literal[False] | None = None
 
 
-class GenerationRequest(WireRequest):
+class GenerationRequest(ModelRequest):
     """The fields of chat and completions that mean the same in both."""
 
-    model: str | None = Field(None, max_length=512, description="Id of the loaded model; the loaded one if left out.")
-    model_name: str | None = Field(None, max_length=512, description="Another name for `model`.")
-    revision: str | None = Field(None, max_length=128, description="Revision of the loaded model, if it has one.")
     stream: bool | None = Field(None, description="Send the answer piece by piece as server-sent events.")
     stream_options: StreamOptions | None = None
 
@@ -76,18 +74,11 @@ class GenerationRequest(WireRequest):
     def _check_together(self) -> GenerationRequest:
         if self.stream_options is not None and not self.stream:
             raise WrongField("stream_options", "is only allowed together with stream")
-        if self.model and self.model_name and self.model != self.model_name:
-            raise WrongField("model", "and model_name differ: give one of the two")
         for key in self.logit_bias or ():
             if not key.isascii() or not key.isdigit() or len(key) > 9:
                 raise WrongField("logit_bias", "is wrong: every key must be a token id in digits")
         chosen_structure(self.response_format, self.structured_outputs)
         return self
-
-    @property
-    def model_id(self) -> str | None:
-        """The model that is asked for, None for whichever is loaded."""
-        return self.model or self.model_name
 
     @property
     def wants_usage(self) -> bool:

@@ -9,18 +9,18 @@ from pydantic import Field, model_validator
 from workbench.server.chat_messages import Conversation
 from workbench.server.protocol.chat import Message
 from workbench.server.protocol.forms import first_wrong
+from workbench.server.protocol.model_choice import ModelRequest
 from workbench.server.protocol.sampling import TokenId
-from workbench.server.protocol.wire import WireReply, WireRequest, WrongField
+from workbench.server.protocol.wire import WireReply, WrongField
 
 __all__ = ["DetokenizeRequest", "Detokenized", "TokenizeRequest", "Tokenized"]
 
 
-class TokenizeRequest(WireRequest):
+class TokenizeRequest(ModelRequest):
     """A text, or a conversation as the model sees it."""
 
     model_config = {"json_schema_extra": {"examples": [{"prompt": "Hello there"}]}}
 
-    model: str | None = Field(None, max_length=512)
     prompt: str | None = None
     messages: Annotated[list[Message], first_wrong] | None = Field(None, min_length=1, max_length=2048)
     add_special_tokens: bool | None = Field(None, description="For a prompt: the tokens that the model begins with.")
@@ -52,12 +52,11 @@ class Tokenized(WireReply):
     token_strs: list[str] | None = None
 
 
-class DetokenizeRequest(WireRequest):
+class DetokenizeRequest(ModelRequest):
     """Token ids."""
 
     model_config = {"json_schema_extra": {"examples": [{"tokens": [504, 3575]}]}}
 
-    model: str | None = Field(None, max_length=512)
     tokens: Annotated[list[TokenId], first_wrong] = Field(max_length=2**20)
     skip_special_tokens: bool | None = Field(None, description="Default false.")
 

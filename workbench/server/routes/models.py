@@ -84,19 +84,21 @@ async def _load_events(parts: Services, source: str, revision: str | None) -> As
         latest.put_nowait(progress)
 
     loading = asyncio.ensure_future(_load(parts, source, revision, note))
+    # Looked at also when the client has left, so that asyncio does not report it as forgotten.
+    loading.add_done_callback(lambda done: done.cancelled() or done.exception())
     while not loading.done():
         waiting = asyncio.ensure_future(latest.get())
-        await asyncio.wait({loading, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if waiting.done():
-            progress = waiting.result()
-            yield event(
-                LoadProgress(
-                    stage=progress.stage, completed=progress.completed, total=progress.total, unit=progress.unit
-                )
-            )
-        else:
+        try:
+            await asyncio.wait({loading, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
             waiting.cancel()
+        if waiting.done():
+            yield event(_as_event(waiting.result()))
     yield event(loading.result())
+
+
+def _as_event(progress: Progress) -> LoadProgress:
+    return LoadProgress(stage=progress.stage, completed=progress.completed, total=progress.total, unit=progress.unit)
 
 
 async def _nothing() -> None:

@@ -20,7 +20,7 @@ router = APIRouter(route_class=JsonRoute, tags=["generate"])
 @router.post("/v1/responses", response_model=ResponseObject, responses=STREAMABLE)
 async def create_response(body: ResponseRequest, request: Request) -> Response:
     """Answer an input, at once or (`stream`) as events. Nothing is stored."""
-    serving = await start(request, body.model, None, lambda model: response_job(body, model))
+    serving = await start(request, body.model_id, body.revision, lambda model: response_job(body, model))
     reply = ResponseReply(body, serving)
     if body.stream:
         return EventStream(reply.events(), services(request).settings.wire, serving.close)

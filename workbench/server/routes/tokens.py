@@ -19,7 +19,7 @@ router = APIRouter(route_class=JsonRoute, tags=["tokens"])
 async def tokenize(body: TokenizeRequest, request: Request) -> Tokenized:
     """Token ids of a text or a conversation."""
     parts = services(request)
-    model = parts.host.served(body.model)
+    model = parts.host.served(body.model_id, body.revision)
     return await parts.text_pool.run(lambda: _tokenized(body, model))
 
 
@@ -27,7 +27,7 @@ async def tokenize(body: TokenizeRequest, request: Request) -> Tokenized:
 async def detokenize(body: DetokenizeRequest, request: Request) -> Detokenized:
     """The text of token ids."""
     parts = services(request)
-    model = parts.host.served(body.model)
+    model = parts.host.served(body.model_id, body.revision)
     tokenizer = model.llm.tokenizer
     if any(token_id >= tokenizer.vocab_size for token_id in body.tokens):
         raise invalid(f"tokens: an id is outside the vocabulary of {tokenizer.vocab_size}", param="tokens")
