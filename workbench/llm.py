@@ -13,6 +13,7 @@ from workbench.backends import Backend, BackendChoice, get_backend, select_backe
 from workbench.engine import EngineConfig, EngineLimits, EngineStats, Generation, SamplingParams
 from workbench.errors import BackendUnavailableError, ConfigError, EngineStoppedError, RequestError
 from workbench.models import Catalogue, EmbeddingRecipe, LoadedModel, ModelSpec, Tokenizer
+from workbench.models.model_code import import_model_code
 from workbench.progress import ProgressCallback, no_progress
 from workbench.quantize import QuantizationConfig, parse_quant_type
 
@@ -90,6 +91,7 @@ class LlamaGPU:
         self._start(files, config, report)
 
     def _start(self, files, config: EngineConfig, progress: ProgressCallback) -> None:
+        import_model_code()
         from workbench.engine.attention import register_attention
         from workbench.engine.build import start_engine
         from workbench.models import load_model

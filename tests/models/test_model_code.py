@@ -1,0 +1,42 @@
+import gc
+import subprocess
+import sys
+
+import pytest
+
+from workbench.models.model_code import _garbage_left_alone, import_model_code
+
+# In a process of its own, where the import really happens.
+IMPORT_AND_LOOK = """
+import gc, sys
+searches = []
+gc.callbacks.append(lambda phase, info: searches.append(phase))
+from workbench.models.model_code import import_model_code
+searches.clear()
+import_model_code()
+print(len(searches) // 2, gc.isenabled(), "transformers.modeling_utils" in sys.modules)
+"""
+
+
+def test_no_garbage_is_searched_for_while_importing_and_again_afterwards():
+    done = subprocess.run([sys.executable, "-c", IMPORT_AND_LOOK], capture_output=True, text=True, check=True)
+    searches, is_enabled, is_imported = done.stdout.split()
+    # Hundreds otherwise; one may follow as soon as it is allowed again.
+    assert int(searches) < 4
+    assert (is_enabled, is_imported) == ("True", "True")
+
+
+def test_who_has_switched_the_collector_off_keeps_it_off():
+    gc.disable()
+    try:
+        import_model_code()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_an_interrupted_import_leaves_the_collector_on():
+    with pytest.raises(KeyboardInterrupt), _garbage_left_alone():
+        assert not gc.isenabled()
+        raise KeyboardInterrupt
+    assert gc.isenabled()
