@@ -1,4 +1,4 @@
-"""What every backend answers: can it be used, which devices, which precision, how much memory. Runs no model."""
+"""What every backend answers: can it be used, which devices, which precision, how much memory."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from abc import ABC, abstractmethod
 
 from workbench.backends.dtypes import DTYPE_NAMES, parse_dtype
 from workbench.backends.facts import DeviceInfo, DtypeChoice, MemoryInfo
+from workbench.backends.model_holder import ModelHolder
 from workbench.errors import BackendUnavailableError, ConfigError
 
 __all__ = ["Backend"]
 
 
-class Backend(ABC):
-    """A kind of device. Making one probes nothing; each method looks anew."""
+class Backend(ModelHolder, ABC):
+    """A kind of device. Making one probes nothing; each method looks anew.
+
+    It can hold a model of its own (`load_model`, `infer`, ...); one loaded through `LlamaGPU` is used through that.
+    """
 
     name: str
     # What torch calls the device; ROCm builds say "cuda" too.
