@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -26,13 +27,14 @@ Prompt = str | Sequence[int]
 Messages = str | Sequence[Mapping[str, object]]
 
 _DEFAULT_MAX_TOKENS = SamplingParams().max_tokens
+_LONGEST_DELAY_S = 60
 
 
 class LlamaGPU:
     """Load a model and run it.
 
     Args:
-        model_path: "default" (the embedded model), a folder, a .gguf file, a hub id "org/name[@revision]" or
+        model_path: "default" or None (the embedded model), a folder, a .gguf file, a hub id "org/name[@revision]" or
             "random:<preset>".
         prefer_gpu: use ROCm or CUDA where available; False stays on the CPU.
         auto_detect_aws: look once whether this is an EC2 instance, and report it in `get_backend_info()`.
@@ -55,7 +57,7 @@ class LlamaGPU:
 
     def __init__(
         self,
-        model_path: str | Path = "default",
+        model_path: str | Path | None = "default",
         prefer_gpu: bool = True,
         auto_detect_aws: bool = True,
         quant_type: str | None = None,
@@ -68,7 +70,7 @@ class LlamaGPU:
         trust_remote_code: bool = False,
         allow_pickle: bool = False,
     ) -> None:
-        self.model_path = str(model_path)
+        self.model_path = "default" if model_path is None else str(model_path)
         self.prefer_gpu = prefer_gpu
         self.auto_detect_aws = auto_detect_aws
         self.quant_type = quant_type
@@ -183,10 +185,21 @@ class LlamaGPU:
         return texts
 
     def stream_infer(
-        self, input_data: Prompt, max_tokens: int | None = _DEFAULT_MAX_TOKENS, **sampling: object
+        self,
+        input_data: Prompt,
+        max_tokens: int | None = _DEFAULT_MAX_TOKENS,
+        *,
+        delay: float = 0.0,
+        **sampling: object,
     ) -> Iterator[str]:
-        """The continuation piece by piece; leaving the loop stops the model. Empty pieces are left out."""
-        return self._stream(input_data, None, {"max_tokens": max_tokens, **sampling})
+        """The continuation piece by piece; leaving the loop stops the model. Empty pieces are left out.
+
+        `delay` holds every piece but the first back by that many seconds, for a steady show; the model does not wait.
+        """
+        if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay <= _LONGEST_DELAY_S:
+            raise RequestError(f"delay={delay!r}: must be seconds from 0 to {_LONGEST_DELAY_S}")
+        pieces = self._stream(input_data, None, {"max_tokens": max_tokens, **sampling})
+        return _paced(pieces, delay) if delay else pieces
 
     def chat(self, messages: Messages, **sampling: object) -> str:
         """The reply to a conversation: a list of {"role", "content"}, or the user's text."""
@@ -325,10 +338,22 @@ class LlamaGPU:
             if not prompt:
                 raise RequestError("the prompt is empty: give some text")
             return self.tokenizer.encode(prompt)
+        if hasattr(prompt, "tolist"):
+            # An array or a tensor.
+            prompt = prompt.tolist()
+        if not isinstance(prompt, Sequence) or isinstance(prompt, bytes | bytearray):
+            raise RequestError(f"a prompt is text or a sequence of token ids, not {type(prompt).__name__}")
         return prompt
 
     def _device_bytes(self) -> int:
         return self.backend.memory(self.device_index).process_bytes
+
+
+def _paced(pieces: Iterator[str], delay_s: float) -> Iterator[str]:
+    for number, piece in enumerate(pieces):
+        if number:
+            time.sleep(delay_s)
+        yield piece
 
 
 def _engine_config(engine: EngineConfig | None, context_length: int | None) -> EngineConfig:

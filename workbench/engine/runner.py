@@ -25,7 +25,7 @@ _SEPARATE_TOLERANCE = 0.02
 
 # On a CPU in bfloat16, oneDNN sums a product in one order for one row, in another for up to 32 rows and in a third for
 # more, so that a token's last bits, and with them a draw, would depend on what else is computed. Between these numbers
-# they do not. Measured on AMD and Intel, with and without AMX, for matrices of 576 to 49,152 rows.
+# they do not. Seen on a Xeon with AMX for matrices of 192 to 49,152 rows; the one row apart was seen on an EPYC.
 _ROWS_OF_A_PASS_BF16 = (2, 32)
 
 # Rows of one padded decode batch may be padded to at most this multiple of their real length (plus a little).
