@@ -43,10 +43,14 @@ class GgufTensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """What a .gguf file says about itself. `metadata` holds strings and numbers; arrays appear as their length."""
+    """What a .gguf file says about itself. `metadata` holds strings and numbers; arrays appear as their length.
+
+    `data_start` is the byte of the file that the tensors' offsets count from.
+    """
 
     metadata: dict[str, Any]
     tensors: tuple[GgufTensor, ...]
+    data_start: int
 
     @property
     def architecture(self) -> str:
@@ -96,7 +100,7 @@ class _Reader:
         data_start = -(-self._stream.tell() // alignment) * alignment
         for tensor in table:
             self._check_end(tensor, data_start)
-        return GgufHeader(metadata, tuple(table))
+        return GgufHeader(metadata, tuple(table), data_start)
 
     def _check_metadata(self, metadata: dict[str, Any]) -> None:
         if not isinstance(metadata.get("general.architecture"), str):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import traceback
+from dataclasses import replace
 
 from workbench.backends.dtypes import parse_dtype, torch_dtype
+from workbench.errors import ConfigError
 from workbench.models.files import ModelFiles
+from workbench.models.gguf_weights import fill_from_gguf
 from workbench.models.load_memory import check_memory, release_memory
 from workbench.models.loaded_model import LoadedModel, count_bytes, describe_loaded
 from workbench.models.random_model import make_random_model
@@ -14,6 +17,7 @@ from workbench.models.shell import build_shell, quiet_transformers
 from workbench.models.tokenizer import load_tokenizer
 from workbench.models.weights import blaming_files, check_fits, load_by_rules, matches_shell, stream_weights
 from workbench.progress import Progress, ProgressCallback, no_progress
+from workbench.quantize.memory import storage_bytes
 
 __all__ = ["load_model"]
 
@@ -24,16 +28,20 @@ def load_model(
     device: str,
     dtype: str,
     attn_implementation: str | None = None,
+    keep_packed: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> LoadedModel:
     """The model on torch device `device` ("cpu", "cuda:0") with weights in `dtype` ("fp32", "bf16", "fp16").
 
-    `attn_implementation` is a name registered with transformers. Raises `ModelFormatError`, `OutOfMemoryError`
+    `attn_implementation` is a name registered with transformers. With `keep_packed` the weights of a .gguf file stay as
+    they are (on the CPU), and ConfigError is raised for a model that has no such file. Raises `ModelFormatError`, `OutOfMemoryError`
     or whatever `progress` raises (`LoadCancelled`); after any of them, and after KeyboardInterrupt, the memory is
     given back even while the exception is kept.
     """
     dtype = parse_dtype(dtype)
     load = _load_random if files.source.kind == "random" else _load_folder
+    if keep_packed:
+        load = _load_packed
     try:
         return load(files, device, dtype, attn_implementation, progress)
     except BaseException as error:
@@ -78,6 +86,31 @@ def _load_folder(
             progress(Progress("load weights", 0, None, "tensors"))
             module = load_by_rules(files, config, device, dtype, attn_implementation)
     return describe_loaded(module, tokenizer, files, dtype, device)
+
+
+def _load_packed(
+    files: ModelFiles, device: str, dtype: str, attn_implementation: str | None, progress: ProgressCallback
+) -> LoadedModel:
+    from transformers import AutoConfig
+
+    if files.gguf_path is None or device != "cpu":
+        raise ConfigError(
+            f"quant_type='gguf' uses the packed weights of a .gguf file on the CPU: {files.name} on {device} has none; "
+            "load 'default' or a .gguf file, or use quant_type='int4'"
+        )
+    progress(Progress("read config", 0, None, "files"))
+    tokenizer = load_tokenizer(files.path, trust_remote_code=files.trust_remote_code)
+    with quiet_transformers():
+        with blaming_files(files):
+            config = AutoConfig.from_pretrained(str(files.path), local_files_only=True)
+            shell = build_shell(config, torch_dtype(dtype), attn_implementation)
+        # Twice: the packed weights, and for a moment what torch's operators or the native kernels make of them.
+        check_memory(2 * files.gguf_path.stat().st_size, device, dtype)
+        num_parameters = fill_from_gguf(shell, files.gguf_path, torch_dtype(dtype), progress)
+    loaded = describe_loaded(shell, tokenizer, files, dtype, device)
+    loaded.spec = replace(loaded.spec, num_parameters=num_parameters, tied_embeddings=config.tie_word_embeddings)
+    loaded.weight_bytes = storage_bytes(shell)
+    return loaded
 
 
 def _forget_frames(error: BaseException | None) -> None:
