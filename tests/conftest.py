@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from workbench.backends.processor import Processor
+from workbench.engine.native.library import build_library, native_obstacle
 from workbench.models import ModelFiles, parse_source
 from workbench.models.embedded import EMBEDDED_GGUF, EMBEDDED_NAME, embedded_folder, fetch_embedded
+from workbench.paths import native_cache
 from workbench.progress import no_progress
 
 
@@ -33,14 +36,27 @@ def embedded_files(embedded_model_folder: Path) -> ModelFiles:
 
 @pytest.fixture(autouse=True)
 def workbench_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home of the test's own, so that no test sees another's caches and settings."""
+    """An empty home of the test's own, so that no test sees another's caches and settings.
+
+    Compiled kernels are the exception: they are kept in the machine's real cache, and compiled once.
+    """
+    kernels = native_cache()
+    kernels.mkdir(parents=True, exist_ok=True)
     home = tmp_path_factory.mktemp("home")
+    (home / kernels.name).symlink_to(kernels, target_is_directory=True)
     monkeypatch.setenv("WORKBENCH_HOME", str(home))
     return home
 
 
+@pytest.fixture(scope="session")
+def native_library_path() -> Path | None:
+    """The compiled kernels in the machine's real cache; None where this machine cannot have them."""
+    processor = Processor()
+    return None if native_obstacle(processor) else build_library(processor)
+
+
 @pytest.fixture
-def home_with_embedded_model(embedded_model_folder: Path, workbench_home: Path) -> Path:
+def home_with_embedded_model(embedded_model_folder: Path, native_library_path, workbench_home: Path) -> Path:
     """The test's own home in which "default" is ready to load, without a copy of its half a gigabyte."""
     link = embedded_folder().path
     link.parent.mkdir(parents=True)

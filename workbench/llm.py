@@ -16,7 +16,7 @@ from workbench.errors import BackendUnavailableError, ConfigError, EngineStopped
 from workbench.models import Catalogue, EmbeddingRecipe, LoadedModel, ModelSpec, Tokenizer
 from workbench.models.model_code import import_model_code
 from workbench.progress import ProgressCallback, no_progress
-from workbench.quantize import QuantizationConfig, parse_quant_type
+from workbench.quantize import QuantizationConfig, QuantizationType, parse_quant_type
 
 if TYPE_CHECKING:
     from workbench.server import Endpoint
@@ -40,7 +40,8 @@ class LlamaGPU:
         auto_detect_aws: look once whether this is an EC2 instance, and report it in `get_backend_info()`.
         quant_type: precision of the weights: "fp32", "bf16" or "fp16" (and their long names). None chooses for the
             device; `dtype_reason` says why. On the CPU also "int8", "int4" (weights only) and "dynamic" (activations
-            in 8 bits too), computed in the device's own precision.
+            in 8 bits too), computed in the device's own precision, and "gguf": the packed weights of a .gguf file (the
+            embedded model has one) used as they are.
         backend: "cpu", "cuda", "rocm" or a Backend; overrides `prefer_gpu`.
         device_index: which of the backend's devices.
         context_length: most tokens of one request; None takes the model's own, or what the KV pool holds.
@@ -101,9 +102,14 @@ class LlamaGPU:
         device = self.backend.torch_device(self.device_index)
         try:
             loaded = load_model(
-                files, device=device, dtype=self.dtype, attn_implementation=register_attention(), progress=progress
+                files,
+                device=device,
+                dtype=self.dtype,
+                attn_implementation=register_attention(),
+                keep_packed=self.keeps_packed,
+                progress=progress,
             )
-            if self.quantization is not None:
+            if self.quantization is not None and not self.keeps_packed:
                 _quantize(loaded, self.quantization)
             started = start_engine(loaded, self.backend, self.device_index, config)
         except BaseException:
@@ -113,7 +119,7 @@ class LlamaGPU:
         self.tokenizer: Tokenizer = loaded.tokenizer
         self.spec: ModelSpec = loaded.spec
         self.limits: EngineLimits = started.limits
-        self.runner_reason = started.runner_reason
+        self._runner_status = started.runner_status
         self.weight_bytes = loaded.weight_bytes
         self.embedding_recipe: EmbeddingRecipe | None = loaded.embedding
         self._client = started.client
@@ -124,6 +130,17 @@ class LlamaGPU:
     def max_context(self) -> int:
         """Most tokens, prompt and answer together, of one request."""
         return self.limits.max_context
+
+    @property
+    def runner_reason(self) -> str:
+        """How the model is computed at the moment, and what keeps a faster way off."""
+        return str(self._runner_status)
+
+    @property
+    def keeps_packed(self) -> bool:
+        """Whether the weights are those of the .gguf file, packed as they are there."""
+        config = self.quantization
+        return config is not None and config.quantization_type is QuantizationType.GGUF
 
     @property
     def is_loaded(self) -> bool:

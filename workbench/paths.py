@@ -7,7 +7,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-__all__ = ["home", "models_cache", "settings_folder"]
+__all__ = ["home", "models_cache", "native_cache", "settings_folder"]
 
 
 def home() -> Path:
@@ -21,6 +21,11 @@ def home() -> Path:
 def models_cache() -> Path:
     """Folder that holds one converted or downloaded model per sub-folder."""
     return home() / "models"
+
+
+def native_cache() -> Path:
+    """Folder that holds one build of the CPU's kernels per sub-folder."""
+    return home() / "native"
 
 
 def settings_folder() -> Path:

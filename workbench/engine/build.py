@@ -15,6 +15,7 @@ from workbench.engine.grammar import StructureCompiler, token_vocabulary
 from workbench.engine.paged_step import KVPool
 from workbench.engine.runner import probe_layers
 from workbench.engine.runner_choice import choose_runner
+from workbench.engine.runner_status import RunnerStatus
 from workbench.models import LoadedModel, Tokenizer
 
 __all__ = ["StartedEngine", "start_engine"]
@@ -24,12 +25,12 @@ _SAMPLER_COPIES = 3
 
 
 class StartedEngine:
-    """A client to a running engine, the limits it runs under, and in words how it computes."""
+    """A client to a running engine, the limits it runs under, and how it computes at the moment."""
 
-    def __init__(self, client: EngineClient, limits: EngineLimits, runner_reason: str) -> None:
+    def __init__(self, client: EngineClient, limits: EngineLimits, runner_status: RunnerStatus) -> None:
         self.client = client
         self.limits = limits
-        self.runner_reason = runner_reason
+        self.runner_status = runner_status
 
 
 def start_engine(loaded: LoadedModel, backend: Backend, device_index: int, config: EngineConfig) -> StartedEngine:
@@ -53,7 +54,16 @@ def start_engine(loaded: LoadedModel, backend: Backend, device_index: int, confi
     # One block more than is handed out: rows that only fill up a captured batch write there.
     pool = KVPool(layers, limits.num_blocks + 1, limits.block_size, torch_dtype(loaded.dtype), loaded.device)
     embedder = Embedder(loaded.module, loaded.embedding, loaded.device) if loaded.embedding else None
-    choice = choose_runner(loaded.module, pool, limits, layers, loaded.device, keep_module=embedder is not None)
+    choice = choose_runner(
+        loaded.module,
+        pool,
+        limits,
+        layers,
+        loaded.device,
+        keep_module=embedder is not None,
+        num_threads=num_threads,
+        native_kernels=config.native_kernels,
+    )
     structures = _structure_compiler(loaded.tokenizer, loaded.spec.vocab_size, loaded.eos_token_ids)
     engine = Engine(
         choice.runner,
@@ -74,7 +84,7 @@ def start_engine(loaded: LoadedModel, backend: Backend, device_index: int, confi
     client = EngineClient(
         connect, max_context=limits.max_context, vocab_size=loaded.spec.vocab_size, structures=structures
     )
-    return StartedEngine(client, limits, choice.reason)
+    return StartedEngine(client, limits, choice.status)
 
 
 def _structure_compiler(tokenizer: Tokenizer, vocab_size: int, eos_token_ids: frozenset[int]) -> StructureCompiler:

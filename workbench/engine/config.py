@@ -28,6 +28,8 @@ class EngineConfig:
             it bounds the pause that a long new prompt causes in them.
         enable_prefix_caching: reuse the KV blocks of prompts that begin alike.
         num_threads: CPU threads for the model; default is the number of physical cores this process may use.
+        native_kernels: on a CPU, compute with this package's own kernels where it has the instructions and a compiler;
+            false keeps to torch's operators, which are several times slower.
     """
 
     context_length: int | None = None
@@ -40,11 +42,12 @@ class EngineConfig:
     max_prompt_tokens_beside_decodes: int | None = None
     enable_prefix_caching: bool = True
     num_threads: int | None = None
+    native_kernels: bool = True
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name == "enable_prefix_caching":
+            if field.name in ("enable_prefix_caching", "native_kernels"):
                 if not isinstance(value, bool):
                     raise ConfigError(f"{field.name}={value!r}: must be true or false")
                 continue

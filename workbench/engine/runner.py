@@ -202,13 +202,14 @@ class ModelRunner:
 class LogitRows:
     """Which rows of a step need logits: the last of each sampling sequence, all of a scored one.
 
-    `kept` are their numbers in the step, `sampled` the items whose next token is to be chosen.
+    `kept` are their numbers in the step, `sampled` the items whose next token is to be chosen, `sampled_rows` where
+    their logits are among the kept ones.
     """
 
     def __init__(self, items: list[ScheduledSequence]) -> None:
         self.kept: list[int] = []
         self.sampled: list[ScheduledSequence] = []
-        self._sampled_rows: list[int] = []
+        self.sampled_rows: list[int] = []
         self._scored: list[tuple[ScheduledSequence, slice]] = []
         first_row = 0
         for item in items:
@@ -221,14 +222,14 @@ class LogitRows:
                 self.kept.append(last_row)
             if item.samples:
                 self.sampled.append(item)
-                self._sampled_rows.append(len(self.kept) - 1)
+                self.sampled_rows.append(len(self.kept) - 1)
             first_row = last_row + 1
 
     def pick_sampled(self, logits: torch.Tensor) -> torch.Tensor:
         """Of the kept rows' logits, one row per sampled item."""
-        if len(self._sampled_rows) == len(self.kept):
+        if len(self.sampled_rows) == len(self.kept):
             return logits
-        return logits[torch.tensor(self._sampled_rows, device=logits.device)]
+        return logits[torch.tensor(self.sampled_rows, device=logits.device)]
 
     def pick_scored(self, logits: torch.Tensor) -> list[tuple[ScheduledSequence, torch.Tensor]]:
         """Of the kept rows' logits, those of the scored items."""

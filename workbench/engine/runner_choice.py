@@ -1,4 +1,8 @@
-"""Which runner a model gets on a device, and why. The fast one needs Triton and a GPU; the plain one runs anywhere."""
+"""Which runner a model gets on a device, and why.
+
+The fast ones need a GPU and Triton, or a CPU with the right instructions and a C++ compiler; the plain one runs
+anywhere.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,13 @@ from dataclasses import dataclass
 
 import torch
 
+from workbench.backends.processor import Processor
 from workbench.engine.attention import LayerShape
 from workbench.engine.config import EngineLimits
+from workbench.engine.native.choice import choose_cpu_runner
 from workbench.engine.paged_step import KVPool
 from workbench.engine.runner import ModelRunner, Runner
+from workbench.engine.runner_status import RunnerStatus
 
 __all__ = ["RunnerChoice", "choose_runner", "kernels_unavailable_reason"]
 
@@ -19,7 +26,7 @@ class RunnerChoice:
     """A runner, and in words what it does and what kept a faster one away."""
 
     runner: Runner
-    reason: str
+    status: RunnerStatus
 
 
 def kernels_unavailable_reason(device: str, layers: dict[int, LayerShape]) -> str | None:
@@ -45,14 +52,27 @@ def choose_runner(
     device: str,
     *,
     keep_module: bool = False,
+    num_threads: int | None = None,
+    native_kernels: bool = True,
 ) -> RunnerChoice:
     """The fastest runner that can run this model here. Captures the graphs of a GPU runner.
 
-    With `keep_module` none that takes the module's weights apart.
+    With `keep_module` the module's weights stay where they are. `num_threads` and `native_kernels` are for a CPU.
     """
+    if torch.device(device).type == "cpu":
+        runner, status = choose_cpu_runner(
+            module,
+            pool,
+            limits,
+            num_threads=num_threads or torch.get_num_threads(),
+            wants_native=native_kernels,
+            keep_module=keep_module,
+            processor=Processor(),
+        )
+        return RunnerChoice(runner, status)
     reason = kernels_unavailable_reason(device, layers)
     if reason is not None:
-        return RunnerChoice(ModelRunner(module, pool, device), f"eager: {reason}")
+        return RunnerChoice(ModelRunner(module, pool, device), RunnerStatus(f"eager: {reason}"))
     from workbench.engine.fused_decoder import FusedDecoder, why_not
     from workbench.engine.graph_runner import GraphRunner
     from workbench.engine.module_decoder import ModuleDecoder
@@ -66,4 +86,4 @@ def choose_runner(
         words = f"captured graphs of the model's own forward: {obstacle}"
     runner = GraphRunner(decoder, limits, device, num_kv_heads=max(s.num_kv_heads for s in layers.values()))
     runner.capture()
-    return RunnerChoice(runner, words)
+    return RunnerChoice(runner, RunnerStatus(words))

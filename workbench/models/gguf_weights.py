@@ -54,11 +54,10 @@ _IGNORED = frozenset({"rope_freqs.weight"})
 
 
 def fill_from_gguf(shell: PreTrainedModel, gguf: Path, dtype: torch.dtype, progress: ProgressCallback) -> int:
-    """Put the file's tensors into a shell on torch's meta device, and give the number of weights in the file. What has no
-    packed form here becomes `dtype`.
+    """Put the file's tensors into a shell on torch's meta device, and give the number of weights in the file.
 
-    Raises ConfigError for an architecture whose tensors are not known by name, ModelFormatError for a file that does not
-    fit the shell.
+    What has no packed form here becomes `dtype`. Raises ConfigError for an architecture whose tensors are not known by
+    name, ModelFormatError for a file that does not fit the shell.
     """
     header = read_gguf_header(gguf)
     if header.architecture not in PACKED_ARCHITECTURES:
@@ -102,7 +101,7 @@ def _module_name(name: str, gguf: Path) -> str:
 
 
 def _row_order(header: GgufHeader, name: str, tensor: GgufTensor) -> np.ndarray | None:
-    """llama.cpp keeps the two halves of each head's rows of q and k interleaved in Llama files: the order that undoes it."""
+    """Llama files hold the two halves of each head's rows of q and k interleaved: the order that undoes it."""
     heads = {"q_proj": "head_count", "k_proj": "head_count_kv"}.get(name.split(".")[-2])
     if header.architecture != "llama" or heads is None:
         return None
@@ -112,7 +111,12 @@ def _row_order(header: GgufHeader, name: str, tensor: GgufTensor) -> np.ndarray 
 
 
 def _put(
-    shell: PreTrainedModel, name: str, tensor: GgufTensor, data: np.ndarray, dtype: torch.dtype, order: np.ndarray | None
+    shell: PreTrainedModel,
+    name: str,
+    tensor: GgufTensor,
+    data: np.ndarray,
+    dtype: torch.dtype,
+    order: np.ndarray | None,
 ) -> None:
     """The tensor where the shell has `name`: a packed module in place of its owner, or a plain tensor."""
     owner_name = name.rpartition(".")[0]
@@ -120,7 +124,9 @@ def _put(
     if read is None or len(tensor.shape) != 2:
         place(shell, name, _plain(tensor, data, order).to(dtype))
         return
-    weight = read(_ordered(data.reshape(tensor.shape[1], -1), order).reshape(tensor.shape[1], tensor.shape[0] // _GROUP, -1))
+    weight = read(
+        _ordered(data.reshape(tensor.shape[1], -1), order).reshape(tensor.shape[1], tensor.shape[0] // _GROUP, -1)
+    )
     if owner_name == "model.embed_tokens":
         _put_table(shell, weight, dtype)
         return

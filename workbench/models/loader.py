@@ -34,9 +34,10 @@ def load_model(
     """The model on torch device `device` ("cpu", "cuda:0") with weights in `dtype` ("fp32", "bf16", "fp16").
 
     `attn_implementation` is a name registered with transformers. With `keep_packed` the weights of a .gguf file stay as
-    they are (on the CPU), and ConfigError is raised for a model that has no such file. Raises `ModelFormatError`, `OutOfMemoryError`
-    or whatever `progress` raises (`LoadCancelled`); after any of them, and after KeyboardInterrupt, the memory is
-    given back even while the exception is kept.
+    they are (on the CPU), and ConfigError is raised for a model that has no such file.
+
+    Raises `ModelFormatError`, `OutOfMemoryError` or whatever `progress` raises (`LoadCancelled`); after any of them, and
+    after KeyboardInterrupt, the memory is given back even while the exception is kept.
     """
     dtype = parse_dtype(dtype)
     load = _load_random if files.source.kind == "random" else _load_folder

@@ -17,10 +17,11 @@ _CONFIGS = MappingProxyType(
         "int8": {"quantization_type": "int8", "dynamic": False, "preserve_accuracy": False},
         "int4": {"quantization_type": "int4"},
         "dynamic": {"quantization_type": "dynamic", "preserve_accuracy": False},
+        "gguf": {"quantization_type": "gguf", "preserve_accuracy": False},
     }
 )
 QUANTIZED_NAMES = tuple(_CONFIGS)
-_NOT_YET = ("static", "nf4", "fp8", "gguf")
+_NOT_YET = ("static", "nf4", "fp8")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class QuantType:
 def parse_quant_type(name: str) -> QuantType:
     """What `name` asks for. Raises ConfigError listing the valid names."""
     spelling = str(name).strip().lower()
+    spelling = "gguf" if spelling == "gguf-native" else spelling
     if spelling in _CONFIGS:
         return QuantType(spelling, None, QuantizationConfig(**_CONFIGS[spelling]))
     allowed = f"use one of: {', '.join([*DTYPE_NAMES, *QUANTIZED_NAMES])}"

@@ -1,6 +1,7 @@
 #include "decoder.h"
 
 #include <algorithm>
+#include <cmath>
 
 // Rows whose gate and up values stay in the first-level cache until they are multiplied.
 constexpr int kTileRows = 64;
@@ -192,6 +193,7 @@ void Decoder::logits(const Step& step) {
         normalize_row(x_.get() + int64_t(step.kept[i]) * shape_.hidden, shape_.norm, shape_.eps, normal_.view(),
                       shape_.head.is_integer(), i);
     const int whole = shape_.vocab / kBlockRows;
+    for (auto& workspace : workspaces_) workspace.likeliest.assign(step.num_kept, {-INFINITY, INT32_MAX, true});
     over_blocks(team_, shape_.head.blocks(), [&](int begin, int end, int thread) {
         for (int block = begin; block < end; ++block) {
             float* out = step.logits + int64_t(block) * kBlockRows;
@@ -205,5 +207,44 @@ void Decoder::logits(const Step& step) {
                 std::copy_n(tile, shape_.vocab - whole * kBlockRows, out + int64_t(row) * shape_.vocab);
             }
         }
+        find_likeliest(step, begin * kBlockRows, std::min(end * kBlockRows, shape_.vocab), thread);
     });
+    merge_likeliest(step);
+}
+
+void Decoder::find_likeliest(const Step& step, int begin, int end, int thread) {
+    for (int row = 0; row < step.num_kept; ++row) {
+        const float* logits = step.logits + int64_t(row) * shape_.vocab;
+        __m512 largest = _mm512_set1_ps(-INFINITY), zero = _mm512_setzero_ps();
+        int token = begin;
+        for (; token + 16 <= end; token += 16) {
+            const __m512 values = _mm512_loadu_ps(logits + token);
+            largest = _mm512_max_ps(largest, values);
+            // Zero times anything that is no finite number is not a number, and stays so.
+            zero = _mm512_fmadd_ps(values, _mm512_setzero_ps(), zero);
+        }
+        float value = _mm512_reduce_max_ps(largest), sum = _mm512_reduce_add_ps(zero);
+        for (; token < end; ++token) {
+            value = std::max(value, logits[token]);
+            sum += logits[token] * 0.0f;
+        }
+        auto& mine = workspaces_[thread].likeliest[row];
+        mine.is_finite = mine.is_finite && sum == 0.0f;
+        if (value < mine.value) continue;
+        const int32_t first = int32_t(std::find(logits + begin, logits + end, value) - logits);
+        if (value > mine.value || first < mine.token) mine.token = first;
+        mine.value = value;
+    }
+}
+
+void Decoder::merge_likeliest(const Step& step) {
+    for (int row = 0; row < step.num_kept; ++row) {
+        Likeliest best = workspaces_[0].likeliest[row];
+        for (const auto& workspace : workspaces_) {
+            const auto& other = workspace.likeliest[row];
+            const bool better = other.value > best.value || (other.value == best.value && other.token < best.token);
+            best = {better ? other.value : best.value, better ? other.token : best.token, best.is_finite && other.is_finite};
+        }
+        step.likeliest[row] = best.is_finite ? best.token : -1;
+    }
 }

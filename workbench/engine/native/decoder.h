@@ -46,6 +46,8 @@ struct Step {
     const int32_t* tables;
     const int32_t* kept;
     float* logits;  // [num_kept, vocab]
+    // Of each kept row the likeliest token (the first of several), -1 where a logit is not a number or infinite.
+    int32_t* likeliest;
 };
 
 template <class T> class Buffer {
@@ -92,8 +94,14 @@ public:
     void run(const Step& step);
 
 private:
+    struct Likeliest {
+        float value;
+        int32_t token;
+        bool is_finite;
+    };
     struct Workspace {
         Buffer<float> scores, keys, out, tile;
+        std::vector<Likeliest> likeliest;  // of what this thread has seen of each kept row
     };
 
     void embed(const Step& step);
@@ -106,6 +114,8 @@ private:
     void add_product(const PackedMatrix& matrix, const Activations& x, int num_rows);
     void gated(const LayerWeights& layer, int num_rows);
     void logits(const Step& step);
+    void find_likeliest(const Step& step, int block_begin, int block_end, int thread);
+    void merge_likeliest(const Step& step);
 
     float* query_of(int row) const { return qkv_.get() + int64_t(row) * qkv_columns_; }
 

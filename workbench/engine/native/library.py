@@ -13,7 +13,7 @@ from workbench.engine.native.compiler import Compiler, find_compiler, processor_
 from workbench.engine.native.structs import MatrixStruct, ShapeStruct, StepStruct
 from workbench.errors import BackendUnavailableError, ModelLoadError
 from workbench.models.cached_folder import CachedFolder
-from workbench.paths import home
+from workbench.paths import native_cache
 
 __all__ = ["NativeLibrary", "build_library", "cached_library", "load_library", "native_obstacle"]
 
@@ -90,7 +90,7 @@ def _folder(compiler: Compiler, processor: Processor) -> CachedFolder:
     for source in _source_files():
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     key = digest.hexdigest()
-    return CachedFolder(home() / "native", f"decoder-{key[:16]}", key)
+    return CachedFolder(native_cache(), f"decoder-{key[:16]}", key)
 
 
 def _source_files() -> list[Path]:
@@ -106,7 +106,9 @@ def _compile(compiler: Compiler, flags: list[str], folder: Path) -> None:
         raise BackendUnavailableError(f"the native decoder could not be compiled: {error}") from error
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
-        raise BackendUnavailableError(f"{compiler.path} could not compile the native decoder: {' '.join(lines[:2])[:400]}")
+        raise BackendUnavailableError(
+            f"{compiler.path} could not compile the native decoder: {' '.join(lines[:2])[:400]}"
+        )
 
 
 def _typed(function, result, *arguments):

@@ -125,5 +125,7 @@ def _int4_levels(holder: Int4Linear | Int4Embedding) -> _Levels:
     blocks = holder.packed.view(-1, BLOCK_ROWS * columns // 2)
     levels = (blocks[:, places >> 1] >> ((places & 1) * 4).to(torch.uint8)) & 15
     # [groups, rows, 2] -> two of [rows, groups]
-    scales, zeros = holder.scales_and_zeros.float().permute(2, 1, 0).repeat_interleave(holder.group_size // GROUP, dim=2)
+    scales, zeros = (
+        holder.scales_and_zeros.float().permute(2, 1, 0).repeat_interleave(holder.group_size // GROUP, dim=2)
+    )
     return _Levels(levels.view(rows, columns), scales.contiguous(), (zeros - 8 * scales).contiguous())

@@ -8,7 +8,7 @@ import torch
 from workbench.engine.native.decoder import NativeDecoder
 from workbench.engine.native.structs import StepStruct
 from workbench.engine.runner import LaunchedStep, LogitRows
-from workbench.engine.sampler import sample
+from workbench.engine.sampler import SampledTokens, sample
 from workbench.engine.scheduler import StepPlan
 from workbench.engine.sequence import Sequence
 
@@ -20,19 +20,26 @@ class NativeRunner:
 
     overlaps = False
 
-    def __init__(self, decoder: NativeDecoder, max_rows: int) -> None:
+    def __init__(self, decoder: NativeDecoder) -> None:
         self._decoder = decoder
-        self._max_rows = max_rows
 
     def needs_history(self, sequence: Sequence) -> bool:
         """See Runner: nothing is ever pending here."""
         return False
+
+    def _choose(self, rows: LogitRows, logits: torch.Tensor, likeliest: np.ndarray) -> SampledTokens:
+        sequences = [item.sequence for item in rows.sampled]
+        if not all(_takes_likeliest(sequence) for sequence in sequences):
+            return sample(rows.pick_sampled(logits), sequences)
+        token_ids = likeliest[rows.sampled_rows].tolist()
+        return SampledTokens(token_ids, [None] * len(token_ids), [token_id < 0 for token_id in token_ids])
 
     def launch(self, plan: StepPlan) -> LaunchedStep:
         """See ModelRunner.launch."""
         items = plan.items
         rows = LogitRows(items)
         logits = torch.empty(len(rows.kept), self._decoder.vocab_size)
+        likeliest = np.empty(len(rows.kept), dtype=np.int32)
         ids: list[int] = []
         positions: list[int] = []
         starts: list[int] = []
@@ -51,7 +58,14 @@ class NativeRunner:
                 0,
                 *(array.ctypes.data for array in arrays),
                 logits.data_ptr(),
+                likeliest.ctypes.data,
             )
         )
-        tokens = sample(rows.pick_sampled(logits), [item.sequence for item in rows.sampled])
+        tokens = self._choose(rows, logits, likeliest)
         return LaunchedStep(rows.sampled, lambda: tokens, rows.pick_scored(logits))
+
+
+def _takes_likeliest(sequence: Sequence) -> bool:
+    """Whether the next token is the likeliest one, and nothing else is asked about it."""
+    params = sequence.params
+    return params.is_greedy and not (params.edits_logits or params.logprobs or sequence.matcher)

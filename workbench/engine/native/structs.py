@@ -59,5 +59,5 @@ class ShapeStruct(Structure):
 class StepStruct(Structure):
     _fields_ = [
         *((name, c_int32) for name in ("num_rows", "num_kept", "each_its_own_sequence", "unused")),
-        *((name, c_void_p) for name in ("ids", "positions", "table_starts", "tables", "kept", "logits")),
+        *((name, c_void_p) for name in ("ids", "positions", "table_starts", "tables", "kept", "logits", "likeliest")),
     ]

@@ -1,0 +1,171 @@
+"""The native decoder: the logits of the dequantised model, and the same greedy text however a request is run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from workbench.engine.attention import register_attention
+from workbench.engine.client import EngineClient
+from workbench.engine.config import EngineConfig, resolve_limits
+from workbench.engine.core import EngineCore
+from workbench.engine.engine import Engine
+from workbench.engine.native.decoder import NativeDecoder, model_obstacle, native_layers
+from workbench.engine.native.runner import NativeRunner
+from workbench.engine.native.structs import StepStruct
+from workbench.engine.paged_step import KVPool
+from workbench.engine.sampling_params import SamplingParams
+from workbench.models import load_model
+
+BLOCK_SIZE = 16
+PROMPTS = [[(7 * i + n) % 140 + 5 for i in range(n)] for n in (3, 40, 18, 1, 33, 70)]
+
+
+def _decoder(library, module, *, num_blocks: int = 64, num_threads: int = 2) -> NativeDecoder:
+    pool = KVPool(native_layers(module), num_blocks, BLOCK_SIZE, torch.bfloat16, "cpu")
+    return NativeDecoder(library, module, pool, max_rows=128, max_context=256, num_threads=num_threads)
+
+
+def _logits(decoder: NativeDecoder, ids: list[int], chunks: list[int]) -> torch.Tensor:
+    """Logits of every position [len(ids), vocab], computed chunk by chunk."""
+    table = np.arange(-(-len(ids) // BLOCK_SIZE), dtype=np.int32)[::-1].copy()
+    parts, begin = [], 0
+    for size in chunks:
+        arrays = [
+            np.asarray(ids[begin : begin + size], dtype=np.int32),
+            np.arange(begin, begin + size, dtype=np.int32),
+            np.zeros(size, dtype=np.int32),
+            table,
+            np.arange(size, dtype=np.int32),
+        ]
+        out, likeliest = torch.empty(size, decoder.vocab_size), np.empty(size, dtype=np.int32)
+        addresses = (array.ctypes.data for array in arrays)
+        decoder.run(StepStruct(size, size, size == 1, 0, *addresses, out.data_ptr(), likeliest.ctypes.data))
+        assert likeliest.tolist() == out.argmax(dim=-1).tolist()
+        parts.append(out)
+        begin += size
+    assert begin == len(ids)
+    return torch.cat(parts)
+
+
+def _small_model(kind: str) -> torch.nn.Module:
+    import transformers as hf
+
+    torch.manual_seed(0)
+    sizes = dict(
+        vocab_size=150, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=32, max_position_embeddings=256, initializer_range=0.2, pad_token_id=0,
+    )  # fmt: skip
+    config, model = {
+        "llama": (hf.LlamaConfig, hf.LlamaForCausalLM),
+        "qwen2": (hf.Qwen2Config, hf.Qwen2ForCausalLM),
+        "qwen3": (hf.Qwen3Config, hf.Qwen3ForCausalLM),
+        "mistral": (hf.MistralConfig, hf.MistralForCausalLM),
+    }[kind]
+    extra = {"mistral": {"sliding_window": 12}, "llama": {"tie_word_embeddings": True}}
+    made = config(**sizes, **extra.get(kind, {}))
+    module = model(made).eval().requires_grad_(False).bfloat16()
+    for name, parameter in module.named_parameters():
+        if "norm" in name or name.endswith("bias"):
+            parameter.data += torch.rand_like(parameter) * 0.5
+    return module
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3", "mistral"])
+def test_small_models_have_the_logits_of_their_float_selves(library, kind: str) -> None:
+    module = _small_model(kind)
+    ids = [(11 * i + 3) % 150 for i in range(50)]
+    actual = _logits(_decoder(library, module), ids, [50])
+    with torch.inference_mode():
+        expected = module.float()(torch.tensor([ids])).logits[0]
+    assert (actual - expected).norm() / expected.norm() < 0.04
+
+
+def test_chunks_and_threads_change_no_bit(library) -> None:
+    module = _small_model("qwen3")
+    ids = [(11 * i + 3) % 150 for i in range(60)]
+    whole = _logits(_decoder(library, module), ids, [60])
+    for chunks in ([1] * 60, [17, 1, 1, 25, 16], [8] * 7 + [4]):
+        assert torch.equal(_logits(_decoder(library, module), ids, chunks), whole)
+    assert torch.equal(_logits(_decoder(library, module, num_threads=1), ids, [60]), whole)
+    assert torch.equal(_logits(_decoder(library, module, num_threads=5), ids, [31, 29]), whole)
+
+
+def test_other_architectures_and_precisions_are_told_apart() -> None:
+    import transformers as hf
+
+    small = dict(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2)
+    assert model_obstacle(hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(**small))).startswith("gpt_neox is not one of")
+    llama = hf.LlamaForCausalLM(hf.LlamaConfig(**small, head_dim=32))
+    assert "float32" in model_obstacle(llama)
+    assert model_obstacle(llama.bfloat16()) is None
+    odd = hf.LlamaForCausalLM(hf.LlamaConfig(**(small | {"hidden_size": 48}), head_dim=32)).bfloat16()
+    assert "48" in model_obstacle(odd)
+
+
+@pytest.fixture(scope="module")
+def embedded(embedded_files):
+    """The embedded model with its packed weights."""
+    return load_model(
+        embedded_files, device="cpu", dtype="bf16", attn_implementation=register_attention(), keep_packed=True
+    )
+
+
+def test_the_embedded_model_has_the_logits_of_its_dequantised_file(library, embedded, embedded_model_folder) -> None:
+    from transformers import AutoModelForCausalLM
+
+    text = "The sea is wide and the ships are small, and in the harbour of Lisbon, the capital of Portugal, they rest."
+    ids = embedded.tokenizer.encode(text)
+    actual = _logits(_decoder(library, embedded.module), ids, [len(ids)])
+    reference = AutoModelForCausalLM.from_pretrained(embedded_model_folder, dtype=torch.float32)
+    with torch.inference_mode():
+        expected = reference(torch.tensor([ids])).logits[0]
+    # Activations are rounded to 8 bits before each of 211 products, as llama.cpp does.
+    assert (actual - expected).norm() / expected.norm() < 0.06
+    log_p, log_q = expected.log_softmax(-1), actual.log_softmax(-1)
+    assert (log_p.exp() * (log_p - log_q)).sum(-1).mean() < 5e-3
+    assert (expected.argmax(-1) == actual.argmax(-1)).float().mean() > 0.9
+
+
+def _client(library, loaded, **knobs) -> EngineClient:
+    config = EngineConfig(context_length=256, **({"max_num_batched_tokens": 128} | knobs))
+    layers = native_layers(loaded.module)
+    bytes_per_token = sum(shape.elements_per_token for shape in layers.values()) * 2
+    limits = resolve_limits(
+        config, on_gpu=False, model_max_context=256, kv_bytes_per_token=bytes_per_token, free_bytes=2**30
+    )
+    pool = KVPool(layers, limits.num_blocks + 1, limits.block_size, torch.bfloat16, "cpu")
+    decoder = NativeDecoder(library, loaded.module, pool, max_rows=128, max_context=limits.max_context, num_threads=2)
+    engine = Engine(
+        NativeRunner(decoder), limits, decode=lambda ids, _: " ".join(map(str, ids)),
+        vocab_size=loaded.spec.vocab_size, eos_token_ids=frozenset(),
+    )  # fmt: skip
+
+    def connect(emit):
+        core = EngineCore(engine, emit)
+        core.start()
+        return core
+
+    return EngineClient(connect, max_context=limits.max_context, vocab_size=loaded.spec.vocab_size)
+
+
+def _answers(client: EngineClient, prompts) -> list[tuple[int, ...]]:
+    running = [client.submit(prompt, SamplingParams(max_tokens=12)) for prompt in prompts]
+    return [generation.result(timeout_s=120).token_ids for generation in running]
+
+
+def test_greedy_text_is_the_same_however_a_request_is_run(library, embedded) -> None:
+    roomy = _client(library, embedded)
+    alone = [_answers(roomy, [prompt])[0] for prompt in PROMPTS]
+    # Now from the prefix cache, all at once.
+    assert _answers(roomy, PROMPTS) == alone
+    assert roomy.stats().prefix_hit_tokens_total > 0
+    roomy.stop()
+    chunked = _client(library, embedded, max_num_batched_tokens=7, enable_prefix_caching=False)
+    assert _answers(chunked, PROMPTS) == alone
+    chunked.stop()
+    tight = _client(library, embedded, kv_cache_tokens=96, block_size=4, enable_prefix_caching=False)
+    assert _answers(tight, PROMPTS) == alone
+    assert tight.stats().preemptions_total > 0
+    tight.stop()

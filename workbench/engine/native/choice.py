@@ -1,0 +1,110 @@
+"""Whether a model on the CPU gets the native decoder here, at once or after it has been compiled, and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from workbench.backends.processor import Processor
+from workbench.engine.config import EngineLimits
+from workbench.engine.native.decoder import NativeDecoder, model_obstacle
+from workbench.engine.native.library import NativeLibrary, build_library, cached_library, load_library, native_obstacle
+from workbench.engine.native.preparing_runner import PreparingRunner
+from workbench.engine.native.runner import NativeRunner
+from workbench.engine.paged_step import KVPool
+from workbench.engine.runner import ModelRunner, Runner
+from workbench.engine.runner_status import RunnerStatus
+from workbench.errors import BackendUnavailableError
+from workbench.quantize.grouped_weight import GroupedLinear
+
+__all__ = ["choose_cpu_runner"]
+
+
+def choose_cpu_runner(
+    module: torch.nn.Module,
+    pool: KVPool,
+    limits: EngineLimits,
+    *,
+    num_threads: int,
+    wants_native: bool,
+    keep_module: bool,
+    processor: Processor,
+) -> tuple[Runner, RunnerStatus]:
+    """The runner, and in words what it is and what kept a faster one away.
+
+    Takes the module's weights over if it can, and frees them there unless `keep_module`.
+    """
+    plain = ModelRunner(module, pool, "cpu")
+    obstacle = "native_kernels=False" if not wants_native else native_obstacle(processor) or model_obstacle(module)
+    if obstacle is not None:
+        return plain, RunnerStatus(f"torch's operators: {obstacle}")
+    make = partial(_make_runner, module, pool, limits, num_threads)
+    path = cached_library(processor)
+    if path is not None:
+        try:
+            return make(load_library(path), on_packed=_keep if keep_module else _free), RunnerStatus("native decoder")
+        except BackendUnavailableError as error:
+            return plain, RunnerStatus(f"torch's operators: {error}")
+    status = RunnerStatus("torch's operators, while the native decoder is being compiled")
+    # Until it takes over, torch's operators need the weights as they are.
+    runner = PreparingRunner(
+        plain,
+        status,
+        compile=partial(_build, processor),
+        pack=partial(make, on_packed=_keep),
+        on_switch=partial(_keep if keep_module else _free_all, module),
+    )
+    return runner, status
+
+
+def _build(processor: Processor) -> NativeLibrary:
+    path: Path = build_library(processor)
+    return load_library(path)
+
+
+def _make_runner(
+    module: torch.nn.Module,
+    pool: KVPool,
+    limits: EngineLimits,
+    num_threads: int,
+    library: NativeLibrary,
+    *,
+    on_packed: Callable[[torch.nn.Module], None],
+) -> Runner:
+    max_rows = max(limits.max_num_batched_tokens, limits.max_num_seqs)
+    decoder = NativeDecoder(
+        library,
+        module,
+        pool,
+        max_rows=max_rows,
+        max_context=limits.max_context,
+        num_threads=num_threads,
+        on_packed=on_packed,
+    )
+    return NativeRunner(decoder)
+
+
+def _keep(holder: torch.nn.Module) -> None:
+    """Weights stay in the module as well."""
+
+
+def _free_all(module: torch.nn.Module) -> None:
+    for holder in module.modules():
+        if not list(holder.children()):
+            _free(holder)
+
+
+def _free(holder: torch.nn.Module) -> None:
+    """Let the memory of weights go that have been packed; the module keeps its shape and can compute no more."""
+    if isinstance(holder, GroupedLinear):
+        holder.forget()
+    for name, tensor in [*holder.named_parameters(recurse=False), *holder.named_buffers(recurse=False)]:
+        if name in _WEIGHTS:
+            tensor.data = tensor.data.new_empty(0)
+
+
+# What holds the weights in a linear layer or an embedding of any kind.
+_WEIGHTS = frozenset({"weight", "bias", "levels", "scales", "minima", "values", "packed", "scales_and_zeros"})
