@@ -36,8 +36,8 @@ def load_model(
     `attn_implementation` is a name registered with transformers. With `keep_packed` the weights of a .gguf file stay as
     they are (on the CPU), and ConfigError is raised for a model that has no such file.
 
-    Raises `ModelFormatError`, `OutOfMemoryError` or whatever `progress` raises (`LoadCancelled`); after any of them, and
-    after KeyboardInterrupt, the memory is given back even while the exception is kept.
+    Raises `ModelFormatError`, `OutOfMemoryError` or whatever `progress` raises (`LoadCancelled`); after any of them,
+    and after KeyboardInterrupt, the memory is given back even while the exception is kept.
     """
     dtype = parse_dtype(dtype)
     load = _load_random if files.source.kind == "random" else _load_folder
