@@ -16,8 +16,11 @@ import torch
 
 from workbench.engine.attention import AttentionOptions
 from workbench.engine.kernels.gemv import GemvTile, gemv, gemv_gated
-from workbench.engine.kernels.paged_attention import DecodeWorkspace, attend_chunks, attend_decodes, num_splits
+from workbench.engine.kernels.low_bit_matmul import LowBitWorkspace, low_bit_linear
+from workbench.engine.kernels.paged_chunk import attend_chunks
+from workbench.engine.kernels.paged_decode import DecodeWorkspace, attend_decodes, num_splits
 from workbench.engine.kernels.tiles import CHUNK_QUERIES
+from workbench.engine.low_bit_weight import LowBitKind, LowBitWeight
 
 
 def reference(query, keys, values, positions, options):
@@ -118,7 +121,7 @@ SHAPES = {
 def product(name: str, weight: torch.Tensor, x: torch.Tensor, out: torch.Tensor, norm: torch.Tensor, **how) -> None:
     """One of the decoder's matrix-vector products, with what is fused into it."""
     if name == "gate_up":
-        gemv_gated(x, weight, out[: weight.shape[0] // 2], norm=norm, eps=1e-5, **how)
+        gemv_gated(x, weight, out[: out.shape[0] // 2], norm=norm, eps=1e-5, **how)
     elif name in ("qkv", "head"):
         gemv(x, weight, out, norm=norm, eps=1e-5, **how)
     else:
@@ -160,6 +163,43 @@ def time_chain(num_layers: int = 8) -> None:
         print("chain of products, pdl", pdl, f"{time_graph(run) / num_layers:.1f} us per layer", flush=True)
 
 
+def time_low_bit(read_gb_s: float, kinds: list[LowBitKind], only_compile: bool) -> None:
+    """Products with low-bit weights over numbers of rows, against cuBLAS in bf16, each as replayed graphs; errors are
+    against float64 products with what the weights stand for."""
+    for name, (rows, columns) in SHAPES.items():
+        if name == "head":
+            continue
+        dense = _rotating(rows, columns) if not only_compile else []
+        norm = torch.randn(columns, dtype=torch.bfloat16, device="cuda")
+        for kind in kinds:
+            first = LowBitWeight.pack(torch.randn(rows, columns, dtype=torch.bfloat16, device="cuda") * 0.02, kind)
+            copies = 1 if only_compile else max(2, int(6e8 / first.num_bytes))
+            weights = [LowBitWeight(kind, first.data.clone(), first.scales.clone(), columns) for _ in range(copies)]
+            workspace = LowBitWorkspace.allocate([first], torch.bfloat16)
+            exact = first.dense(torch.float32).double()
+            cells = []
+            for count in (1, 8, 16, 32, 64, 128, 256, 512):
+                x = torch.randn(count, columns, dtype=torch.bfloat16, device="cuda")
+                out = torch.empty(rows, dtype=torch.bfloat16, device="cuda")
+
+                def run(w, x=x, out=out, count=count, name=name, norm=norm, workspace=workspace):
+                    if count == 1:
+                        product(name, w, x[0], out, norm)
+                    else:
+                        low_bit_linear(x, w, None, workspace)
+
+                result = low_bit_linear(x, first, None, workspace)
+                error = relative_error(result, x.double() @ exact.T)
+                if only_compile:
+                    run(first)
+                    continue
+                low = _time_each(weights, run)
+                full = _time_each(dense, lambda w, x=x: torch.nn.functional.linear(x, w))
+                share = first.num_bytes / low / 1e3 / read_gb_s
+                cells.append(f"{count}: {low:.1f} us ({share:.2f}) bf16 {full:.1f} err {error:.0e}")
+            print(kind.value, name, " | ".join(cells), flush=True)
+
+
 def _rotating(rows: int, columns: int) -> list[torch.Tensor]:
     copies = max(2, int(1e9 / (rows * columns * 2)))
     return [torch.randn(rows, columns, dtype=torch.bfloat16, device="cuda") for _ in range(copies)]
@@ -177,8 +217,15 @@ def measure_read() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("chain", "products", "attention"))
-    only = parser.parse_args().only
+    parser.add_argument("--only", choices=("chain", "products", "attention", "low-bit"))
+    parser.add_argument("--kind", choices=[kind.value for kind in LowBitKind], help="one of the low-bit kinds")
+    parser.add_argument("--only-compile", action="store_true", help="fill Triton's cache with the low-bit kernels")
+    options = parser.parse_args()
+    only = options.only
+    kinds = [LowBitKind(options.kind)] if options.kind else list(LowBitKind)
+    if options.only_compile:
+        time_low_bit(1.0, kinds, only_compile=True)
+        return
     read_gb_s = measure_read()
     print("read GB/s", read_gb_s)
     wide = [GemvTile(r, c, w, 3) for r, c, w in ((1, 2048, 8), (1, 1024, 4), (2, 2048, 8), (4, 512, 8), (8, 512, 8))]
@@ -186,6 +233,8 @@ def main() -> None:
         time_chain()
     if only in (None, "products"):
         time_products(read_gb_s, [*wide, *(GemvTile(r, c, 4, 3) for r, c in ((1, 512), (2, 512), (2, 1024)))])
+    if only in (None, "low-bit"):
+        time_low_bit(read_gb_s, kinds, only_compile=False)
     if only in (None, "attention"):
         for dtype in (torch.float32, torch.bfloat16):
             print("attention", dtype, check_attention(dtype), flush=True)

@@ -39,9 +39,9 @@ class LlamaGPU:
         prefer_gpu: use ROCm or CUDA where available; False stays on the CPU.
         auto_detect_aws: look once whether this is an EC2 instance, and report it in `get_backend_info()`.
         quant_type: precision of the weights: "fp32", "bf16" or "fp16" (and their long names). None chooses for the
-            device; `dtype_reason` says why. On the CPU also "int8", "int4" (weights only) and "dynamic" (activations
-            in 8 bits too), computed in the device's own precision, and "gguf": the packed weights of a .gguf file (the
-            embedded model has one) used as they are.
+            device; `dtype_reason` says why. Also "int8" and "int4" (weights only, computed in the device's own
+            precision); on the CPU "dynamic" (activations in 8 bits too) and "gguf": the packed weights of a .gguf file
+            (the embedded model has one) used as they are; on GPUs "fp8" (e4m3; activations too in large batches).
         backend: "cpu", "cuda", "rocm" or a Backend; overrides `prefer_gpu`.
         device_index: which of the backend's devices.
         context_length: most tokens of one request; None takes the model's own, or what the KV pool holds.
@@ -109,9 +109,13 @@ class LlamaGPU:
                 keep_packed=self.keeps_packed,
                 progress=progress,
             )
-            if self.quantization is not None and not self.keeps_packed:
+            low_bit = None
+            if self.quantization is not None and self.backend.device_type != "cpu":
+                # The engine packs them for its own kernels.
+                low_bit = self.quantization.quantization_type.value
+            elif self.quantization is not None and not self.keeps_packed:
                 _quantize(loaded, self.quantization)
-            started = start_engine(loaded, self.backend, self.device_index, config)
+            started = start_engine(loaded, self.backend, self.device_index, config, low_bit)
         except BaseException:
             loaded = None
             _release(self.backend)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from workbench.backends import Backend, dtype_bytes, torch_dtype
-from workbench.engine.attention import LayerShape
+from workbench.backends import Backend, torch_dtype
 from workbench.engine.client import EngineClient
 from workbench.engine.config import EngineConfig, EngineLimits, resolve_limits
 from workbench.engine.core import EngineCore
@@ -14,8 +13,9 @@ from workbench.engine.engine import Engine
 from workbench.engine.grammar import StructureCompiler, token_vocabulary
 from workbench.engine.paged_step import KVPool
 from workbench.engine.runner import probe_layers
-from workbench.engine.runner_choice import choose_runner
+from workbench.engine.runner_choice import RunnerPlan, plan_runner
 from workbench.engine.runner_status import RunnerStatus
+from workbench.errors import ConfigError
 from workbench.models import LoadedModel, Tokenizer
 
 __all__ = ["StartedEngine", "start_engine"]
@@ -33,10 +33,14 @@ class StartedEngine:
         self.runner_status = runner_status
 
 
-def start_engine(loaded: LoadedModel, backend: Backend, device_index: int, config: EngineConfig) -> StartedEngine:
+def start_engine(
+    loaded: LoadedModel, backend: Backend, device_index: int, config: EngineConfig, low_bit: str | None = None
+) -> StartedEngine:
     """Size the KV pool by what is free after a warm-up run, and start the engine's thread.
 
-    Raises OutOfMemoryError when the pool does not fit, ModelFormatError for an architecture the cache cannot hold.
+    `low_bit` ("int8", "int4", "fp8") packs the weights for a GPU's kernels; BackendUnavailableError says why it
+    cannot. Raises OutOfMemoryError when the pool does not fit, ModelFormatError for an architecture that the cache
+    cannot hold.
     """
     on_gpu = backend.device_type != "cpu"
     num_threads = None if on_gpu else config.num_threads or backend.device(device_index).num_cores
@@ -44,26 +48,20 @@ def start_engine(loaded: LoadedModel, backend: Backend, device_index: int, confi
         torch.set_num_threads(num_threads)
     warm_up_tokens = min(config.max_num_batched_tokens or (8192 if on_gpu else 1), loaded.spec.max_context)
     layers = probe_layers(loaded.module, loaded.device, warm_up_tokens)
+    embedder = Embedder(loaded.module, loaded.embedding, loaded.device) if loaded.embedding else None
+    plan = plan_runner(loaded.module, layers, loaded.device, low_bit, keep_module=embedder is not None)
+    loaded.weight_bytes = plan.weight_bytes or loaded.weight_bytes
+    kv_dtype = _kv_dtype(config, plan, loaded.dtype)
     limits = resolve_limits(
         config,
         on_gpu=on_gpu,
         model_max_context=loaded.spec.max_context,
-        kv_bytes_per_token=_kv_bytes_per_token(layers, loaded.dtype),
+        kv_bytes_per_token=sum(s.elements_per_token for s in layers.values()) * kv_dtype.itemsize,
         free_bytes=_bytes_for_kv(loaded, backend, device_index, config),
     )
     # One block more than is handed out: rows that only fill up a captured batch write there.
-    pool = KVPool(layers, limits.num_blocks + 1, limits.block_size, torch_dtype(loaded.dtype), loaded.device)
-    embedder = Embedder(loaded.module, loaded.embedding, loaded.device) if loaded.embedding else None
-    choice = choose_runner(
-        loaded.module,
-        pool,
-        limits,
-        layers,
-        loaded.device,
-        keep_module=embedder is not None,
-        num_threads=num_threads,
-        native_kernels=config.native_kernels,
-    )
+    pool = KVPool(layers, limits.num_blocks + 1, limits.block_size, kv_dtype, loaded.device)
+    choice = plan.build(pool, limits, num_threads=num_threads, native_kernels=config.native_kernels)
     structures = _structure_compiler(loaded.tokenizer, loaded.spec.vocab_size, loaded.eos_token_ids)
     engine = Engine(
         choice.runner,
@@ -92,8 +90,13 @@ def _structure_compiler(tokenizer: Tokenizer, vocab_size: int, eos_token_ids: fr
     return StructureCompiler(lambda: token_vocabulary(tokenizer, vocab_size, eos_token_ids))
 
 
-def _kv_bytes_per_token(layers: dict[int, LayerShape], dtype: str) -> int:
-    return sum(shape.elements_per_token for shape in layers.values()) * dtype_bytes(dtype)
+def _kv_dtype(config: EngineConfig, plan: RunnerPlan, model_dtype: str) -> torch.dtype:
+    """Raises ConfigError with the reason if the cache cannot be kept in what was asked for."""
+    if config.kv_dtype is None:
+        return torch_dtype(model_dtype)
+    if plan.obstacle is not None:
+        raise ConfigError(f"kv_dtype={config.kv_dtype!r} needs the GPU's own kernels: {plan.obstacle}")
+    return torch.float8_e4m3fn
 
 
 def _bytes_for_kv(loaded: LoadedModel, backend: Backend, device_index: int, config: EngineConfig) -> int:

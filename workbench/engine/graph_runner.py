@@ -15,7 +15,7 @@ import torch
 from workbench.engine.config import EngineLimits
 from workbench.engine.device_step import DeviceStep, Staging, StepLayout
 from workbench.engine.kernels.feed_ids import feed_ids
-from workbench.engine.kernels.paged_attention import num_splits
+from workbench.engine.kernels.paged_decode import num_splits
 from workbench.engine.kernels.sample_tokens import sample_tokens
 from workbench.engine.kernels.tiles import CHUNK_QUERIES
 from workbench.engine.runner import LaunchedStep, LogitRows

@@ -8,7 +8,8 @@ import torch
 
 from workbench.engine.attention import AttentionOptions
 from workbench.engine.device_step import DeviceStep
-from workbench.engine.kernels.paged_attention import DecodeWorkspace, attend_chunks, attend_decodes
+from workbench.engine.kernels.paged_chunk import attend_chunks
+from workbench.engine.kernels.paged_decode import DecodeWorkspace, attend_decodes
 from workbench.engine.paged_step import KVPool
 
 __all__ = ["ModuleDecoder"]

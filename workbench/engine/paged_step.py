@@ -35,8 +35,12 @@ class KVPool:
 
     def write(self, layer_index: int, slots: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
         """Store new `key` and `value` [tokens, heads, dim] at `slots` [tokens], block * block_size + offset."""
-        self.keys[layer_index].flatten(0, 1).index_copy_(0, slots, key)
-        self.values[layer_index].flatten(0, 1).index_copy_(0, slots, value)
+        for pool, new in ((self.keys[layer_index], key), (self.values[layer_index], value)):
+            if pool.dtype == new.dtype:
+                pool.flatten(0, 1).index_copy_(0, slots, new)
+            else:  # 8-bit floats are copied as the bytes they are: torch indexes no others
+                target = pool.view(torch.uint8).flatten(0, 1)
+                target.index_copy_(0, slots, new.to(pool.dtype).view(torch.uint8))
 
     def clear(self, block_ids: torch.Tensor) -> None:
         """Zero whole blocks, `block_ids` [n]."""

@@ -7,6 +7,7 @@ anywhere.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,8 +18,12 @@ from workbench.engine.native.choice import choose_cpu_runner
 from workbench.engine.paged_step import KVPool
 from workbench.engine.runner import ModelRunner, Runner
 from workbench.engine.runner_status import RunnerStatus
+from workbench.errors import BackendUnavailableError
 
-__all__ = ["RunnerChoice", "choose_runner", "kernels_unavailable_reason"]
+if TYPE_CHECKING:
+    from workbench.engine.fused_weights import FusedWeights
+
+__all__ = ["RunnerChoice", "RunnerPlan", "kernels_unavailable_reason", "plan_runner"]
 
 
 @dataclass(frozen=True)
@@ -44,46 +49,89 @@ def kernels_unavailable_reason(device: str, layers: dict[int, LayerShape]) -> st
     return None
 
 
-def choose_runner(
+@dataclass(frozen=True)
+class RunnerPlan:
+    """How a model will run on a device, decided before its KV pool is sized.
+
+    `obstacle` keeps the GPU's kernels away, `weights` are set where all of them are fused, else `why_unfused` says
+    why not. `weight_bytes` counts what the weights take now.
+    """
+
+    module: torch.nn.Module
+    device: str
+    num_kv_heads: int
+    obstacle: str | None = None
+    weights: FusedWeights | None = None
+    why_unfused: str | None = None
+    keep_module: bool = False
+
+    @property
+    def weight_bytes(self) -> int | None:
+        return None if self.weights is None else self.weights.num_bytes
+
+    def build(
+        self, pool: KVPool, limits: EngineLimits, *, num_threads: int | None = None, native_kernels: bool = True
+    ) -> RunnerChoice:
+        """The runner. Captures the graphs of a GPU's; `num_threads` and `native_kernels` are for a CPU."""
+        if torch.device(self.device).type == "cpu":
+            runner, status = choose_cpu_runner(
+                self.module,
+                pool,
+                limits,
+                num_threads=num_threads or torch.get_num_threads(),
+                wants_native=native_kernels,
+                keep_module=self.keep_module,
+                processor=Processor(),
+            )
+            return RunnerChoice(runner, status)
+        if self.obstacle is not None:
+            return RunnerChoice(ModelRunner(self.module, pool, self.device), RunnerStatus(f"eager: {self.obstacle}"))
+        from workbench.engine.fused_decoder import FusedDecoder
+        from workbench.engine.graph_runner import GraphRunner
+        from workbench.engine.module_decoder import ModuleDecoder
+
+        if self.weights is not None:
+            decoder = FusedDecoder(self.module, pool, limits.max_context, limits.max_num_seqs, self.weights)
+            words = "captured graphs of fused kernels"
+        else:
+            decoder = ModuleDecoder(self.module, pool, limits.max_num_seqs)
+            words = f"captured graphs of the model's own forward: {self.why_unfused}"
+        runner = GraphRunner(decoder, limits, self.device, self.num_kv_heads)
+        runner.capture()
+        return RunnerChoice(runner, RunnerStatus(words))
+
+
+def plan_runner(
     module: torch.nn.Module,
-    pool: KVPool,
-    limits: EngineLimits,
     layers: dict[int, LayerShape],
     device: str,
+    low_bit: str | None = None,
     *,
     keep_module: bool = False,
-    num_threads: int | None = None,
-    native_kernels: bool = True,
-) -> RunnerChoice:
-    """The fastest runner that can run this model here. Captures the graphs of a GPU runner.
+) -> RunnerPlan:
+    """Choose the fastest way to run a model here, and take its weights over where they are fused.
 
-    With `keep_module` the module's weights stay where they are. `num_threads` and `native_kernels` are for a CPU.
+    With `keep_module` none that takes the module's weights apart. `low_bit` ("int8", "int4", "fp8") packs them on the
+    way, layer by layer. Raises BackendUnavailableError with the reason if that cannot be done here.
     """
-    if torch.device(device).type == "cpu":
-        runner, status = choose_cpu_runner(
-            module,
-            pool,
-            limits,
-            num_threads=num_threads or torch.get_num_threads(),
-            wants_native=native_kernels,
-            keep_module=keep_module,
-            processor=Processor(),
-        )
-        return RunnerChoice(runner, status)
-    reason = kernels_unavailable_reason(device, layers)
-    if reason is not None:
-        return RunnerChoice(ModelRunner(module, pool, device), RunnerStatus(f"eager: {reason}"))
-    from workbench.engine.fused_decoder import FusedDecoder, why_not
-    from workbench.engine.graph_runner import GraphRunner
-    from workbench.engine.module_decoder import ModuleDecoder
+    num_kv_heads = max(shape.num_kv_heads for shape in layers.values())
+    obstacle = kernels_unavailable_reason(device, layers)
+    if obstacle is not None:
+        _refuse(low_bit, obstacle)
+        return RunnerPlan(module, device, num_kv_heads, obstacle=obstacle, keep_module=keep_module)
+    from workbench.engine.fused_weights import FusedWeights, why_not
+    from workbench.engine.low_bit_weight import LowBitKind
 
-    obstacle = "the model makes embeddings by it too" if keep_module else why_not(module)
-    if obstacle is None:
-        decoder = FusedDecoder(module, pool, limits.max_context, limits.max_num_seqs)
-        words = "captured graphs of fused kernels"
-    else:
-        decoder = ModuleDecoder(module, pool, limits.max_num_seqs)
-        words = f"captured graphs of the model's own forward: {obstacle}"
-    runner = GraphRunner(decoder, limits, device, num_kv_heads=max(s.num_kv_heads for s in layers.values()))
-    runner.capture()
-    return RunnerChoice(runner, RunnerStatus(words))
+    why_unfused = "the model makes embeddings by it too" if keep_module else why_not(module)
+    if why_unfused is not None:
+        _refuse(low_bit, why_unfused)
+        return RunnerPlan(module, device, num_kv_heads, why_unfused=why_unfused)
+    weights = FusedWeights.take(module, None if low_bit is None else LowBitKind.parse(low_bit))
+    if torch.device(device).type == "cuda":
+        torch.cuda.empty_cache()
+    return RunnerPlan(module, device, num_kv_heads, weights=weights)
+
+
+def _refuse(low_bit: str | None, reason: str) -> None:
+    if low_bit is not None:
+        raise BackendUnavailableError(f"quant_type={low_bit!r} is not available for this model here: {reason}")

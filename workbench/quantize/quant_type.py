@@ -18,10 +18,14 @@ _CONFIGS = MappingProxyType(
         "int4": {"quantization_type": "int4"},
         "dynamic": {"quantization_type": "dynamic", "preserve_accuracy": False},
         "gguf": {"quantization_type": "gguf", "preserve_accuracy": False},
+        "fp8": {"quantization_type": "fp8"},
     }
 )
 QUANTIZED_NAMES = tuple(_CONFIGS)
-_NOT_YET = ("static", "nf4", "fp8")
+_NOT_YET = ("static", "nf4")
+# Packed by the engine for its own kernels on a GPU; on the CPU torch's packed kernels or the native ones take these.
+_ON_GPU = ("int8", "int4", "fp8")
+_ON_CPU = ("int8", "int4", "dynamic", "gguf")
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,13 @@ class QuantType:
 
     def require_on(self, backend_name: str) -> None:
         """Raise BackendUnavailableError, with the reason, if this quantisation has no method on that backend."""
-        if self.config is not None and backend_name != "cpu":
+        if self.config is None:
+            return
+        works = _ON_CPU if backend_name == "cpu" else _ON_GPU
+        if self.name not in works:
             raise BackendUnavailableError(
-                f"quant_type={self.name!r} is not available on {backend_name} yet: its kernels are the CPU's; "
-                f"use one of {', '.join(DTYPE_NAMES)} there, or backend='cpu'"
+                f"quant_type={self.name!r} is not available on {backend_name}: it has no kernels there; "
+                f"use one of {', '.join([*DTYPE_NAMES, *works])}"
             )
 
 

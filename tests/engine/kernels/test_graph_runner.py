@@ -3,28 +3,33 @@
 import pytest
 import torch
 
-from workbench.engine.attention import register_attention
+from workbench.engine.attention import LayerShape, register_attention
 from workbench.engine.client import EngineClient
 from workbench.engine.config import EngineConfig, resolve_limits
 from workbench.engine.core import EngineCore
 from workbench.engine.engine import Engine
-from workbench.engine.fused_decoder import FusedDecoder, why_not
+from workbench.engine.fused_decoder import FusedDecoder
+from workbench.engine.fused_weights import FusedWeights, why_not
 from workbench.engine.graph_runner import GraphRunner, batch_buckets
+from workbench.engine.low_bit_weight import LowBitKind, LowBitWeight
 from workbench.engine.module_decoder import ModuleDecoder
 from workbench.engine.paged_step import KVPool
 from workbench.engine.runner import ModelRunner, probe_layers
 from workbench.engine.sampling_params import SamplingParams
 
 VOCAB = 150
+# What probe_layers finds in the model of make_model.
+LAYERS = {index: LayerShape(num_kv_heads=1, key_dim=16, value_dim=16) for index in range(2)}
 
 
-def make_model(kind: str, device: str):
+def make_model(kind: str, device: str, hidden: int = 32):
     import transformers as hf
 
     torch.manual_seed(0)
     sizes = dict(
-        vocab_size=VOCAB, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=16, max_position_embeddings=256, initializer_range=0.3, pad_token_id=0,
+        vocab_size=VOCAB, hidden_size=hidden, intermediate_size=48 if hidden < 128 else 128, num_hidden_layers=2,
+        num_attention_heads=hidden // 16, num_key_value_heads=1, head_dim=16, max_position_embeddings=256,
+        initializer_range=0.3, pad_token_id=0,
     )  # fmt: skip
     config, model = {
         "llama": (hf.LlamaConfig, hf.LlamaForCausalLM),
@@ -39,8 +44,8 @@ def make_model(kind: str, device: str):
     return model(made).eval().to(device).requires_grad_(False)
 
 
-def start(module, device: str, *, fast: bool, **knobs) -> EngineClient:
-    layers = probe_layers(module, device)
+def start(module, device: str, *, fast: bool, weights=None, **knobs) -> EngineClient:
+    layers = probe_layers(module, device) if weights is None else LAYERS
     bytes_per_token = sum(shape.elements_per_token for shape in layers.values()) * 4
     config = EngineConfig(max_num_seqs=4, max_num_batched_tokens=32, **knobs)
     limits = resolve_limits(
@@ -49,7 +54,10 @@ def start(module, device: str, *, fast: bool, **knobs) -> EngineClient:
     pool = KVPool(layers, limits.num_blocks + 1, limits.block_size, torch.float32, device)
     runner = ModelRunner(module, pool, device)
     if fast:
-        decoder = FusedDecoder(module, pool, 256, 4) if why_not(module) is None else ModuleDecoder(module, pool, 4)
+        if why_not(module) is None:
+            decoder = FusedDecoder(module, pool, 256, 4, weights)
+        else:
+            decoder = ModuleDecoder(module, pool, 4)
         runner = GraphRunner(decoder, limits, device, num_kv_heads=1)
         if device == "cuda":
             runner.capture()
@@ -83,6 +91,25 @@ def test_greedy_text_is_that_of_the_plain_runner(kind: str, device: str) -> None
     assert answers(fast, params) == expected
     assert fast.stats().prefix_hit_tokens_total > 0
     fast.stop()
+
+
+@pytest.mark.parametrize("kind", LowBitKind)
+def test_low_bit_weights_give_the_text_of_what_they_stand_for(kind: LowBitKind, device: str) -> None:
+    params = SamplingParams(max_tokens=4)
+    plain = make_model("llama", device, hidden=128)
+    for name, linear in plain.named_modules():
+        if isinstance(linear, torch.nn.Linear) and not (name == "lm_head" and kind is LowBitKind.FP8):
+            packed = LowBitWeight.pack(linear.weight, LowBitKind.INT8 if name == "lm_head" else kind)
+            linear.weight.data = packed.dense(torch.float32)
+    client = start(plain, device, fast=False)
+    expected = answers(client, params)
+    client.stop()
+    module = make_model("llama", device, hidden=128)
+    weights = FusedWeights.take(module, kind)
+    assert module.model.layers[0].mlp.down_proj.weight.numel() == 0
+    client = start(module, device, fast=True, weights=weights)
+    assert answers(client, params) == expected
+    client.stop()
 
 
 def test_a_small_pool_preempts_and_changes_nothing(device: str) -> None:

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from workbench.engine.attention import AttentionOptions
-from workbench.engine.kernels.paged_attention import DecodeWorkspace, attend_chunks, attend_decodes, num_splits
+from workbench.engine.kernels.paged_chunk import attend_chunks
+from workbench.engine.kernels.paged_decode import DecodeWorkspace, NewTokens, attend_decodes, num_splits
+from workbench.engine.kernels.rope_store import rope_and_store
 from workbench.engine.kernels.tiles import CHUNK_QUERIES
 
 BLOCK_SIZE = 16
@@ -110,3 +112,38 @@ def test_splits_fill_the_device_and_are_powers_of_two() -> None:
         assert 1 <= splits <= 32
     assert num_splits(1, 8, 8192) == 32
     assert num_splits(256, 8, 8192) == 1
+
+
+@pytest.mark.parametrize("normed", [False, True])
+@pytest.mark.parametrize("splits", [1, 4])
+@pytest.mark.parametrize("kept", [torch.float32, torch.float8_e4m3fn])
+def test_decodes_that_bring_their_own_token(normed: bool, splits: int, kept: torch.dtype, device: str) -> None:
+    """The same as rotating and storing first; also with keys and values kept in 8 bits, and beside a padding row."""
+    heads, dim, pool, options = make_case("odd group and size, window", device)
+    rows, kv_heads = len(LENGTHS), pool.keys.shape[2]
+    keys, values = pool.keys.to(kept), pool.values.to(kept)
+    qkv = torch.randn(rows + 1, (heads + 2 * kv_heads) * dim, device=device)
+    angles = torch.rand(max(LENGTHS), dim // 2, device=device).repeat(1, 2)
+    norms = torch.randn(2, dim, device=device) if normed else (None, None)
+    padding = (len(keys) - 1) * BLOCK_SIZE
+    last = [n - 1 for n in LENGTHS]
+    slots = [int(b[p // BLOCK_SIZE]) * BLOCK_SIZE + p % BLOCK_SIZE for b, p in zip(pool.blocks, last, strict=True)]
+    ints = [[*slots, padding], [*pool.starts, 0], [*LENGTHS, 0], [*last, 0]]
+    slots, starts, lengths, positions = (torch.tensor(n, dtype=torch.int32, device=device) for n in ints)
+    workspace = DecodeWorkspace.allocate((rows + 1) * splits, heads, kv_heads, dim, device)
+
+    def attend(query, keys, values, new=None):
+        out = torch.full((rows + 1, heads, dim), float("nan"), device=device)
+        attend_decodes(query, keys, values, pool.table, starts, lengths, options, out, workspace, splits, new)
+        return out
+
+    first = [t.clone() for t in (qkv, keys, values)]
+    rope_and_store(
+        first[0], angles.cos(), angles.sin(), positions, slots, first[1], first[2], heads,
+        query_norm=norms[0], key_norm=norms[1], eps=1e-5,
+    )  # fmt: skip
+    expected = attend(first[0][:, : heads * dim].unflatten(1, (heads, dim)), first[1], first[2])
+    new = NewTokens(angles.cos(), angles.sin(), slots, norms[0], norms[1], 1e-5)
+    out = attend(qkv[:, : heads * dim].unflatten(1, (heads, dim)), keys, values, new)
+    torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(keys.float(), first[1].float()) and torch.equal(values.float(), first[2].float())

@@ -12,6 +12,9 @@ import torch
 import triton
 import triton.language as tl
 
+from workbench.engine.kernels.low_bit_gemv import gemv_gated_int4, gemv_int4
+from workbench.engine.low_bit_weight import LowBitKind, LowBitWeight
+
 __all__ = ["GemvTile", "gemv", "gemv_gated"]
 
 
@@ -27,7 +30,7 @@ class GemvTile:
 
 def gemv(
     x: torch.Tensor,
-    weight: torch.Tensor,
+    weight: torch.Tensor | LowBitWeight,
     out: torch.Tensor,
     *,
     bias: torch.Tensor | None = None,
@@ -43,11 +46,15 @@ def gemv(
     before, as two separate operations would) and `out` receives the sum; `out` may be `add_to`. `pdl` (NVIDIA,
     compute capability 9.0 and later) lets this kernel start while the one before it ends.
     """
-    num_rows, num_columns = weight.shape
-    tile = tile or _default_tile(num_rows, num_columns)
+    if isinstance(weight, LowBitWeight) and weight.kind is LowBitKind.INT4:
+        return gemv_int4(x, weight, out, bias=bias, norm=norm, eps=eps, add_to=add_to, pdl=pdl)
+    numbers, scales = _parts(weight)
+    num_rows, num_columns = numbers.shape
+    tile = tile or _default_tile(num_rows, num_columns, numbers.element_size())
     _gemv[(triton.cdiv(num_rows, tile.rows),)](
         x,
-        weight,
+        numbers,
+        x if scales is None else scales,
         out,
         x if bias is None else bias,
         x if norm is None else norm,
@@ -57,6 +64,7 @@ def gemv(
         COLUMNS=num_columns,
         ROWS=tile.rows,
         TILE=tile.columns,
+        SCALE=scales is not None,
         BIAS=bias is not None,
         NORM=norm is not None,
         ADD=add_to is not None,
@@ -70,7 +78,7 @@ def gemv(
 
 def gemv_gated(
     x: torch.Tensor,
-    gate_up: torch.Tensor,
+    gate_up: torch.Tensor | LowBitWeight,
     out: torch.Tensor,
     *,
     norm: torch.Tensor,
@@ -79,11 +87,16 @@ def gemv_gated(
     pdl: bool = False,
 ) -> torch.Tensor:
     """`out = silu(gate @ h) * (up @ h)` with `h = rms_norm(x) * norm`; `gate_up` [2 * rows, columns], gates first."""
-    num_rows, num_columns = gate_up.shape[0] // 2, gate_up.shape[1]
-    tile = tile or GemvTile(1, min(2048, triton.next_power_of_2(num_columns)), 8, num_stages=3)
+    if isinstance(gate_up, LowBitWeight) and gate_up.kind is LowBitKind.INT4:
+        return gemv_gated_int4(x, gate_up, out, norm=norm, eps=eps, pdl=pdl)
+    numbers, scales = _parts(gate_up)
+    num_rows, num_columns = numbers.shape[0] // 2, numbers.shape[1]
+    rows = 1 if scales is None else 2
+    tile = tile or GemvTile(rows, min(2048, triton.next_power_of_2(num_columns)), 8, num_stages=3)
     _gemv_gated[(triton.cdiv(num_rows, tile.rows),)](
         x,
-        gate_up,
+        numbers,
+        x if scales is None else scales,
         out,
         norm,
         eps,
@@ -91,6 +104,7 @@ def gemv_gated(
         COLUMNS=num_columns,
         ROWS=tile.rows,
         TILE=tile.columns,
+        SCALE=scales is not None,
         PDL=pdl,
         num_warps=tile.num_warps,
         num_stages=tile.num_stages,
@@ -99,8 +113,15 @@ def gemv_gated(
     return out
 
 
-def _default_tile(num_rows: int, num_columns: int) -> GemvTile:
+def _parts(weight: torch.Tensor | LowBitWeight) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """A weight's numbers, and the rows' scales where they have some."""
+    return (weight.data, weight.scales) if isinstance(weight, LowBitWeight) else (weight, None)
+
+
+def _default_tile(num_rows: int, num_columns: int, element_size: int) -> GemvTile:
     """The fastest of those timed on an H200 (benchmarks/kernels.py): few rows want more of them per program."""
+    if element_size == 1:
+        return GemvTile(4, min(1024, triton.next_power_of_2(num_columns)), 4, num_stages=3)
     if num_rows <= 4096:
         return GemvTile(8, min(512, triton.next_power_of_2(num_columns)), 8, num_stages=3)
     return GemvTile(2, min(2048, triton.next_power_of_2(num_columns)), 8, num_stages=3)
@@ -115,9 +136,9 @@ def _weight_tile(base, start, row_inside, COLUMNS: tl.constexpr, TILE: tl.conste
 
 @triton.jit
 def _gemv(
-    x, weight, out, bias, norm, add_to, eps, num_rows,
+    x, weight, scales, out, bias, norm, add_to, eps, num_rows,
     COLUMNS: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
-    BIAS: tl.constexpr, NORM: tl.constexpr, ADD: tl.constexpr, PDL: tl.constexpr,
+    SCALE: tl.constexpr, BIAS: tl.constexpr, NORM: tl.constexpr, ADD: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     rows = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     row_inside = rows < num_rows
@@ -140,6 +161,8 @@ def _gemv(
             v *= tl.load(norm + columns, mask=inside, other=0.0).to(tl.float32)
         total += w * v[None, :]
     result = tl.sum(total, axis=1)
+    if SCALE:
+        result *= tl.load(scales + rows, mask=row_inside, other=0.0)
     if NORM:
         result *= tl.rsqrt(tl.sum(squares, axis=0) / COLUMNS + eps)
     if BIAS:
@@ -152,8 +175,8 @@ def _gemv(
 
 @triton.jit
 def _gemv_gated(
-    x, gate_up, out, norm, eps, num_rows,
-    COLUMNS: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr, PDL: tl.constexpr,
+    x, gate_up, scales, out, norm, eps, num_rows,
+    COLUMNS: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr, SCALE: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     rows = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     row_inside = rows < num_rows
@@ -181,5 +204,8 @@ def _gemv_gated(
     scale = tl.rsqrt(tl.sum(squares, axis=0) / COLUMNS + eps)
     gate = tl.sum(gates, axis=1) * scale
     up = tl.sum(ups, axis=1) * scale
+    if SCALE:
+        gate *= tl.load(scales + rows, mask=row_inside, other=0.0)
+        up *= tl.load(scales + num_rows + rows, mask=row_inside, other=0.0)
     result = gate / (1.0 + tl.exp(-gate)) * up
     tl.store(out + rows, result.to(out.dtype.element_ty), mask=row_inside)

@@ -10,11 +10,18 @@ __all__ = ["add_rms_norm"]
 
 
 def add_rms_norm(
-    residual: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, eps: float, out: torch.Tensor
+    residual: torch.Tensor,
+    delta: torch.Tensor | None,
+    weight: torch.Tensor,
+    eps: float,
+    out: torch.Tensor,
+    *,
+    pdl: bool = False,
 ) -> torch.Tensor:
     """`residual += delta` in place, then `out = rms_norm(residual) * weight`; all [rows, hidden].
 
     The normalised value is rounded to the tensor's type before it meets the weight, as transformers does.
+    `pdl`: see gemv.
     """
     rows, hidden = residual.shape
     _add_rms_norm[(rows,)](
@@ -26,15 +33,21 @@ def add_rms_norm(
         HIDDEN=hidden,
         PADDED=triton.next_power_of_2(hidden),
         HAS_DELTA=delta is not None,
+        PDL=pdl,
         num_warps=8 if hidden >= 2048 else 4,
+        **({"launch_pdl": True} if pdl else {}),
     )
     return out
 
 
 @triton.jit
 def _add_rms_norm(
-    residual, delta, weight, out, eps, HIDDEN: tl.constexpr, PADDED: tl.constexpr, HAS_DELTA: tl.constexpr
-):
+    residual, delta, weight, out, eps, HIDDEN: tl.constexpr, PADDED: tl.constexpr, HAS_DELTA: tl.constexpr,
+    PDL: tl.constexpr,
+):  # fmt: skip
+    if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, PADDED)
     inside = columns < HIDDEN

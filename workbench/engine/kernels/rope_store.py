@@ -73,8 +73,9 @@ def _rope_and_store(
     slot = tl.load(slots + row).to(tl.int64)
     key_target = keys + (slot * KV_HEADS + head - QUERY_HEADS) * DIM + half
     value_target = values + (slot * KV_HEADS + head - QUERY_HEADS - KV_HEADS) * DIM + half
-    tl.store(value_target, low, mask=inside & is_value)
-    tl.store(value_target + DIM // 2, high, mask=inside & is_value)
+    kept = values.dtype.element_ty
+    tl.store(value_target, low.to(kept), mask=inside & is_value)
+    tl.store(value_target + DIM // 2, high.to(kept), mask=inside & is_value)
 
     x, y = low.to(tl.float32), high.to(tl.float32)
     if NORM:
@@ -91,8 +92,8 @@ def _rope_and_store(
     new_high = (y * c + x * s).to(low.dtype)
     tl.store(source, new_low, mask=inside & is_query)
     tl.store(source + DIM // 2, new_high, mask=inside & is_query)
-    tl.store(key_target, new_low, mask=inside & is_key)
-    tl.store(key_target + DIM // 2, new_high, mask=inside & is_key)
+    tl.store(key_target, new_low.to(kept), mask=inside & is_key)
+    tl.store(key_target + DIM // 2, new_high.to(kept), mask=inside & is_key)
 
 
 @triton.jit

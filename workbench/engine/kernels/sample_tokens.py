@@ -1,6 +1,7 @@
 """Choosing the next token of every row on the device: greedy, or by temperature, top-k, top-p and min-p.
 
-One program per row. Truncation finds the smallest kept probability by bisection instead of sorting, and the draw
+The likeliest token is looked for in parts of the vocabulary, so that one row fills the device too; one program per row
+then joins them. Truncation finds the smallest kept probability by bisection instead of sorting, and the draw
 inverts the cumulative distribution over the vocabulary at the row's own random number.
 """
 
@@ -16,6 +17,8 @@ __all__ = ["SAMPLING_FIELDS", "sample_tokens"]
 SAMPLING_FIELDS = ("temperature", "top_k", "top_p", "min_p", "draw")
 _BISECTIONS = 26
 _BLOCK = 4096
+# Two for each of 132 multiprocessors.
+_WANTED_PROGRAMS = 264
 
 
 def sample_tokens(logits: torch.Tensor, settings: torch.Tensor, out: torch.Tensor, *, greedy: bool) -> torch.Tensor:
@@ -24,8 +27,16 @@ def sample_tokens(logits: torch.Tensor, settings: torch.Tensor, out: torch.Tenso
     `greedy` promises that every row's temperature is 0. A row whose logits hold a NaN gets -1.
     """
     rows, vocab = logits.shape
+    parts = _num_parts(rows, vocab)
+    best = torch.empty(rows, parts, dtype=torch.float32, device=logits.device)
+    best_at = torch.empty(rows, parts, dtype=torch.int32, device=logits.device)
+    _best_of_part[(rows, parts)](
+        logits, best, best_at, vocab, logits.stride(0), BLOCK=_BLOCK, PARTS=parts, num_warps=16
+    )
     _sample[(rows,)](
         logits,
+        best,
+        best_at,
         settings,
         out,
         vocab,
@@ -33,34 +44,59 @@ def sample_tokens(logits: torch.Tensor, settings: torch.Tensor, out: torch.Tenso
         BLOCK=_BLOCK,
         BISECTIONS=_BISECTIONS,
         GREEDY=greedy,
+        PARTS=parts,
         num_warps=16,
     )
     return out
 
 
+def _num_parts(rows: int, vocab: int) -> int:
+    """A power of two: enough for all rows to fill the device, and a block for each part."""
+    useful = max(1, min(_WANTED_PROGRAMS // rows, triton.cdiv(vocab, _BLOCK)))
+    return 1 << (useful.bit_length() - 1)
+
+
 @triton.jit
-def _sample(logits, settings, out, vocab, stride, BLOCK: tl.constexpr, BISECTIONS: tl.constexpr, GREEDY: tl.constexpr):
+def _best_of_part(logits, best, best_at, vocab, stride, BLOCK: tl.constexpr, PARTS: tl.constexpr):
+    """The largest logit of a part and where it is: of equal ones the first. -1 where a logit is NaN."""
     row = tl.program_id(0).to(tl.int64)
-    source = logits + row * stride
+    part = tl.program_id(1)
+    length = tl.cdiv(tl.cdiv(vocab, PARTS), BLOCK) * BLOCK
+    end = tl.minimum((part + 1) * length, vocab)
     columns = tl.arange(0, BLOCK)
-    best = tl.full([BLOCK], float("-inf"), tl.float32)
-    best_at = tl.zeros([BLOCK], tl.int32)
+    largest = tl.full([BLOCK], float("-inf"), tl.float32)
+    largest_at = tl.zeros([BLOCK], tl.int32)
     broken = tl.zeros([BLOCK], tl.int32)
-    for start in range(0, vocab, BLOCK):
-        x = tl.load(source + start + columns, mask=start + columns < vocab, other=float("-inf")).to(tl.float32)
+    for start in range(part * length, end, BLOCK):
+        at = start + columns
+        x = tl.load(logits + row * stride + at, mask=at < end, other=float("-inf")).to(tl.float32)
         broken += (x != x).to(tl.int32)
-        better = x > best
-        best = tl.where(better, x, best)
-        best_at = tl.where(better, start + columns, best_at)
-    top = tl.max(best, axis=0)
-    # Of equal logits the first wins, as torch.argmax has it.
-    token = tl.min(tl.where(best == top, best_at, 2147483647), axis=0).to(tl.int64)
+        better = x > largest
+        largest = tl.where(better, x, largest)
+        largest_at = tl.where(better, at, largest_at)
+    top = tl.max(largest, axis=0)
+    token = tl.min(tl.where(largest == top, largest_at, 2147483647), axis=0)
+    tl.store(best + row * PARTS + part, top)
+    tl.store(best_at + row * PARTS + part, tl.where(tl.sum(broken, axis=0) > 0, -1, token))
+
+
+@triton.jit
+def _sample(
+    logits, best, best_at, settings, out, vocab, stride,
+    BLOCK: tl.constexpr, BISECTIONS: tl.constexpr, GREEDY: tl.constexpr, PARTS: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    parts = row * PARTS + tl.arange(0, PARTS)
+    tops, places = tl.load(best + parts), tl.load(best_at + parts)
+    top = tl.max(tops, axis=0)
+    token = tl.min(tl.where(tops == top, places, 2147483647), axis=0).to(tl.int64)
+    broken = tl.min(places, axis=0) < 0
     if not GREEDY:
         temperature = tl.load(settings + row * 5)
         if temperature > 0:
+            source = logits + row * stride
             token = _draw(source, vocab, top, temperature, settings + row * 5, token, BLOCK, BISECTIONS)
-    token = tl.where(tl.sum(broken, axis=0) > 0, -1, token)
-    tl.store(out + row, token)
+    tl.store(out + row, tl.where(broken, -1, token))
 
 
 @triton.jit

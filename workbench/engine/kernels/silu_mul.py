@@ -11,15 +11,19 @@ __all__ = ["silu_mul"]
 _BLOCK = 1024
 
 
-def silu_mul(gate_up: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-    """`out = silu(gate) * up` for `gate_up` [rows, 2 * width] (gates first) and `out` [rows, width]."""
+def silu_mul(gate_up: torch.Tensor, out: torch.Tensor, *, pdl: bool = False) -> torch.Tensor:
+    """`out = silu(gate) * up` for `gate_up` [rows, 2 * width] (gates first), `out` [rows, width]. `pdl`: see gemv."""
     rows, width = out.shape
-    _silu_mul[(rows, triton.cdiv(width, _BLOCK))](gate_up, out, width, BLOCK=_BLOCK, num_warps=4)
+    how = {"launch_pdl": True} if pdl else {}
+    _silu_mul[(rows, triton.cdiv(width, _BLOCK))](gate_up, out, width, BLOCK=_BLOCK, PDL=pdl, num_warps=4, **how)
     return out
 
 
 @triton.jit
-def _silu_mul(gate_up, out, width, BLOCK: tl.constexpr):
+def _silu_mul(gate_up, out, width, BLOCK: tl.constexpr, PDL: tl.constexpr):
+    if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = columns < width

@@ -1,0 +1,142 @@
+"""The weights of a Llama-like transformers model as the fused decoder reads them: q, k, v and gate, up joined, and in
+low bits if asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from workbench.engine.attention import AttentionOptions
+from workbench.engine.low_bit_weight import LowBitKind, LowBitWeight
+
+__all__ = ["FusedLayer", "FusedWeights", "Weight", "why_not"]
+
+Weight = torch.Tensor | LowBitWeight
+
+_MODEL_TYPES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+_ROPE_TYPES = frozenset({"default", "linear", "llama3", "yarn"})
+
+
+def why_not(module: torch.nn.Module) -> str | None:
+    """What keeps a transformers model from the fused path, in words; None if nothing does."""
+    config = module.config
+    if config.model_type not in _MODEL_TYPES:
+        return f"{config.model_type} is not one of {', '.join(sorted(_MODEL_TYPES))}"
+    if config.hidden_act != "silu":
+        return f"its activation is {config.hidden_act}, not silu"
+    rope_type = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+    if rope_type not in _ROPE_TYPES:
+        return f"its rotary embedding is of type {rope_type}, which depends on the length"
+    layer = module.model.layers[0]
+    if layer.mlp.gate_proj.bias is not None or layer.self_attn.o_proj.bias is not None:
+        return "its output or feed-forward layers have biases"
+    if any(type(linear) is not torch.nn.Linear for linear in (layer.self_attn.q_proj, layer.mlp.gate_proj)):
+        return f"its weights are held by {type(layer.mlp.gate_proj).__name__}"
+    return None
+
+
+@dataclass(frozen=True)
+class FusedLayer:
+    """One decoder layer. Projections are [out, in]; `qkv` and `gate_up` are joined along their rows."""
+
+    qkv: Weight
+    qkv_bias: torch.Tensor | None
+    output: Weight
+    gate_up: Weight
+    down: Weight
+    input_norm: torch.Tensor
+    output_norm: torch.Tensor
+    query_norm: torch.Tensor | None
+    key_norm: torch.Tensor | None
+    eps: float
+    attention: AttentionOptions
+
+
+@dataclass(frozen=True)
+class FusedWeights:
+    """A whole model's. Embedding and norms are always in the model's own precision."""
+
+    embedding: torch.Tensor
+    layers: tuple[FusedLayer, ...]
+    norm: torch.Tensor
+    eps: float
+    head: Weight
+
+    @classmethod
+    def take(cls, module: torch.nn.Module, kind: LowBitKind | None = None) -> FusedWeights:
+        """Take over a model's weights, layer by layer, so that nothing is held twice.
+
+        Without `kind` the model's own linears become views of the joined ones, and it stays usable; with it they are
+        left empty. INT8 and INT4 hold the head in INT8; FP8 leaves it as it is.
+        """
+        model = module.model
+        layers = tuple(_take_layer(layer, module.config, kind) for layer in model.layers)
+        head: Weight = module.lm_head.weight
+        if kind in (LowBitKind.INT8, LowBitKind.INT4):
+            head = LowBitWeight.pack(head.detach(), LowBitKind.INT8)
+            if module.lm_head.weight is not model.embed_tokens.weight:
+                _leave_empty(module.lm_head)
+        return cls(model.embed_tokens.weight, layers, model.norm.weight, model.norm.variance_epsilon, head)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all weights; a head that is the embedding counts once."""
+        tensors = {id(t): t.nbytes for t in (self.embedding, self.norm)}
+        for weight in self._weights():
+            tensors[id(weight)] = weight.num_bytes if isinstance(weight, LowBitWeight) else weight.nbytes
+        return sum(tensors.values())
+
+    def low_bit_weights(self) -> list[LowBitWeight]:
+        """Those that are not in the model's own precision."""
+        return [weight for weight in self._weights() if isinstance(weight, LowBitWeight)]
+
+    def _weights(self) -> Iterator[Weight]:
+        yield self.head
+        for layer in self.layers:
+            values = (getattr(layer, name) for name in FusedLayer.__dataclass_fields__)
+            yield from (value for value in values if isinstance(value, torch.Tensor | LowBitWeight))
+
+
+def _take_layer(layer: torch.nn.Module, config, kind: LowBitKind | None) -> FusedLayer:
+    attention, mlp = layer.self_attn, layer.mlp
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    biases = [p.bias for p in projections]
+    window = getattr(attention, "sliding_window", None)
+    if config.model_type == "mistral":
+        window = config.sliding_window
+    return FusedLayer(
+        qkv=_join(projections, kind),
+        qkv_bias=None if biases[0] is None else torch.cat([b.detach() for b in biases]),
+        output=_join((attention.o_proj,), kind),
+        gate_up=_join((mlp.gate_proj, mlp.up_proj), kind),
+        down=_join((mlp.down_proj,), kind),
+        input_norm=layer.input_layernorm.weight,
+        output_norm=layer.post_attention_layernorm.weight,
+        query_norm=attention.q_norm.weight if hasattr(attention, "q_norm") else None,
+        key_norm=attention.k_norm.weight if hasattr(attention, "k_norm") else None,
+        eps=layer.input_layernorm.variance_epsilon,
+        attention=AttentionOptions(scale=attention.scaling, sliding_window=window),
+    )
+
+
+def _join(linears: tuple[torch.nn.Linear, ...], kind: LowBitKind | None) -> Weight:
+    """One weight for linears of the same input."""
+    weights = [linear.weight.detach() for linear in linears]
+    joined = weights[0] if len(weights) == 1 else torch.cat(weights)
+    if kind is not None:
+        packed = LowBitWeight.pack(joined, kind)
+        for linear in linears:
+            _leave_empty(linear)
+        return packed
+    at = 0
+    for linear in linears:
+        rows = linear.weight.shape[0]
+        linear.weight.data = joined[at : at + rows]
+        at += rows
+    return joined
+
+
+def _leave_empty(linear: torch.nn.Linear) -> None:
+    linear.weight.data = linear.weight.new_empty(0)

@@ -1,0 +1,53 @@
+"""What the attention kernels share: tiles of the paged pool, scores, and softmax computed online.
+
+In all of them the query heads that share a KV head are the rows of one matrix product, so every key and value is read
+once. Scores and sums are float32 (online softmax: Milakov and Gimelshein 2018).
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+__all__ = ["cap", "load_tile", "online", "scores"]
+
+
+@triton.jit
+def load_tile(
+    pool, table, positions, visible, head, KV_HEADS: tl.constexpr, DIM: tl.constexpr, DIM_PADDED: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+):  # fmt: skip
+    """Rows [TILE, DIM_PADDED] of keys or values at `positions`, by way of the block table."""
+    dims = tl.arange(0, DIM_PADDED)
+    block = tl.load(table + positions // BLOCK_SIZE, mask=visible, other=0).to(tl.int64)
+    row = (block * BLOCK_SIZE + positions % BLOCK_SIZE) * KV_HEADS + head
+    return tl.load(pool + row[:, None] * DIM + dims[None, :], mask=visible[:, None] & (dims < DIM)[None, :], other=0.0)
+
+
+@triton.jit
+def cap(s, softcap):
+    """Scores drawn into -softcap .. softcap: tanh by exp of a negative number, which cannot overflow."""
+    t = tl.exp(-2.0 * tl.abs(s / softcap))
+    return softcap * (1.0 - t) / (1.0 + t) * tl.where(s < 0, -1.0, 1.0)
+
+
+@triton.jit
+def scores(q, k, allowed, scale, softcap, SOFTCAP: tl.constexpr):
+    """Scores [queries, keys] of `q` and `k`; -inf where they are not allowed."""
+    s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
+    if SOFTCAP:
+        s = cap(s, softcap)
+    return tl.where(allowed, s, float("-inf"))
+
+
+@triton.jit
+def online(s, v, maximum, weight, total):
+    """One tile of online softmax: new row maximum, row weight and weighted sum of values."""
+    new_maximum = tl.maximum(maximum, tl.max(s, axis=1))
+    # A row that sees nothing yet has maximum -inf; 0 keeps exp() from making NaN of it.
+    base = tl.where(new_maximum == float("-inf"), 0.0, new_maximum)
+    p = tl.exp(s - base[:, None])
+    shrink = tl.exp(maximum - base)
+    weight = weight * shrink + tl.sum(p, axis=1)
+    total = total * shrink[:, None] + tl.dot(p.to(v.dtype), v, input_precision="ieee")
+    return new_maximum, weight, total

@@ -1,0 +1,249 @@
+"""Products of some rows with low-bit weights on tensor cores: weights are unpacked in registers and read once.
+
+The weights are the first operand, so that what was unpacked goes into the matrix unit from registers. Narrow products
+are cut along their columns too, to fill the device; the last part to arrive adds the others in their order, so that
+the result does not depend on who came when.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+import triton
+import triton.language as tl
+
+from workbench.engine.low_bit_weight import GROUP_COLUMNS, LowBitKind, LowBitWeight
+
+__all__ = ["LowBitWorkspace", "low_bit_linear"]
+
+_TILE_ROWS = 64
+# Up to so many rows weights are unpacked inside the product; beyond, once into memory for a plain product.
+_MAX_ROWS = 256
+# From so many rows on, rounding activations to fp8 pays: the product runs on fp8 tensor cores.
+_FP8_ROWS = 48
+_WANTED_PROGRAMS = 264
+_MAX_PARTS = 8
+
+
+@dataclass(frozen=True)
+class LowBitWorkspace:
+    """`dense` has room for the largest weight in full precision, `sums` float32 for parts of a product, `counters`
+    int32 zeros, one for each tile of weight rows and of input rows."""
+
+    dense: torch.Tensor
+    sums: torch.Tensor
+    counters: torch.Tensor
+
+    @classmethod
+    def allocate(cls, weights: list[LowBitWeight], dtype: torch.dtype) -> LowBitWorkspace:
+        """Enough for any of these weights and any number of input rows."""
+        device = weights[0].data.device
+        elements = max((w.rows * w.columns for w in weights if w.kind is not LowBitKind.FP8), default=0)
+        # Parts are cut only for weights of few rows: so many tiles of 64 rows times parts are never exceeded.
+        tiles = _WANTED_PROGRAMS * 2
+        return cls(
+            torch.empty(elements, dtype=dtype, device=device),
+            torch.empty(tiles * _TILE_ROWS * _MAX_ROWS, dtype=torch.float32, device=device),
+            torch.zeros(tiles * (_MAX_ROWS // 16), dtype=torch.int32, device=device),
+        )
+
+
+def low_bit_linear(x: torch.Tensor, weight: LowBitWeight, bias: torch.Tensor | None, workspace: LowBitWorkspace):
+    """`x @ weight.T (+ bias)` for `x` [rows, columns].
+
+    FP8 with many rows rounds x to fp8 too, one scale a row; everything else computes in x's own precision.
+    """
+    rows = x.shape[0]
+    if weight.kind is LowBitKind.FP8 and rows >= _FP8_ROWS and _has_fp8_units(x.device):
+        return _scaled_product(x, weight, bias)
+    if rows > _MAX_ROWS:
+        return F.linear(x, _unpack(weight, x.dtype, workspace), bias)
+    out = x.new_empty(rows, weight.rows)
+    _product(x, weight, out, workspace)
+    return out if bias is None else out.add_(bias)
+
+
+def _has_fp8_units(device: torch.device) -> bool:
+    if device.type != "cuda":
+        return False
+    return torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 9)
+
+
+def _scaled_product(x: torch.Tensor, weight: LowBitWeight, bias: torch.Tensor | None) -> torch.Tensor:
+    numbers = torch.empty(x.shape, dtype=torch.float8_e4m3fn, device=x.device)
+    scales = torch.empty(x.shape[0], 1, dtype=torch.float32, device=x.device)
+    _round_rows[(x.shape[0],)](x, numbers, scales, x.shape[1], PADDED=triton.next_power_of_2(x.shape[1]), num_warps=8)
+    return torch._scaled_mm(
+        numbers,
+        weight.data.t(),
+        scale_a=scales,
+        scale_b=weight.scales[None, :],
+        bias=bias,
+        out_dtype=x.dtype,
+        use_fast_accum=True,
+    )
+
+
+def _unpack(weight: LowBitWeight, dtype: torch.dtype, workspace: LowBitWorkspace) -> torch.Tensor:
+    if weight.kind is LowBitKind.FP8:
+        return weight.dense(dtype)
+    dense = workspace.dense[: weight.rows * weight.columns].view(weight.rows, weight.columns)
+    block = min(1024, triton.next_power_of_2(weight.columns))
+    _unpack_rows[(weight.rows, triton.cdiv(weight.columns, block))](
+        weight.data,
+        weight.scales,
+        dense,
+        weight.columns,
+        BLOCK=block,
+        INT4=weight.kind is LowBitKind.INT4,
+        GROUP=GROUP_COLUMNS,
+        num_warps=4,
+    )
+    return dense
+
+
+def _product(x: torch.Tensor, weight: LowBitWeight, out: torch.Tensor, workspace: LowBitWorkspace) -> None:
+    rows = x.shape[0]
+    tile = max(16, min(_MAX_ROWS if x.element_size() == 2 else 32, triton.next_power_of_2(rows)))
+    int4 = weight.kind is LowBitKind.INT4
+    step = GROUP_COLUMNS if int4 or tile <= 64 else 64
+    num_tiles = triton.cdiv(weight.rows, _TILE_ROWS)
+    parts = _num_parts(num_tiles, triton.cdiv(weight.columns, step))
+    _low_bit_product[(num_tiles, triton.cdiv(rows, tile), parts)](
+        x,
+        weight.data,
+        weight.scales,
+        out,
+        workspace.sums,
+        workspace.counters,
+        rows,
+        weight.rows,
+        x.stride(0),
+        COLUMNS=weight.columns,
+        TILE_ROWS=_TILE_ROWS,
+        TILE=tile,
+        STEP=step,
+        PARTS=parts,
+        INT4=int4,
+        GROUP=GROUP_COLUMNS,
+        num_warps=4 if tile <= 128 else 8,
+        num_stages=3 if tile <= 64 else 2,
+    )
+
+
+def _num_parts(num_tiles: int, num_steps: int) -> int:
+    """A power of two that fills the device and leaves every part a step at least."""
+    parts = 1
+    while parts < _MAX_PARTS and num_tiles * parts * 2 <= _WANTED_PROGRAMS * 1.5 and parts * 2 <= num_steps:
+        parts *= 2
+    return parts
+
+
+@triton.jit
+def _low_bit_product(
+    x, data, scales, out, sums, counters, num_rows, num_weight_rows, x_stride,
+    COLUMNS: tl.constexpr, TILE_ROWS: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr, PARTS: tl.constexpr,
+    INT4: tl.constexpr, GROUP: tl.constexpr,
+):  # fmt: skip
+    weight_rows = tl.program_id(0) * TILE_ROWS + tl.arange(0, TILE_ROWS)
+    rows = tl.program_id(1) * TILE + tl.arange(0, TILE)
+    part = tl.program_id(2)
+    weight_inside, inside = weight_rows < num_weight_rows, rows < num_rows
+    columns_of_part: tl.constexpr = (COLUMNS + STEP * PARTS - 1) // (STEP * PARTS) * STEP
+    first = part * columns_of_part
+    last = tl.minimum(first + columns_of_part, COLUMNS)
+    total = tl.zeros([TILE_ROWS, TILE], tl.float32)
+    wide_rows = weight_rows.to(tl.int64)[:, None]
+    for start in range(first, last, STEP):
+        if INT4:
+            total += _int4_step(
+                x, data, scales, start, wide_rows, weight_inside, rows, inside, x_stride, COLUMNS, TILE, GROUP
+            )
+        else:
+            columns = start + tl.arange(0, STEP)
+            w = tl.load(
+                data + wide_rows * COLUMNS + columns[None, :],
+                mask=weight_inside[:, None] & (columns < COLUMNS)[None, :],
+                other=0.0,
+            ).to(x.dtype.element_ty)
+            v = tl.load(
+                x + rows[:, None].to(tl.int64) * x_stride + columns[None, :],
+                mask=inside[:, None] & (columns < COLUMNS)[None, :],
+                other=0.0,
+            )
+            total = tl.dot(w, tl.trans(v), total, input_precision="ieee")
+    if not INT4:
+        total *= tl.load(scales + weight_rows, mask=weight_inside, other=0.0)[:, None]
+    target = out + rows[None, :].to(tl.int64) * num_weight_rows + weight_rows[:, None]
+    mask = weight_inside[:, None] & inside[None, :]
+    if PARTS == 1:
+        tl.store(target, total.to(out.dtype.element_ty), mask=mask)
+    else:
+        tile = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
+        at = tl.arange(0, TILE_ROWS)[:, None] * TILE + tl.arange(0, TILE)[None, :]
+        tl.store(sums + (tile * PARTS + part) * TILE_ROWS * TILE + at, total)
+        # Every thread's stores must be out before the counter says so; the last part to arrive joins them all.
+        tl.debug_barrier()
+        arrived = tl.atomic_add(counters + tile, 1, sem="acq_rel", scope="gpu")
+        if arrived == PARTS - 1:
+            total = tl.zeros([TILE_ROWS, TILE], tl.float32)
+            for other in range(PARTS):
+                total += tl.load(sums + (tile * PARTS + other) * TILE_ROWS * TILE + at, cache_modifier=".cg")
+            tl.store(target, total.to(out.dtype.element_ty), mask=mask)
+            tl.store(counters + tile, 0)
+
+
+@triton.jit
+def _int4_step(
+    x, data, scales, start, weight_rows, weight_inside, rows, inside, x_stride,
+    COLUMNS: tl.constexpr, TILE: tl.constexpr, GROUP: tl.constexpr,
+):  # fmt: skip
+    """One group of columns: bytes [TILE_ROWS, 64] hold columns of even nibbles low and odd nibbles high."""
+    places = start // 2 + tl.arange(0, GROUP // 2)
+    packed = data.to(tl.pointer_type(tl.uint8))
+    w = tl.load(packed + weight_rows * (COLUMNS // 2) + places[None, :], mask=weight_inside[:, None], other=0)
+    scale = tl.load(scales + weight_rows * (COLUMNS // GROUP) + start // GROUP, mask=weight_inside[:, None], other=0.0)
+    v = tl.load(
+        x + rows[:, None].to(tl.int64) * x_stride + start + tl.arange(0, GROUP)[None, :],
+        mask=inside[:, None],
+        other=0.0,
+    )
+    # Column 32 * byte + 16 * high + word of the group, in the bytes' order: byte of a word fastest.
+    ordered = tl.permute(tl.reshape(v, [TILE, 4, 2, 16]), [0, 3, 1, 2])
+    even, odd = tl.split(ordered)
+    even, odd = tl.reshape(even, [TILE, GROUP // 2]), tl.reshape(odd, [TILE, GROUP // 2])
+    low = ((w & 15).to(tl.float32) - 8.0).to(v.dtype)
+    high = ((w >> 4).to(tl.float32) - 8.0).to(v.dtype)
+    product = tl.dot(low, tl.trans(even), input_precision="ieee")
+    product = tl.dot(high, tl.trans(odd), product, input_precision="ieee")
+    return product * scale.to(tl.float32)
+
+
+@triton.jit
+def _round_rows(x, numbers, scales, columns, PADDED: tl.constexpr):
+    """Rows to e4m3 with a scale each."""
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.arange(0, PADDED)
+    inside = at < columns
+    v = tl.load(x + row * columns + at, mask=inside, other=0.0).to(tl.float32)
+    scale = tl.maximum(tl.max(tl.abs(v), axis=0), 1e-12) / 448.0
+    tl.store(scales + row, scale)
+    tl.store(numbers + row * columns + at, (v / scale).to(numbers.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _unpack_rows(data, scales, out, columns, BLOCK: tl.constexpr, INT4: tl.constexpr, GROUP: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < columns
+    if INT4:
+        word = at // GROUP * 16 + at % 16
+        bits = tl.load(data + row * (columns // 8) + word, mask=inside, other=0)
+        number = ((bits >> (at % GROUP // 16 * 4)) & 15).to(tl.float32) - 8.0
+        scale = tl.load(scales + row * (columns // GROUP) + at // GROUP, mask=inside, other=0.0).to(tl.float32)
+    else:
+        number = tl.load(data + row * columns + at, mask=inside, other=0).to(tl.float32)
+        scale = tl.load(scales + row)
+    tl.store(out + row * columns + at, (number * scale).to(out.dtype.element_ty), mask=inside)
