@@ -127,7 +127,7 @@ def profile(llm: LlamaGPU, options: argparse.Namespace) -> None:
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as torch_profile
 
-    for batch in options.batches:
+    for batch in options.profile:
         running = [llm.submit(_prompt(llm, options.prompt, i), max_tokens=64, ignore_eos=True) for i in range(batch)]
         with torch_profile(activities=[ProfilerActivity.CUDA]) as record:
             for generation in running:
@@ -256,16 +256,20 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--dtype", default=None)
     parser.add_argument("--kv-dtype", default=None, choices=("fp8",))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--batches", type=lambda text: [int(n) for n in text.split(",")], default=[1, 8])
+    parser.add_argument("--batches", type=_counts, default=[1, 8])
     parser.add_argument("--prompt", type=int, default=128, help="tokens")
     parser.add_argument("--new", type=int, default=256, help="tokens")
     parser.add_argument("--context", type=int, default=None)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--prefill", action="store_true")
-    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--profile", type=_counts, default=[], help="batch sizes whose kernels are timed")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--json")
     return parser.parse_args()
+
+
+def _counts(text: str) -> list[int]:
+    return [int(n) for n in text.split(",")]
 
 
 if __name__ == "__main__":
