@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from workbench.engine.kernels.low_bit_gemv import gemv_gated_int4, gemv_int4
+from workbench.engine.kernels.low_bit_gemv import Int4Tile, gemv_gated_int4, gemv_int4
 from workbench.engine.low_bit_weight import LowBitKind, LowBitWeight
 
 __all__ = ["GemvTile", "gemv", "gemv_gated"]
@@ -37,7 +37,7 @@ def gemv(
     norm: torch.Tensor | None = None,
     eps: float = 0.0,
     add_to: torch.Tensor | None = None,
-    tile: GemvTile | None = None,
+    tile: GemvTile | Int4Tile | None = None,
     pdl: bool = False,
 ) -> torch.Tensor:
     """`out = weight @ x (+ bias)` for `x` [columns], `weight` [rows, columns], `out` [rows].
@@ -47,7 +47,7 @@ def gemv(
     compute capability 9.0 and later) lets this kernel start while the one before it ends.
     """
     if isinstance(weight, LowBitWeight) and weight.kind is LowBitKind.INT4:
-        return gemv_int4(x, weight, out, bias=bias, norm=norm, eps=eps, add_to=add_to, pdl=pdl)
+        return gemv_int4(x, weight, out, bias=bias, norm=norm, eps=eps, add_to=add_to, pdl=pdl, tile=tile)
     numbers, scales = _parts(weight)
     num_rows, num_columns = numbers.shape
     tile = tile or _default_tile(num_rows, num_columns, numbers.element_size())
@@ -83,12 +83,12 @@ def gemv_gated(
     *,
     norm: torch.Tensor,
     eps: float,
-    tile: GemvTile | None = None,
+    tile: GemvTile | Int4Tile | None = None,
     pdl: bool = False,
 ) -> torch.Tensor:
     """`out = silu(gate @ h) * (up @ h)` with `h = rms_norm(x) * norm`; `gate_up` [2 * rows, columns], gates first."""
     if isinstance(gate_up, LowBitWeight) and gate_up.kind is LowBitKind.INT4:
-        return gemv_gated_int4(x, gate_up, out, norm=norm, eps=eps, pdl=pdl)
+        return gemv_gated_int4(x, gate_up, out, norm=norm, eps=eps, pdl=pdl, tile=tile)
     numbers, scales = _parts(gate_up)
     num_rows, num_columns = numbers.shape[0] // 2, numbers.shape[1]
     rows = 1 if scales is None else 2

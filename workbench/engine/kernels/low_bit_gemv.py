@@ -6,15 +6,30 @@ are summed, and what the 1 and the zero point of 8 added is taken off once a wor
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import triton
 import triton.language as tl
 
 from workbench.engine.low_bit_weight import GROUP_COLUMNS, LowBitWeight
 
-__all__ = ["gemv_gated_int4", "gemv_int4"]
+__all__ = ["Int4Tile", "gemv_gated_int4", "gemv_int4"]
 
 _WORD_COLUMNS = 8
+
+
+@dataclass(frozen=True)
+class Int4Tile:
+    """Rows and 32-bit words of the weight that one program reads at a time, and its warps."""
+
+    rows: int
+    words: int
+    num_warps: int
+
+
+_PLAIN_TILE = Int4Tile(4, 256, 4)
+_GATED_TILE = Int4Tile(2, 256, 4)
 
 
 def gemv_int4(
@@ -27,13 +42,12 @@ def gemv_int4(
     eps: float,
     add_to: torch.Tensor | None,
     pdl: bool,
-    rows: int = 4,
-    words: int = 256,
-    num_warps: int = 4,
+    tile: Int4Tile | None = None,
 ) -> torch.Tensor:
-    """See gemv. `rows` and `words` of the weight are read at a time by one program."""
+    """See gemv."""
+    tile = tile or _PLAIN_TILE
     num_words = weight.columns // _WORD_COLUMNS
-    _gemv_int4[(triton.cdiv(weight.rows, rows),)](
+    _gemv_int4[(triton.cdiv(weight.rows, tile.rows),)](
         x,
         weight.data,
         weight.scales,
@@ -44,14 +58,14 @@ def gemv_int4(
         eps,
         weight.rows,
         NUM_WORDS=num_words,
-        ROWS=rows,
-        WORDS=min(words, triton.next_power_of_2(num_words)),
+        ROWS=tile.rows,
+        WORDS=min(tile.words, triton.next_power_of_2(num_words)),
         GROUP=GROUP_COLUMNS,
         BIAS=bias is not None,
         NORM=norm is not None,
         ADD=add_to is not None,
         PDL=pdl,
-        num_warps=num_warps,
+        num_warps=tile.num_warps,
         **({"launch_pdl": True} if pdl else {}),
     )
     return out
@@ -65,13 +79,12 @@ def gemv_gated_int4(
     norm: torch.Tensor,
     eps: float,
     pdl: bool,
-    rows: int = 2,
-    words: int = 256,
-    num_warps: int = 4,
+    tile: Int4Tile | None = None,
 ) -> torch.Tensor:
     """See gemv_gated."""
+    tile = tile or _GATED_TILE
     num_words = gate_up.columns // _WORD_COLUMNS
-    _gemv_gated_int4[(triton.cdiv(gate_up.rows // 2, rows),)](
+    _gemv_gated_int4[(triton.cdiv(gate_up.rows // 2, tile.rows),)](
         x,
         gate_up.data,
         gate_up.scales,
@@ -80,11 +93,11 @@ def gemv_gated_int4(
         eps,
         gate_up.rows // 2,
         NUM_WORDS=num_words,
-        ROWS=rows,
-        WORDS=min(words, triton.next_power_of_2(num_words)),
+        ROWS=tile.rows,
+        WORDS=min(tile.words, triton.next_power_of_2(num_words)),
         GROUP=GROUP_COLUMNS,
         PDL=pdl,
-        num_warps=num_warps,
+        num_warps=tile.num_warps,
         **({"launch_pdl": True} if pdl else {}),
     )
     return out

@@ -16,15 +16,30 @@ import triton.language as tl
 
 from workbench.engine.low_bit_weight import GROUP_COLUMNS, LowBitKind, LowBitWeight
 
-__all__ = ["LowBitWorkspace", "low_bit_linear"]
+__all__ = ["LowBitWorkspace", "ProductTile", "low_bit_linear"]
 
-_TILE_ROWS = 64
+
+@dataclass(frozen=True)
+class ProductTile:
+    """Weight rows and columns that one program reads at a time, its warps, and steps in flight.
+
+    `by_word` unpacks INT4 nibble by nibble, as eight narrow products; else byte by byte, as two.
+    """
+
+    weight_rows: int
+    step: int
+    num_warps: int
+    num_stages: int
+    by_word: bool = False
+
+
 # Up to so many rows weights are unpacked inside the product; beyond, once into memory for a plain product.
 _MAX_ROWS = 256
 # From so many rows on, rounding activations to fp8 pays: the product runs on fp8 tensor cores.
 _FP8_ROWS = 48
 _WANTED_PROGRAMS = 264
 _MAX_PARTS = 8
+_LARGEST_TILE = 64 * _MAX_ROWS
 
 
 @dataclass(frozen=True)
@@ -41,16 +56,22 @@ class LowBitWorkspace:
         """Enough for any of these weights and any number of input rows."""
         device = weights[0].data.device
         elements = max((w.rows * w.columns for w in weights if w.kind is not LowBitKind.FP8), default=0)
-        # Parts are cut only for weights of few rows: so many tiles of 64 rows times parts are never exceeded.
+        # Only as many tiles are cut into parts as leave some of the wanted programs.
         tiles = _WANTED_PROGRAMS * 2
         return cls(
             torch.empty(elements, dtype=dtype, device=device),
-            torch.empty(tiles * _TILE_ROWS * _MAX_ROWS, dtype=torch.float32, device=device),
+            torch.empty(tiles * _LARGEST_TILE, dtype=torch.float32, device=device),
             torch.zeros(tiles * (_MAX_ROWS // 16), dtype=torch.int32, device=device),
         )
 
 
-def low_bit_linear(x: torch.Tensor, weight: LowBitWeight, bias: torch.Tensor | None, workspace: LowBitWorkspace):
+def low_bit_linear(
+    x: torch.Tensor,
+    weight: LowBitWeight,
+    bias: torch.Tensor | None,
+    workspace: LowBitWorkspace,
+    tile: ProductTile | None = None,
+) -> torch.Tensor:
     """`x @ weight.T (+ bias)` for `x` [rows, columns].
 
     FP8 with many rows rounds x to fp8 too, one scale a row; everything else computes in x's own precision.
@@ -61,7 +82,7 @@ def low_bit_linear(x: torch.Tensor, weight: LowBitWeight, bias: torch.Tensor | N
     if rows > _MAX_ROWS:
         return F.linear(x, _unpack(weight, x.dtype, workspace), bias)
     out = x.new_empty(rows, weight.rows)
-    _product(x, weight, out, workspace)
+    _product(x, weight, out, workspace, tile)
     return out if bias is None else out.add_(bias)
 
 
@@ -104,14 +125,17 @@ def _unpack(weight: LowBitWeight, dtype: torch.dtype, workspace: LowBitWorkspace
     return dense
 
 
-def _product(x: torch.Tensor, weight: LowBitWeight, out: torch.Tensor, workspace: LowBitWorkspace) -> None:
+def _product(
+    x: torch.Tensor, weight: LowBitWeight, out: torch.Tensor, workspace: LowBitWorkspace, tile: ProductTile | None
+) -> None:
     rows = x.shape[0]
-    tile = max(16, min(_MAX_ROWS if x.element_size() == 2 else 32, triton.next_power_of_2(rows)))
+    width = max(16, min(_MAX_ROWS if x.element_size() == 2 else 32, triton.next_power_of_2(rows)))
     int4 = weight.kind is LowBitKind.INT4
-    step = GROUP_COLUMNS if int4 or tile <= 64 else 64
-    num_tiles = triton.cdiv(weight.rows, _TILE_ROWS)
+    tile = tile or _default_tile(int4, width)
+    step = GROUP_COLUMNS if int4 else tile.step
+    num_tiles = triton.cdiv(weight.rows, tile.weight_rows)
     parts = _num_parts(num_tiles, triton.cdiv(weight.columns, step))
-    _low_bit_product[(num_tiles, triton.cdiv(rows, tile), parts)](
+    _low_bit_product[(num_tiles, triton.cdiv(rows, width), parts)](
         x,
         weight.data,
         weight.scales,
@@ -122,15 +146,20 @@ def _product(x: torch.Tensor, weight: LowBitWeight, out: torch.Tensor, workspace
         weight.rows,
         x.stride(0),
         COLUMNS=weight.columns,
-        TILE_ROWS=_TILE_ROWS,
-        TILE=tile,
+        TILE_ROWS=tile.weight_rows,
+        TILE=width,
         STEP=step,
         PARTS=parts,
         INT4=int4,
+        BY_WORD=tile.by_word,
         GROUP=GROUP_COLUMNS,
-        num_warps=4 if tile <= 128 else 8,
-        num_stages=3 if tile <= 64 else 2,
+        num_warps=tile.num_warps,
+        num_stages=tile.num_stages,
     )
+
+
+def _default_tile(int4: bool, width: int) -> ProductTile:
+    return ProductTile(64, 128 if width <= 64 else 64, 4 if width <= 128 else 8, 3 if width <= 64 else 2)
 
 
 def _num_parts(num_tiles: int, num_steps: int) -> int:
@@ -145,7 +174,7 @@ def _num_parts(num_tiles: int, num_steps: int) -> int:
 def _low_bit_product(
     x, data, scales, out, sums, counters, num_rows, num_weight_rows, x_stride,
     COLUMNS: tl.constexpr, TILE_ROWS: tl.constexpr, TILE: tl.constexpr, STEP: tl.constexpr, PARTS: tl.constexpr,
-    INT4: tl.constexpr, GROUP: tl.constexpr,
+    INT4: tl.constexpr, BY_WORD: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     weight_rows = tl.program_id(0) * TILE_ROWS + tl.arange(0, TILE_ROWS)
     rows = tl.program_id(1) * TILE + tl.arange(0, TILE)
@@ -158,9 +187,15 @@ def _low_bit_product(
     wide_rows = weight_rows.to(tl.int64)[:, None]
     for start in range(first, last, STEP):
         if INT4:
-            total += _int4_step(
-                x, data, scales, start, wide_rows, weight_inside, rows, inside, x_stride, COLUMNS, TILE, GROUP
-            )
+            scale = tl.load(
+                scales + wide_rows * (COLUMNS // GROUP) + start // GROUP, mask=weight_inside[:, None], other=0.0
+            ).to(tl.float32)
+            step_x = x + rows[:, None].to(tl.int64) * x_stride + start
+            if BY_WORD:
+                step = _step_by_word(step_x, data, start, wide_rows, weight_inside, inside, COLUMNS, TILE, TILE_ROWS)
+            else:
+                step = _step_by_byte(step_x, data, start, wide_rows, weight_inside, inside, COLUMNS, TILE, GROUP)
+            total += step * scale
         else:
             columns = start + tl.arange(0, STEP)
             w = tl.load(
@@ -196,20 +231,30 @@ def _low_bit_product(
 
 
 @triton.jit
-def _int4_step(
-    x, data, scales, start, weight_rows, weight_inside, rows, inside, x_stride,
-    COLUMNS: tl.constexpr, TILE: tl.constexpr, GROUP: tl.constexpr,
+def _step_by_word(
+    x, data, start, weight_rows, weight_inside, inside,
+    COLUMNS: tl.constexpr, TILE: tl.constexpr, TILE_ROWS: tl.constexpr,
+):  # fmt: skip
+    """One group of columns: nibble k of its 16 words are 16 neighbouring columns."""
+    places = start // 8 + tl.arange(0, 16)
+    w = tl.load(data + weight_rows * (COLUMNS // 8) + places[None, :], mask=weight_inside[:, None], other=0)
+    total = tl.zeros([TILE_ROWS, TILE], tl.float32)
+    for k in tl.static_range(8):
+        v = tl.load(x + 16 * k + tl.arange(0, 16)[None, :], mask=inside[:, None], other=0.0)
+        numbers = (((w >> (4 * k)) & 15).to(tl.float32) - 8.0).to(v.dtype)
+        total = tl.dot(numbers, tl.trans(v), total, input_precision="ieee")
+    return total
+
+
+@triton.jit
+def _step_by_byte(
+    x, data, start, weight_rows, weight_inside, inside, COLUMNS: tl.constexpr, TILE: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """One group of columns: bytes [TILE_ROWS, 64] hold columns of even nibbles low and odd nibbles high."""
     places = start // 2 + tl.arange(0, GROUP // 2)
     packed = data.to(tl.pointer_type(tl.uint8))
     w = tl.load(packed + weight_rows * (COLUMNS // 2) + places[None, :], mask=weight_inside[:, None], other=0)
-    scale = tl.load(scales + weight_rows * (COLUMNS // GROUP) + start // GROUP, mask=weight_inside[:, None], other=0.0)
-    v = tl.load(
-        x + rows[:, None].to(tl.int64) * x_stride + start + tl.arange(0, GROUP)[None, :],
-        mask=inside[:, None],
-        other=0.0,
-    )
+    v = tl.load(x + tl.arange(0, GROUP)[None, :], mask=inside[:, None], other=0.0)
     # Column 32 * byte + 16 * high + word of the group, in the bytes' order: byte of a word fastest.
     ordered = tl.permute(tl.reshape(v, [TILE, 4, 2, 16]), [0, 3, 1, 2])
     even, odd = tl.split(ordered)
@@ -217,8 +262,7 @@ def _int4_step(
     low = ((w & 15).to(tl.float32) - 8.0).to(v.dtype)
     high = ((w >> 4).to(tl.float32) - 8.0).to(v.dtype)
     product = tl.dot(low, tl.trans(even), input_precision="ieee")
-    product = tl.dot(high, tl.trans(odd), product, input_precision="ieee")
-    return product * scale.to(tl.float32)
+    return tl.dot(high, tl.trans(odd), product, input_precision="ieee")
 
 
 @triton.jit

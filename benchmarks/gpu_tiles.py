@@ -1,0 +1,169 @@
+"""Sweeps the tile sizes of the GPU's kernels at the shapes of an 8B model: which is fastest where.
+
+    for i in 0 1 2 3; do python benchmarks/gpu_tiles.py --compile $i/4 & done; wait    # fill Triton's cache
+    python benchmarks/gpu_tiles.py --json tiles.json
+
+Times are replayed graphs over weights that rotate, so that no cache holds them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+
+import torch
+from gpu_kernels import SHAPES, product, relative_error, time_graph
+
+from workbench.engine.attention import AttentionOptions
+from workbench.engine.kernels.gemv import GemvTile
+from workbench.engine.kernels.low_bit_gemv import Int4Tile
+from workbench.engine.kernels.low_bit_matmul import LowBitWorkspace, ProductTile, low_bit_linear
+from workbench.engine.kernels.paged_decode import DecodeWorkspace, NewTokens, attend_decodes
+from workbench.engine.low_bit_weight import LowBitKind, LowBitWeight
+
+GEMV_TILES = {
+    "bytes": [
+        GemvTile(rows, columns, warps, 3)
+        for rows, columns, warps in (
+            (1, 4096, 8), (1, 2048, 4), (2, 2048, 4), (2, 2048, 8), (2, 1024, 4), (4, 1024, 4), (4, 1024, 8),
+            (4, 512, 4), (8, 512, 4), (8, 512, 8), (8, 1024, 8), (16, 512, 8),
+        )
+    ],
+    "int4": [
+        Int4Tile(*sizes)
+        for sizes in (
+            (1, 512, 4), (2, 512, 4), (2, 256, 4), (2, 256, 2), (4, 512, 8), (4, 512, 4), (4, 128, 4), (4, 256, 4),
+            (8, 128, 4), (8, 256, 8), (8, 256, 4), (8, 512, 8), (16, 128, 4), (16, 128, 8), (4, 64, 2), (8, 64, 2),
+        )
+    ],
+}  # fmt: skip
+PRODUCT_TILES = [
+    ProductTile(*sizes)
+    for sizes in (
+        (64, 128, 4, 3), (64, 128, 4, 4), (64, 64, 4, 4), (128, 64, 4, 3), (128, 64, 8, 3), (128, 128, 8, 3),
+        (64, 128, 4, 3, True), (64, 128, 4, 4, True), (128, 128, 8, 3, True), (128, 128, 4, 3, True),
+    )
+]  # fmt: skip
+WIDTHS = {LowBitKind.INT8: (16, 32, 64, 128, 256), LowBitKind.FP8: (16, 32), LowBitKind.INT4: (16, 32, 64, 128, 256)}
+NAMES = ("qkv", "o", "gate_up", "down")
+
+
+def cases():
+    """Every (what, kind, shape, rows, tile) of the sweep."""
+    for kind, name in itertools.product(LowBitKind, NAMES):
+        for tile in GEMV_TILES["int4" if kind is LowBitKind.INT4 else "bytes"]:
+            yield "gemv", kind, name, 1, tile
+        for rows, tile in itertools.product(WIDTHS[kind], PRODUCT_TILES):
+            if kind is LowBitKind.INT4 and tile.step == 128 or kind is not LowBitKind.INT4 and not tile.by_word:
+                yield "product", kind, name, rows, tile
+
+
+class Bench:
+    """Weights of one shape and kind, several of them in rotation."""
+
+    def __init__(self, kind: LowBitKind, name: str, copies_bytes: float) -> None:
+        rows, columns = SHAPES[name]
+        first = LowBitWeight.pack(torch.randn(rows, columns, dtype=torch.bfloat16, device="cuda") * 0.02, kind)
+        copies = max(1, int(copies_bytes / first.num_bytes))
+        self.name = name
+        self.weights = [LowBitWeight(kind, first.data.clone(), first.scales.clone(), columns) for _ in range(copies)]
+        self.workspace = LowBitWorkspace.allocate([first], torch.bfloat16)
+        self.exact = first.dense(torch.float32)
+        self.norm = torch.randn(columns, dtype=torch.bfloat16, device="cuda")
+        self.out = torch.zeros(rows, dtype=torch.bfloat16, device="cuda")
+
+    def runs(self, what: str, rows: int, tile):
+        x = torch.randn(rows, self.norm.shape[0], dtype=torch.bfloat16, device="cuda")
+
+        def run() -> None:
+            for weight in self.weights:
+                if what == "gemv":
+                    product(self.name, weight, x[0], self.out, self.norm, tile=tile, pdl=True)
+                else:
+                    low_bit_linear(x, weight, None, self.workspace, tile)
+
+        return x, run
+
+    def error(self, x: torch.Tensor, tile) -> float:
+        out = low_bit_linear(x, self.weights[0], None, self.workspace, tile)
+        return relative_error(out, (x.float() @ self.exact.T).double())
+
+
+def sweep(part: tuple[int, int] | None) -> list[dict[str, object]]:
+    found, bench, key = [], None, None
+    for index, (what, kind, name, rows, tile) in enumerate(cases()):
+        if part is not None and index % part[1] != part[0]:
+            continue
+        if key != (kind, name):
+            key, bench = (kind, name), None
+            bench = Bench(kind, name, 1.0 if part else 4e8)
+        x, run = bench.runs(what, rows, tile)
+        try:
+            run()
+            if part is None:
+                error = bench.error(x, tile) if what == "product" else 0.0
+                took_us = time_graph(run, 8) / len(bench.weights)
+                case = {"what": what, "kind": kind.value, "shape": name, "rows": rows, "tile": str(tile)}
+                found.append(case | {"us": round(took_us, 1), "error": error})
+        except Exception as failure:  # a tile that does not fit the device is no result
+            if part is None:
+                print("failed", what, kind.value, name, rows, tile, str(failure)[:80], flush=True)
+    return found
+
+
+def decodes() -> None:
+    """Decode attention over rows, context and parts: us, and the share of reading keys and values at 3 TB/s."""
+    heads, kv_heads, dim, block = 32, 8, 128, 16
+    for rows, length in ((1, 300), (8, 300), (64, 200), (64, 1000), (256, 200), (256, 700)):
+        blocks = -(-length // block)
+        shape = (rows * blocks * 2, block, kv_heads, dim)
+        keys, values = (torch.randn(shape, dtype=torch.bfloat16, device="cuda") for _ in range(2))
+        table = torch.randperm(rows * blocks * 2)[: rows * blocks].int().cuda()
+        starts, lengths = torch.arange(rows).int().cuda() * blocks, torch.full((rows,), length).int().cuda()
+        qkv = torch.randn(rows, (heads + 2 * kv_heads) * dim, dtype=torch.bfloat16, device="cuda")
+        cos = torch.randn(2048, dim, dtype=torch.bfloat16, device="cuda")
+        slots = table[(starts + blocks - 1).long()] * block + (length - 1) % block
+        new = NewTokens(cos, cos, slots.int())
+        out = torch.empty(rows, heads, dim, dtype=torch.bfloat16, device="cuda")
+        query = qkv[:, : heads * dim].unflatten(1, (heads, dim))
+        cells = []
+        for splits in (1, 2, 4, 8, 16, 32):
+            if rows * splits > 2048:
+                continue
+            workspace = DecodeWorkspace.allocate(rows * splits, heads, kv_heads, dim, "cuda")
+
+            def run(splits=splits, workspace=workspace):
+                for _ in range(8):
+                    attend_decodes(
+                        query, keys, values, table, starts, lengths, AttentionOptions(dim**-0.5), out, workspace,
+                        splits, new, pdl=True,
+                    )  # fmt: skip
+
+            took_us = time_graph(run) / 8
+            share = rows * length * kv_heads * dim * 4 / took_us / 1e6 / 3.0
+            cells.append(f"{splits}: {took_us:.1f} ({share:.2f})")
+        print("decode", rows, "rows of", length, " | ".join(cells), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--compile", metavar="I/N", help="only compile, every Nth case from the Ith on")
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    if options.compile:
+        first, step = options.compile.split("/")
+        sweep((int(first), int(step)))
+        return
+    decodes()
+    found = sweep(None)
+    for key, group in itertools.groupby(found, key=lambda case: [case[n] for n in ("what", "kind", "shape", "rows")]):
+        best = sorted((case for case in group if case["error"] < 0.01), key=lambda case: case["us"])[:3]
+        print(*key, *(f"{case['us']} {case['tile'].split('(')[1]}" for case in best), sep=" | ", flush=True)
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(found, file, indent=0)
+
+
+if __name__ == "__main__":
+    main()
