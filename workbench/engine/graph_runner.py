@@ -67,8 +67,10 @@ class GraphRunner:
             layout = StepLayout(max_tokens, limits.max_num_seqs, max_table, limits.block_size, padding_slot)
             return Staging(layout, device)
 
+        self._prompt_buckets = [n for n in _PROMPT_BUCKETS if n <= limits.max_num_batched_tokens]
         self._decode_staging = staging(limits.max_num_seqs)
-        self._prompt_staging = staging(_PROMPT_BUCKETS[-1])
+        self._longest = max(self._prompt_buckets, default=0)
+        self._prompt_staging = staging(max(self._longest, 1))
         self._mixed_staging = staging(max(limits.max_num_batched_tokens, limits.max_num_seqs))
         self._ids = torch.zeros(self._mixed_staging.layout.max_tokens, dtype=torch.int32, device=device)
         self._chosen = torch.zeros(limits.max_num_seqs, dtype=torch.int32, device=device)
@@ -87,14 +89,14 @@ class GraphRunner:
 
     def capture(self, report: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Capture every size, the largest first since the others then fit into its memory."""
-        total = len(_PROMPT_BUCKETS) + len(self._buckets)
+        total = len(self._prompt_buckets) + len(self._buckets)
         with torch.inference_mode():
-            for length in reversed(_PROMPT_BUCKETS):
+            for length in reversed(self._prompt_buckets):
                 self._prompt_graphs[length] = self._capture(lambda n=length: self._prompt_step(n))
                 report(len(self._prompt_graphs), total)
             for size in reversed(self._buckets):
                 self._graphs[size] = self._capture(lambda n=size: self._decode_step(n))
-                report(len(_PROMPT_BUCKETS) + len(self._graphs), total)
+                report(len(self._prompt_graphs) + len(self._graphs), total)
 
     def launch(self, plan: StepPlan) -> LaunchedStep:
         """Put a step on the device's queue."""
@@ -104,9 +106,7 @@ class GraphRunner:
         rows = LogitRows(items)
         if not chunks:
             logits = self._replay_decodes(items)
-        elif (
-            len(items) == 1 and rows.sampled and len(rows.kept) == 1 and items[0].num_new_tokens <= _PROMPT_BUCKETS[-1]
-        ):
+        elif len(items) == 1 and rows.sampled and len(rows.kept) == 1 and chunks[0].num_new_tokens <= self._longest:
             logits = self._replay_prompt(items[0], rows.kept)
         else:
             logits = self._run_mixed(items, len(decodes), rows)
@@ -126,7 +126,7 @@ class GraphRunner:
         return captured.logits[: len(items)]
 
     def _replay_prompt(self, item: ScheduledSequence, kept: list[int]) -> torch.Tensor:
-        length = _PROMPT_BUCKETS[bisect_left(_PROMPT_BUCKETS, item.num_new_tokens)]
+        length = self._prompt_buckets[bisect_left(self._prompt_buckets, item.num_new_tokens)]
         self._prompt_staging.pack([item], [item], self._rows_of_last_step, length, kept)
         captured = self._prompt_graphs.get(length)
         if captured is None:
@@ -188,7 +188,7 @@ class GraphRunner:
 
     def _capture(self, step: Callable[[], torch.Tensor]) -> _Captured:
         """A step as a graph; the run before it compiles kernels and picks algorithms."""
-        for staging, rows in ((self._decode_staging, len(self._chosen)), (self._prompt_staging, _PROMPT_BUCKETS[-1])):
+        for staging, rows in ((self._decode_staging, len(self._chosen)), (self._prompt_staging, self._longest)):
             staging.pack([], [], {}, rows)
         stream = torch.cuda.Stream(self._device)
         stream.wait_stream(torch.cuda.current_stream(self._device))

@@ -50,7 +50,7 @@ def gemv(
         return gemv_int4(x, weight, out, bias=bias, norm=norm, eps=eps, add_to=add_to, pdl=pdl, tile=tile)
     numbers, scales = _parts(weight)
     num_rows, num_columns = numbers.shape
-    tile = tile or _default_tile(num_rows, num_columns, numbers.element_size())
+    tile = tile or _plain_tile(num_rows, num_columns, numbers.dtype)
     _gemv[(triton.cdiv(num_rows, tile.rows),)](
         x,
         numbers,
@@ -91,8 +91,7 @@ def gemv_gated(
         return gemv_gated_int4(x, gate_up, out, norm=norm, eps=eps, pdl=pdl, tile=tile)
     numbers, scales = _parts(gate_up)
     num_rows, num_columns = numbers.shape[0] // 2, numbers.shape[1]
-    rows = 1 if scales is None else 2
-    tile = tile or GemvTile(rows, min(2048, triton.next_power_of_2(num_columns)), 8, num_stages=3)
+    tile = tile or _gated_tile(num_columns, numbers.dtype)
     _gemv_gated[(triton.cdiv(num_rows, tile.rows),)](
         x,
         numbers,
@@ -118,13 +117,22 @@ def _parts(weight: torch.Tensor | LowBitWeight) -> tuple[torch.Tensor, torch.Ten
     return (weight.data, weight.scales) if isinstance(weight, LowBitWeight) else (weight, None)
 
 
-def _default_tile(num_rows: int, num_columns: int, element_size: int) -> GemvTile:
-    """The fastest of those timed on an H200 (benchmarks/kernels.py): few rows want more of them per program."""
-    if element_size == 1:
-        return GemvTile(4, min(1024, triton.next_power_of_2(num_columns)), 4, num_stages=3)
-    if num_rows <= 4096:
-        return GemvTile(8, min(512, triton.next_power_of_2(num_columns)), 8, num_stages=3)
-    return GemvTile(2, min(2048, triton.next_power_of_2(num_columns)), 8, num_stages=3)
+# The fastest of those timed (benchmarks/gpu_kernels.py on an H200, benchmarks/gpu_tiles.py on an H100): few rows want
+# more of them per program.
+def _plain_tile(num_rows: int, num_columns: int, dtype: torch.dtype) -> GemvTile:
+    widest = triton.next_power_of_2(num_columns)
+    if dtype == torch.int8 and (num_rows > 4096 or num_columns > 4096):
+        return GemvTile(4, min(1024, widest), 4, num_stages=3)
+    if dtype == torch.float8_e4m3fn or num_rows <= 4096:
+        return GemvTile(8, min(512, widest), 8, num_stages=3)
+    return GemvTile(2, min(2048, widest), 8, num_stages=3)
+
+
+def _gated_tile(num_columns: int, dtype: torch.dtype) -> GemvTile:
+    widest = triton.next_power_of_2(num_columns)
+    if dtype == torch.float8_e4m3fn:
+        return GemvTile(4, min(512, widest), 4, num_stages=3)
+    return GemvTile(2 if dtype == torch.int8 else 1, min(2048, widest), 8, num_stages=3)
 
 
 @triton.jit

@@ -77,7 +77,7 @@ def low_bit_linear(
     FP8 with many rows rounds x to fp8 too, one scale a row; everything else computes in x's own precision.
     """
     rows = x.shape[0]
-    if weight.kind is LowBitKind.FP8 and rows >= _FP8_ROWS and _has_fp8_units(x.device):
+    if weight.kind is LowBitKind.FP8 and rows >= _FP8_ROWS and _has_fp8_product(x):
         return _scaled_product(x, weight, bias)
     if rows > _MAX_ROWS:
         return F.linear(x, _unpack(weight, x.dtype, workspace), bias)
@@ -86,10 +86,11 @@ def low_bit_linear(
     return out if bias is None else out.add_(bias)
 
 
-def _has_fp8_units(device: torch.device) -> bool:
-    if device.type != "cuda":
+def _has_fp8_product(x: torch.Tensor) -> bool:
+    """torch's product with one scale a row gives bfloat16 and needs compute capability 8.9."""
+    if x.device.type != "cuda" or x.dtype != torch.bfloat16:
         return False
-    return torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 9)
+    return torch.version.hip is None and torch.cuda.get_device_capability(x.device) >= (8, 9)
 
 
 def _scaled_product(x: torch.Tensor, weight: LowBitWeight, bias: torch.Tensor | None) -> torch.Tensor:
@@ -159,7 +160,12 @@ def _product(
 
 
 def _default_tile(int4: bool, width: int) -> ProductTile:
-    return ProductTile(64, 128 if width <= 64 else 64, 4 if width <= 128 else 8, 3 if width <= 64 else 2)
+    """The fastest of those timed on an H100 (benchmarks/gpu_tiles.py); `width` is in rows of the input."""
+    if int4:
+        return ProductTile(128, 128, 4 if width <= 64 else 8, 3, by_word=True)
+    if width > 128:
+        return ProductTile(128, 64, 8, 3)
+    return ProductTile(64, 128, 4, 4 if width == 64 else 3)
 
 
 def _num_parts(num_tiles: int, num_steps: int) -> int:
