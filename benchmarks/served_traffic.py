@@ -10,7 +10,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from websockets.asyncio.client import connect
@@ -115,14 +115,14 @@ async def _one_user(address: Address, number: int, end_s: float, counts: Counter
             counts["left_on_purpose"] += 1
             continue
         try:
-            is_right = await asyncio.wait_for(work, 120)
+            problem = await asyncio.wait_for(work, 120)
         except (OSError, TimeoutError, ConnectionClosed, ValueError, asyncio.IncompleteReadError) as error:
             counts[f"without_an_answer:{kind}:{type(error).__name__}"] += 1
             continue
-        counts[f"answered:{kind}" if is_right else f"wrong:{kind}"] += 1
+        counts[f"wrong:{kind}:{problem}" if problem else f"answered:{kind}"] += 1
 
 
-async def _leave_early(work: Awaitable[bool], after_s: float) -> None:
+async def _leave_early(work: Awaitable[str], after_s: float) -> None:
     task = asyncio.ensure_future(work)
     await asyncio.wait({task}, timeout=after_s)
     task.cancel()
@@ -132,52 +132,53 @@ async def _leave_early(work: Awaitable[bool], after_s: float) -> None:
 _WORDS = "river stone cloud garden engine paper winter silver morning bridge letter mountain window candle".split()
 
 
-async def _exchange(address: Address, kind: str, rng: random.Random) -> bool:
-    """One request of this kind; whether its answer is right."""
+async def _exchange(address: Address, kind: str, rng: random.Random) -> str:
+    """One request of this kind; what is wrong with its answer, "" for nothing."""
     words = " ".join(rng.choices(_WORDS, k=rng.randint(3, 60)))
-    messages = [{"role": "user", "content": f"Write about {words}."}]
-    length = rng.randint(4, 48)
+    path, body, is_right = _ask(kind, words, rng)
+    reply = await _post(address, path, body)
+    if reply.status != (400 if kind == "bad" else 200):
+        return f"{reply.status} {reply.body[:200].decode(errors='replace')}"
+    return "" if is_right(reply.body) else "not what was asked for"
+
+
+def _ask(kind: str, words: str, rng: random.Random) -> tuple[str, dict, Callable[[bytes], bool]]:
+    """Path and body of a request, and what its answer must be."""
+    chat, completions = "/v1/chat/completions", "/v1/completions"
+    asked = {"messages": [{"role": "user", "content": f"Write about {words}."}], "max_tokens": rng.randint(4, 48)}
     if kind == "chat":
-        reply = await _post(address, "/v1/chat/completions", {"messages": messages, "max_tokens": length})
-        return reply.status == 200 and bool(json.loads(reply.body)["choices"])
+        return chat, asked, lambda body: bool(json.loads(body)["choices"])
     if kind == "chat_stream":
-        body = {"messages": messages, "max_tokens": length, "stream": True, "n": rng.randint(1, 2)}
-        reply = await _post(address, "/v1/chat/completions", body)
-        return reply.status == 200 and reply.body.rstrip().endswith(b"data: [DONE]")
+        streamed = {**asked, "stream": True, "n": rng.randint(1, 2)}
+        return chat, streamed, lambda body: body.rstrip().endswith(b"data: [DONE]")
     if kind == "completion":
-        reply = await _post(address, "/v1/completions", {"prompt": [words, words[:20]], "max_tokens": length})
-        return reply.status == 200 and len(json.loads(reply.body)["choices"]) == 2
+        prompts = {"prompt": [words, words[:20]], "max_tokens": asked["max_tokens"]}
+        return completions, prompts, lambda body: len(json.loads(body)["choices"]) == 2
     if kind == "score":
-        body = {"prompt": words, "max_tokens": 0, "echo": True, "logprobs": 1}
-        reply = await _post(address, "/v1/completions", body)
-        return reply.status == 200 and json.loads(reply.body)["choices"][0]["text"] == words
+        scored = {"prompt": words, "max_tokens": 0, "echo": True, "logprobs": 1}
+        return completions, scored, lambda body: json.loads(body)["choices"][0]["text"] == words
     if kind == "json":
         schema = {"type": "object", "properties": {rng.choice(_WORDS): {"type": "integer"}}}
         form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-        body = {"messages": messages, "max_tokens": length, "response_format": form}
-        return (await _post(address, "/v1/chat/completions", body)).status == 200
+        return chat, {**asked, "response_format": form}, lambda body: True
     if kind == "tool":
-        function = {
-            "name": rng.choice(_WORDS),
-            "parameters": {"type": "object", "properties": {"x": {"type": "string"}}},
-        }
-        tools = [{"type": "function", "function": function}]
-        body = {"messages": messages, "max_tokens": length, "tools": tools, "tool_choice": "required"}
-        return (await _post(address, "/v1/chat/completions", body)).status == 200
-    return (await _post(address, "/v1/chat/completions", {"messages": [], "max_tokens": -1})).status == 400
+        parameters = {"type": "object", "properties": {"x": {"type": "string"}}}
+        tool = {"type": "function", "function": {"name": rng.choice(_WORDS), "parameters": parameters}}
+        return chat, {**asked, "tools": [tool], "tool_choice": "required"}, lambda body: True
+    return chat, {"messages": [], "max_tokens": -1}, lambda body: True
 
 
-async def _socket(address: Address, rng: random.Random) -> bool:
+async def _socket(address: Address, rng: random.Random) -> str:
     headers = {"Authorization": f"Bearer {address.key}"}
     url = f"ws://127.0.0.1:{address.port}/v1/stream"
     async with connect(url, additional_headers=headers, proxy=None) as socket:
         await socket.send(json.dumps({"prompt": " ".join(rng.choices(_WORDS, k=8)), "max_tokens": rng.randint(4, 48)}))
         async for frame in socket:
             if frame == "[END]":
-                return True
+                return ""
             if frame.startswith('{"error"'):
-                return False
-    return False
+                return frame[:200]
+    return "closed before the end"
 
 
 def _streamed(body: dict) -> dict:

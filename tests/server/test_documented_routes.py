@@ -31,7 +31,7 @@ def test_device_configuration_is_held_against_this_machine(admin, monkeypatch):
     assert reply.status_code == 400 and reply.json()["error"]["code"] == "gpu_unavailable"
     monkeypatch.setattr("workbench.server.routes.multi_gpu.choose_devices", lambda config: None)
     reply = admin.post("/v1/multi-gpu/config", json={"num_gpus": 2, "load_balancer": "round_robin"})
-    assert reply.status_code == 501 and reply.json()["error"]["code"] == "not_implemented"
+    assert reply.status_code == 400 and reply.json()["error"]["code"] == "not_supported"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_there_is_no_store_of_quantised_models(admin):
     assert admin.post("/v1/quantization/cache", json={"model_name": "x", "action": "burn"}).status_code == 400
     body = {"model_name": MODEL, "action": "clear"}
     reply = admin.post("/v1/quantization/cache", json=body)
-    assert reply.status_code == 501 and reply.json()["error"]["code"] == "not_implemented"
+    assert reply.status_code == 400 and reply.json()["error"]["code"] == "not_supported"
 
 
 def test_precision_figures_are_those_of_the_loaded_model(http, llm):

@@ -41,7 +41,6 @@ _TYPES = {
     415: "invalid_request_error",
     421: "invalid_request_error",
     429: "rate_limit_error",
-    501: "not_implemented_error",
     503: "overloaded_error",
     507: "insufficient_memory_error",
 }

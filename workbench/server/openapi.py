@@ -23,7 +23,6 @@ _ERRORS = {
     "421": "The Host header names another server.",
     "429": "A limit is reached; Retry-After says when to come back.",
     "500": "The server failed.",
-    "501": "This build cannot do that.",
     "503": "The server is busy, stopping, or has no model loaded.",
 }
 

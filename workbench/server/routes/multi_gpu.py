@@ -10,7 +10,7 @@ from workbench.backends import detect
 from workbench.errors import GPUUnavailableError
 from workbench.parallel import choose_devices
 from workbench.server.auth import require_admin
-from workbench.server.errors import ApiError, invalid
+from workbench.server.errors import invalid
 from workbench.server.json_body import JsonRoute
 from workbench.server.model_host import ModelHost
 from workbench.server.protocol.parallel import (
@@ -36,7 +36,7 @@ async def set_multi_gpu(body: MultiDeviceConfig) -> ErrorBody:
         await asyncio.to_thread(choose_devices, body.config)
     except GPUUnavailableError as error:
         raise invalid(str(error), param="gpu_ids", code="gpu_unavailable") from error
-    raise ApiError(501, f"multi-gpu/config: {_ONE_DEVICE}", code="not_implemented")
+    raise invalid(f"multi-gpu/config: {_ONE_DEVICE}", code="not_supported")
 
 
 @router.get("/v1/multi-gpu/stats", response_model=MultiDeviceStatsReply)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from workbench.errors import BackendUnavailableError, ConfigError
 from workbench.quantize import QuantizationConfig, QuantType, parse_quant_type
 from workbench.server.auth import require_admin
-from workbench.server.errors import ApiError, invalid
+from workbench.server.errors import invalid
 from workbench.server.json_body import JsonRoute
 from workbench.server.model_host import ServedModel
 from workbench.server.protocol.quantization import (
@@ -68,9 +68,9 @@ async def read_precision(
 
 @router.post("/v1/quantization/cache", response_model=ErrorBody, dependencies=[Depends(require_admin)])
 async def use_quantized_cache(body: CacheRequest, request: Request) -> ErrorBody:
-    """Refused: this version stores no quantised models."""
+    """Refused: quantised models are not stored, they are made again by each load."""
     services(request).host.served(body.model_name)
-    raise ApiError(501, f"action {body.action}: this version has no store of quantised models", code="not_implemented")
+    raise invalid(f"action {body.action}: there is no store of quantised models", param="action", code="not_supported")
 
 
 def _checked_flags(asked: QuantType, body: PrecisionConfig) -> dict[str, object]:
