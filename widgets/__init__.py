@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from widgets.chat_box import ChatBox
-from widgets.live_plot import LivePlot
+from widgets.live_plot import LivePlot, MemoryMonitor, ThroughputMonitor
 from widgets.load_bar import LoadBar
 from widgets.model_picker import ModelPicker
 from widgets.workbench import Workbench
 
-__all__ = ["ChatBox", "LivePlot", "LoadBar", "ModelPicker", "Workbench"]
+__all__ = ["ChatBox", "LivePlot", "LoadBar", "MemoryMonitor", "ModelPicker", "ThroughputMonitor", "Workbench"]

@@ -13,7 +13,7 @@ from widgets.conversation import Conversation, Message, MessageStatus
 from widgets.front_end import module_text, style_text
 from widgets.part import Part
 from widgets.reply import Reply, ReplyEnd
-from widgets.twin import Twin
+from workbench.twin import Twin
 from workbench.errors import EngineStoppedError, RequestError, WorkbenchError
 from workbench.failure import Failure
 from workbench.session import Session, SessionState, SessionStatus

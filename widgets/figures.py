@@ -2,132 +2,222 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from workbench.telemetry import Series, SeriesView
+from widgets.chart_rows import ChartLine, ChartRow
+from workbench.telemetry import Series
 
 __all__ = [
-    "LiveLine",
     "LiveView",
     "live_figure",
-    "live_lines",
-    "live_range",
+    "live_layout",
+    "live_over",
     "live_summary",
     "live_updates",
     "live_view",
 ]
 
-_GB = 1e9
 # Told apart by dash as well as by colour; the colours (after Okabe and Ito) keep 3:1 against white and against #111.
-_MEMORY_STYLES = (("#3b8ec4", "solid"), ("#159c78", "dash"), ("#b06ab3", "dot"), ("#8a8f00", "dashdot"))
-_RATE_STYLE = ("#d5642b", "solid")
-_MIN_RANGE_S = 30.0
+_COLORS = ("#3b8ec4", "#d5642b", "#159c78", "#b06ab3", "#8a8f00", "#c0507a")
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+_ALARM = "#c8452f"
 _NO_FILL = "rgba(0,0,0,0)"
 _GRID = "rgba(128,128,128,0.35)"
-
-
-@dataclass(frozen=True)
-class LiveLine:
-    """One line of the live plot: which series, its name in words, what its values are divided by, and its unit."""
-
-    series: str
-    label: str
-    scale: float
-    unit: str
+# Numbers in one update of all lines together: 8 to 9 kB as JSON.
+_NUMBERS_PER_UPDATE = 1100
+_MOST_POINTS = 60
+_ROW_HEIGHT_PX = 96
+_MARGIN_PX = {"l": 62, "r": 8, "t": 20, "b": 34}
 
 
 @dataclass(frozen=True)
 class LiveView:
-    """What to draw: per line the points of the window, `times_s` counted back from now (so all are <= 0)."""
+    """What to draw: for each line of each row its values on one time grid, None where nothing was measured.
 
-    lines: tuple[LiveLine, ...]
-    points: tuple[SeriesView, ...]
+    `times_s` counts back from now, so that all are <= 0.
+    """
+
+    rows: tuple[ChartRow, ...]
+    times_s: tuple[float, ...]
+    values: tuple[tuple[tuple[float | None, ...], ...], ...]
+
+    def lines(self) -> list[tuple[ChartRow, ChartLine, tuple[float | None, ...]]]:
+        """Every line with its row and its values, in the order of the figure's traces."""
+        return [
+            (row, line, values)
+            for row, of_row in zip(self.rows, self.values, strict=True)
+            for line, values in zip(row.lines, of_row, strict=True)
+        ]
 
 
-def live_lines(devices: Sequence[str] = ()) -> tuple[LiveLine, ...]:
-    """The lines of the live plot: memory of the process, of each device ("cuda:0"), then tokens per second."""
-    return (
-        LiveLine("process_memory_bytes", "This process", _GB, "GB"),
-        *(LiveLine(f"{device}_used_bytes", f"{device}, in use", _GB, "GB") for device in devices),
-        LiveLine("generated_tokens_per_s", "Generation", 1.0, "tokens/s"),
+def live_view(series: Mapping[str, Series], rows: Sequence[ChartRow], now_s: float, window_s: float) -> LiveView:
+    """Cut the last `window_s` seconds out of the series, onto a grid that is as fine as a small update allows.
+
+    Each value is the highest of its piece of time. Pieces lie at fixed times, so that a curve moves without flicker.
+    """
+    num_lines = sum(len(row.lines) for row in rows)
+    num_points = max(12, min(_MOST_POINTS, _NUMBERS_PER_UPDATE // max(1, num_lines)))
+    step_s = window_s / num_points
+    last_piece = math.floor(now_s / step_s)
+    first_piece = last_piece - num_points + 1
+    return LiveView(
+        rows=tuple(rows),
+        times_s=tuple(round((index + 1 - num_points) * step_s, 1) for index in range(num_points)),
+        values=tuple(
+            tuple(_on_grid(series.get(line.series), line, first_piece, last_piece, step_s) for line in row.lines)
+            for row in rows
+        ),
     )
 
 
-def live_view(series: Mapping[str, Series], lines: Sequence[LiveLine], now_s: float, window_s: float) -> LiveView:
-    """Cut the last `window_s` seconds out of the series, rounded to what can be seen to keep updates small."""
-    return LiveView(tuple(lines), tuple(_points(series.get(line.series), line, now_s, window_s) for line in lines))
-
-
-def _points(series: Series | None, line: LiveLine, now_s: float, window_s: float) -> SeriesView:
+def _on_grid(
+    series: Series | None, line: ChartLine, first_piece: int, last_piece: int, step_s: float
+) -> tuple[float | None, ...]:
+    values: list[float | None] = [None] * (last_piece - first_piece + 1)
     if series is None:
-        return SeriesView((), ())
-    view = series.view(since_s=now_s - window_s)
-    return SeriesView(
-        times_s=tuple(round(time_s - now_s, 1) for time_s in view.times_s),
-        values=tuple(round(value / line.scale, 3) for value in view.values),
+        return tuple(values)
+    view = series.view(since_s=first_piece * step_s)
+    for time_s, value in zip(view.times_s, view.values, strict=True):
+        slot = math.floor(time_s / step_s) - first_piece
+        scaled = _rounded(value / line.scale)
+        if 0 <= slot < len(values) and (values[slot] is None or scaled > values[slot]):
+            values[slot] = scaled
+    return _bridged(values)
+
+
+def _bridged(values: list[float | None]) -> tuple[float | None, ...]:
+    """A beat that came a little late leaves its piece empty: single gaps take the value before them."""
+    return tuple(
+        values[index - 1] if value is None and 0 < index < len(values) - 1 and values[index + 1] is not None else value
+        for index, value in enumerate(values)
     )
 
 
-def live_updates(view: LiveView) -> list[dict[str, tuple[float, ...]]]:
-    """New `x` and `y` for each trace of `live_figure`, in its order."""
-    return [{"x": points.times_s, "y": points.values} for points in view.points]
+def _rounded(value: float) -> float:
+    """Four digits: more can't be seen, and each costs a byte in every update."""
+    return float(f"{value:.4g}")
 
 
-def live_range(view: LiveView, window_s: float) -> list[float]:
-    """Seconds on the time axis: what there is, at least half a minute, at most the window."""
-    oldest_s = min((points.times_s[0] for points in view.points if points.times_s), default=0.0)
-    return [-min(window_s, max(_MIN_RANGE_S, -oldest_s)), 0.0]
+def live_updates(view: LiveView) -> list[dict[str, tuple[float | None, ...]]]:
+    """New `y` for each trace of `live_figure`, in its order."""
+    return [{"y": values} for _, _, values in view.lines()]
 
 
-def live_figure(view: LiveView, window_s: float) -> go.Figure:
-    """Memory above, tokens per second below, over the same seconds. Transparent, so that it takes the page's theme."""
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.09)
-    for number, (line, points) in enumerate(zip(view.lines, view.points, strict=True)):
-        row = 2 if line.unit == "tokens/s" else 1
-        color, dash = _RATE_STYLE if row == 2 else _MEMORY_STYLES[number % len(_MEMORY_STYLES)]
-        trace = go.Scatter(
-            x=points.times_s,
-            y=points.values,
-            name=line.label,
-            mode="lines",
-            line={"color": color, "dash": dash, "width": 2},
-            hovertemplate=f"{line.label}: %{{y}} {line.unit}<extra></extra>",
-        )
-        figure.add_trace(trace, row=row, col=1)
-    num_memory_lines = sum(line.unit == "GB" for line in view.lines)
+def live_figure(view: LiveView, threshold: float | None = None) -> go.Figure:
+    """One small chart per row over the same seconds. Transparent, so that it takes the page's theme."""
+    figure = make_subplots(rows=len(view.rows), cols=1, shared_xaxes=True, vertical_spacing=_spacing(len(view.rows)))
+    for number, (row, of_row) in enumerate(zip(view.rows, view.values, strict=True), 1):
+        for index, (line, values) in enumerate(zip(row.lines, of_row, strict=True)):
+            figure.add_trace(_trace(row, line, index, view.times_s, values), row=number, col=1)
     figure.update_layout(
-        height=290,
-        margin={"l": 52, "r": 8, "t": 26 if num_memory_lines > 1 else 8, "b": 40},
+        height=_height_px(len(view.rows)),
+        margin=_MARGIN_PX,
         paper_bgcolor=_NO_FILL,
         plot_bgcolor=_NO_FILL,
-        showlegend=num_memory_lines > 1,
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "bgcolor": _NO_FILL},
+        showlegend=True,
+        legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "bgcolor": _NO_FILL, "font": {"size": 11}},
         hovermode="x unified",
         dragmode=False,
-        font={"size": 12},
+        font={"size": 11},
     )
-    figure.update_xaxes(
-        range=live_range(view, window_s), gridcolor=_GRID, zeroline=False, fixedrange=True, ticklabelstandoff=4
-    )
-    figure.update_xaxes(title_text="seconds before the last update", title_standoff=6, row=2, col=1)
+    figure.update_xaxes(gridcolor=_GRID, zeroline=False, fixedrange=True, ticklabelstandoff=3, ticksuffix=" s")
     figure.update_yaxes(rangemode="tozero", gridcolor=_GRID, zeroline=False, fixedrange=True, nticks=4)
-    figure.update_yaxes(title_text="memory, GB", title_standoff=8, row=1, col=1)
-    figure.update_yaxes(title_text="tokens/s", title_standoff=8, row=2, col=1)
+    for number, row in enumerate(view.rows, 1):
+        title = row.title if not row.unit else f"{row.title}<br>{row.unit}"
+        figure.update_yaxes(title_text=title, title_standoff=4, row=number, col=1)
+        if row.limit == 100.0:
+            figure.update_yaxes(range=[0, 105], row=number, col=1)
+    figure.update_layout(live_layout(view, threshold))
     return figure
+
+
+def _trace(
+    row: ChartRow, line: ChartLine, index: int, times_s: Sequence[float], values: Sequence[float | None]
+) -> go.Scatter:
+    color, dash = _COLORS[index % len(_COLORS)], _DASHES[index % len(_DASHES)]
+    return go.Scatter(
+        x=times_s,
+        y=values,
+        name=line.label,
+        mode="lines",
+        line={"color": color, "dash": "solid" if row.is_stacked else dash, "width": 1 if row.is_stacked else 2},
+        stackgroup=row.title if row.is_stacked else None,
+        hovertemplate=f"{line.label}: %{{y}} {row.unit}<extra></extra>",
+        # One line in a row is named by the row's title.
+        showlegend=len(row.lines) > 1,
+    )
+
+
+def live_layout(view: LiveView, threshold: float | None) -> dict[str, object]:
+    """What a change of window or threshold changes in the layout: time axes and threshold lines."""
+    shapes = []
+    for number, row in enumerate(view.rows, 1):
+        if threshold is None or row.limit is None or row.unit != "GB":
+            continue
+        axis = "" if number == 1 else str(number)
+        level = threshold * row.limit
+        shapes.append(
+            {
+                "type": "line",
+                "xref": f"x{axis} domain",
+                "yref": f"y{axis}",
+                "x0": 0,
+                "x1": 1,
+                "y0": level,
+                "y1": level,
+                "line": {"color": _ALARM, "dash": "dot", "width": 1.5},
+            }
+        )
+    axes = {f"xaxis{'' if number == 1 else number}": _x_range(view) for number in range(1, len(view.rows) + 1)}
+    return {"shapes": shapes, **axes}
+
+
+def _x_range(view: LiveView) -> dict[str, list[float]]:
+    return {"range": [view.times_s[0], 0.0]}
+
+
+def live_over(view: LiveView, threshold: float | None) -> list[str]:
+    """Rows in GB whose newest value is above the threshold, in words."""
+    over = []
+    for row, of_row in zip(view.rows, view.values, strict=True):
+        if threshold is None or row.limit is None or row.unit != "GB":
+            continue
+        newest = [_last(values) or 0.0 for values in of_row]
+        now = sum(newest) if row.is_stacked else max(newest, default=0.0)
+        if now > threshold * row.limit:
+            over.append(f"{row.title}: {now:.1f} of {row.limit:.1f} GB is above {threshold:.0%}")
+    return over
 
 
 def live_summary(view: LiveView) -> str:
     """The plot in a sentence per line, for those who can't see it."""
     sentences = []
-    for line, points in zip(view.lines, view.points, strict=True):
-        if not points.values:
+    for row, line, values in view.lines():
+        present = [value for value in values if value is not None]
+        if not present:
             sentences.append(f"{line.label}: no values yet.")
             continue
-        digits = 1 if line.unit == "tokens/s" else 2
-        now, highest = points.values[-1], max(points.values)
-        sentences.append(f"{line.label}: {now:.{digits}f} {line.unit} now, at most {highest:.{digits}f}.")
+        unit = f" {row.unit}" if row.unit else ""
+        sentences.append(f"{line.label}: {_words(_last(values))}{unit} now, at most {_words(max(present))}.")
     return " ".join(sentences)
+
+
+def _words(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def _last(values: Sequence[float | None]) -> float | None:
+    return next((value for value in reversed(values) if value is not None), None)
+
+
+def _height_px(num_rows: int) -> int:
+    return _MARGIN_PX["t"] + _MARGIN_PX["b"] + num_rows * _ROW_HEIGHT_PX
+
+
+def _spacing(num_rows: int) -> float:
+    return 0.0 if num_rows < 2 else min(0.06, 0.3 / (num_rows - 1))

@@ -1,4 +1,4 @@
-"""One live plot of memory and tokens per second. Draws what a sampler measured; measures nothing itself."""
+"""A live plot of rows of series, and the three that exist ready-made. Draws what a sampler measured."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from collections.abc import Callable, Sequence
 import ipywidgets
 import plotly.graph_objects as go
 
-from widgets.figures import LiveView, live_figure, live_lines, live_range, live_summary, live_updates, live_view
+from widgets.chart_rows import ChartRow, memory_rows, throughput_rows, utilisation_row
+from widgets.figures import LiveView, live_figure, live_layout, live_over, live_summary, live_updates, live_view
+from widgets.monitor_controls import WINDOWS_S, MonitorControls
 from widgets.part import Part
-from widgets.plot_note import PlotNote
-from widgets.twin import Twin, is_headless
 from workbench.backends import BackendStatus, detect
-from workbench.telemetry import DeviceMemory, EngineRates, ProcessMemory, Sampler
+from workbench.telemetry import DeviceMemory, EngineRates, Probe, ProcessMemory, ProcessorUse, Sampler
 from workbench.telemetry.engine_rates import EngineCounters
+from workbench.twin import Twin, is_headless
 
-__all__ = ["LivePlot", "gpu_probes"]
+__all__ = ["LivePlot", "MemoryMonitor", "ThroughputMonitor", "gpu_probes"]
 
 _BEAT_S = 1.0
 # Never redrawn faster than 2 Hz, however fast a sampler beats that was handed in.
 _MIN_REDRAW_S = 0.5
 # Memory that moved by less than this share is not worth a redraw.
 _NOTICEABLE = 0.01
+
+Stats = Callable[[], EngineCounters | None]
 
 
 def gpu_probes(statuses: Sequence[BackendStatus]) -> list[DeviceMemory]:
@@ -36,11 +39,12 @@ def gpu_probes(statuses: Sequence[BackendStatus]) -> list[DeviceMemory]:
 
 
 class LivePlot(Part, ipywidgets.VBox):
-    """Memory and tokens per second of the last `window_s` seconds, redrawn at 1 Hz while something moves.
+    """Memory, processors, speed, requests and KV use of the last `window_s` seconds, redrawn at 1 Hz while they move.
 
-    Nothing is drawn while no browser shows it or nothing changes. `stats` gives the engine's counters (`llm.stats`,
-    `session.stats`), `devices` are probes of GPUs (None: all of this machine). A `sampler` that is handed in is left
-    running by `close()`; without one the plot has its own. Exactly one FigureWidget: each carries 5 MB of JavaScript.
+    `stats` gives the engine's counters (`llm.stats`, `session.stats`); `statuses` are the backends (None: looked up).
+    Nothing is drawn while no browser shows it, while it is paused, or while nothing changes. A `sampler` that is handed
+    in is left running by `close()`; without one the plot has its own. Exactly one FigureWidget: each carries 5 MB of
+    JavaScript.
     """
 
     # Until there is a sampler to leave.
@@ -49,36 +53,63 @@ class LivePlot(Part, ipywidgets.VBox):
 
     def __init__(
         self,
-        stats: Callable[[], EngineCounters | None] = lambda: None,
+        stats: Stats = lambda: None,
         *,
-        devices: Sequence[DeviceMemory] | None = None,
+        statuses: Sequence[BackendStatus] | None = None,
         sampler: Sampler | None = None,
         window_s: float = 120.0,
+        threshold_percent: float | None = 90.0,
     ) -> None:
-        devices = gpu_probes(detect()) if devices is None else devices
-        self._window_s = window_s
-        self._lines = live_lines([device.name for device in devices])
+        statuses = detect() if statuses is None else statuses
+        self.rows = self._rows(statuses)
         self._owns_sampler = sampler is None
-        self._sampler = sampler or Sampler(
-            [ProcessMemory(), *devices, EngineRates(stats)], _BEAT_S, capacity=2 * round(window_s / _BEAT_S)
-        )
+        # Enough for the longest window that can be chosen.
+        capacity = round(max(window_s, *WINDOWS_S) / _BEAT_S) + 60
+        self._sampler = sampler or Sampler(self._probes(stats, statuses), _BEAT_S, capacity=capacity)
         self._drawn: LiveView | None = None
         self._drawn_at_s = float("-inf")
+        self._drawn_settings: tuple[float, float | None] = (window_s, threshold_percent)
         self._lock = threading.Lock()
-        empty = live_view({}, self._lines, 0.0, window_s)
-        figure = live_figure(empty, window_s)
+        empty = live_view({}, self.rows, 0.0, window_s)
+        figure = live_figure(empty, _share(threshold_percent))
         self.figure = figure if is_headless() else _figure_widget(figure)
-        self.note = PlotNote(on_seen=self._forget_drawn)
-        self.note.summary = live_summary(empty)
+        self.note = MonitorControls(
+            self._redraw_next,
+            summary=live_summary(empty),
+            window_s=window_s,
+            threshold_percent=threshold_percent,
+            has_threshold=any(row.unit == "GB" for row in self.rows),
+        )
         super().__init__([self.note] if is_headless() else [self.figure, self.note])
         self.add_class("wb-live")
         self._forget = self._sampler.observe(self._on_beat)
         self._sampler.start()
 
+    @staticmethod
+    def _rows(statuses: Sequence[BackendStatus]) -> tuple[ChartRow, ...]:
+        return (*memory_rows(statuses), utilisation_row(statuses), *throughput_rows())
+
+    @staticmethod
+    def _probes(stats: Stats, statuses: Sequence[BackendStatus]) -> list[Probe]:
+        return [*_machine_probes(statuses), EngineRates(stats)]
+
     @property
     def sampler(self) -> Sampler:
         """Where the numbers come from."""
         return self._sampler
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it is held still."""
+        return self.note.is_paused
+
+    def pause(self) -> None:
+        """Hold the picture still; measuring goes on."""
+        self.note.pause(True)
+
+    def resume(self) -> None:
+        """Draw again, with all that was measured meanwhile."""
+        self.note.pause(False)
 
     def draw(self) -> None:
         """Draw what has been measured up to now, seen or not."""
@@ -93,30 +124,63 @@ class LivePlot(Part, ipywidgets.VBox):
             child.close()
         super().close()
 
-    def _forget_drawn(self) -> None:
-        """A view came into sight, perhaps of a page that was just loaded: the next beat draws, whatever happens."""
+    def _redraw_next(self) -> None:
+        """A setting changed or a view came into sight: the next beat draws, whatever happens."""
         self._drawn = None
 
     def _on_beat(self, time_s: float) -> None:
         """Called by the sampler's thread."""
-        if self.note.is_seen and time_s - self._drawn_at_s >= _MIN_REDRAW_S:
+        if self.note.is_seen and not self.note.is_paused and time_s - self._drawn_at_s >= _MIN_REDRAW_S:
             self._draw(time_s, only_if_moved=True)
 
     def _draw(self, time_s: float, *, only_if_moved: bool = False) -> None:
         with self._lock:
-            view = live_view(self._sampler.series, self._lines, time_s, self._window_s)
+            settings = (self.note.window_s, self.note.threshold_percent)
+            view = live_view(self._sampler.series, self.rows, time_s, self.note.window_s)
             if only_if_moved and not _has_moved(self._drawn, view):
                 return
-            self._drawn, self._drawn_at_s = view, time_s
             with self.figure.batch_update():
                 for trace, update in zip(self.figure.data, live_updates(view), strict=True):
-                    trace.update(update)
-                self.figure.update_xaxes(range=live_range(view, self._window_s))
-            self.note.summary = live_summary(view)
+                    trace.update(update if settings == self._drawn_settings else {**update, "x": view.times_s})
+                if settings != self._drawn_settings:
+                    self.figure.update_layout(live_layout(view, _share(settings[1])))
+            self._drawn, self._drawn_at_s, self._drawn_settings = view, time_s, settings
+            with self.note.hold_sync():
+                self.note.summary = live_summary(view)
+                self.note.alarm = "; ".join(live_over(view, _share(settings[1])))
 
     def twin(self) -> Twin:
         """What it plots; no numbers and no devices, as they change from run to run and from machine to machine."""
-        return Twin("LivePlot", (("plot", f"memory and tokens/s of the last {self._window_s:.0f} s"),))
+        shown = ", ".join(dict.fromkeys(row.title.split(" of ")[0] for row in self.rows))
+        return Twin(type(self).__name__, (("plot", f"{shown} over the last {self.note.window_s:.0f} s"),))
+
+
+class MemoryMonitor(LivePlot):
+    """Memory of this process and of every GPU, and how busy the processors are; live, with a threshold line."""
+
+    @staticmethod
+    def _rows(statuses: Sequence[BackendStatus]) -> tuple[ChartRow, ...]:
+        return (*memory_rows(statuses), utilisation_row(statuses))
+
+
+class ThroughputMonitor(LivePlot):
+    """Tokens per second, time to first token, batch and queue, and KV use of an engine; live."""
+
+    @staticmethod
+    def _rows(statuses: Sequence[BackendStatus]) -> tuple[ChartRow, ...]:
+        return throughput_rows()
+
+    @staticmethod
+    def _probes(stats: Stats, statuses: Sequence[BackendStatus]) -> list[Probe]:
+        return [EngineRates(stats)]
+
+
+def _machine_probes(statuses: Sequence[BackendStatus]) -> list[Probe]:
+    return [ProcessMemory(), *gpu_probes(statuses), ProcessorUse(statuses)]
+
+
+def _share(percent: float | None) -> float | None:
+    return None if percent is None else percent / 100
 
 
 def _figure_widget(figure: go.Figure) -> go.FigureWidget:
@@ -127,14 +191,20 @@ def _figure_widget(figure: go.Figure) -> go.FigureWidget:
 
 
 def _has_moved(drawn: LiveView | None, view: LiveView) -> bool:
-    """Whether a redraw would show something new: tokens are or were just flowing, or memory moved noticeably."""
+    """Whether a redraw would show something new: something flows or has just stopped, or a level moved noticeably."""
     if drawn is None:
         return True
-    for line, before, now in zip(view.lines, drawn.points, view.points, strict=True):
-        last_before = before.values[-1] if before.values else 0.0
-        last_now = now.values[-1] if now.values else 0.0
-        if line.unit == "tokens/s" and (last_before or last_now):
+    for (row, _, before), (_, _, now) in zip(drawn.lines(), view.lines(), strict=True):
+        last_before, last_now = _newest(before), _newest(now)
+        if row.unit == "tokens/s" and (last_before or last_now):
             return True
-        if abs(last_now - last_before) > _NOTICEABLE * max(last_before, last_now):
+        # Processors are never quite still; a change that can be seen in the plot is one of five points.
+        if row.unit == "%" and abs(last_now - last_before) > 5.0:
+            return True
+        if row.unit != "%" and abs(last_now - last_before) > _NOTICEABLE * max(last_before, last_now):
             return True
     return False
+
+
+def _newest(values: Sequence[float | None]) -> float:
+    return next((value for value in reversed(values) if value is not None), 0.0)

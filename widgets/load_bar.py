@@ -12,7 +12,7 @@ import traitlets
 
 from widgets.front_end import module_text, style_text
 from widgets.part import Part
-from widgets.twin import Twin
+from workbench.twin import Twin
 from workbench.errors import WorkbenchError
 from workbench.failure import Failure
 from workbench.progress import Progress

@@ -11,7 +11,7 @@ import traitlets
 from widgets.front_end import module_text, style_text
 from widgets.menu import AUTO, Menu, Option
 from widgets.part import Part
-from widgets.twin import Twin
+from workbench.twin import Twin
 from workbench.errors import ConfigError
 from workbench.session import LoadChoice
 

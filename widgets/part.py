@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from widgets.twin import Twin, is_headless
+from workbench.twin import Twin, is_headless
 
 __all__ = ["Part"]
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import ipywidgets
 
 from widgets.chat_box import ChatBox
-from widgets.live_plot import LivePlot, gpu_probes
+from widgets.live_plot import LivePlot
 from widgets.load_bar import LoadBar
 from widgets.menu import Menu
 from widgets.model_picker import ModelPicker
 from widgets.part import Part
-from widgets.twin import Twin
+from workbench.twin import Twin
 from workbench.errors import ConfigError, EngineStoppedError
 from workbench.session import LoadChoice, Session
 from workbench.telemetry import Sampler
@@ -73,7 +73,7 @@ class Workbench(Part, ipywidgets.VBox):
             self.session.adopt(llm)
         self.load_bar = LoadBar(self.session, lambda: self.picker.choice)
         self.chat = ChatBox(self.session, system=system, sampling=sampling)
-        self.plot = LivePlot(self.session.stats, devices=gpu_probes(menu.statuses))
+        self.plot = LivePlot(self.session.stats, statuses=menu.statuses)
         columns = ipywidgets.Box([self.chat, self.plot])
         columns.add_class("wb-columns")
         self.chat.add_class("wb-chat-column")

@@ -1,71 +1,88 @@
 import json
 
-from widgets.figures import live_figure, live_lines, live_range, live_summary, live_updates, live_view
+from widgets.chart_rows import ChartLine, ChartRow, memory_rows, throughput_rows, utilisation_row
+from widgets.figures import live_figure, live_layout, live_over, live_summary, live_updates, live_view
+from workbench.backends import BackendStatus, CPUBackend, CUDABackend, DeviceInfo
 from workbench.telemetry import Series
 
+_ROWS = (
+    ChartRow("memory", "GB", (ChartLine("used_bytes", "Used", 1e9),), limit=2.0),
+    ChartRow("speed", "tokens/s", (ChartLine("rate", "Generation"), ChartLine("prompt", "Prompt"))),
+)
 
-def _series(*points):
-    series = Series(100)
-    for time_s, value in points:
-        series.append(time_s, value)
+
+def _series(values, step_s=1.0):
+    series = Series(1000)
+    for index, value in enumerate(values):
+        series.append(index * step_s, value)
     return series
 
 
-def _view(window_s=60.0):
-    series = {
-        "process_memory_bytes": _series((0.0, 9e9), (95.0, 1.5e9), (100.0, 1.25e9)),
-        "generated_tokens_per_s": _series((95.0, 10.0), (100.0, 20.0)),
-    }
-    return live_view(series, live_lines(["cuda:0"]), now_s=100.0, window_s=window_s)
+def _view(window_s=60.0, now_s=59.0, **series):
+    return live_view(series, _ROWS, now_s, window_s)
 
 
-def test_the_view_is_the_window_in_its_units_counted_back_from_now():
-    memory, device, rate = _view().points
-    assert memory.times_s == (-5.0, 0.0)
-    assert memory.values == (1.5, 1.25)
-    assert device.values == ()
-    assert rate.values == (10.0, 20.0)
+def _gpus(count):
+    devices = tuple(DeviceInfo(i, "GPU", 80_000_000_000, 1, ("bf16",), "sm_90", 1) for i in range(count))
+    cpu = DeviceInfo(0, "CPU", 64_000_000_000, 1, ("fp32",), "x86_64", 8)
+    return [BackendStatus(CUDABackend(), True, None, devices), BackendStatus(CPUBackend(), True, None, (cpu,))]
 
 
-def test_the_figure_has_a_trace_a_line_memory_above_rate():
-    figure = live_figure(_view(), 60.0)
-    assert [trace.name for trace in figure.data] == ["This process", "cuda:0, in use", "Generation"]
-    assert [trace.yaxis for trace in figure.data] == ["y", "y", "y2"]
-    assert list(figure.data[2].y) == [10.0, 20.0]
-    # Lines in one plot differ in more than colour.
-    assert figure.data[0].line.dash != figure.data[1].line.dash
-    assert figure.layout.showlegend
+def test_values_are_scaled_and_on_one_grid():
+    view = _view(used_bytes=_series([1e9] * 59 + [1.5e9]), rate=_series([10.0] * 60))
+    assert len(view.times_s) == 60
+    assert view.times_s[0] == -59.0 and view.times_s[-1] == 0.0
+    assert view.values[0][0][-1] == 1.5
+    assert set(view.values[1][0]) == {10.0}
+    assert set(view.values[1][1]) == {None}
 
 
-def test_one_line_a_plot_needs_no_legend():
-    figure = live_figure(live_view({}, live_lines(), 0.0, 60.0), 60.0)
-    assert not figure.layout.showlegend
-    assert (figure.layout.yaxis.title.text, figure.layout.yaxis2.title.text) == ("memory, GB", "tokens/s")
+def test_a_piece_of_time_shows_its_highest_value():
+    view = _view(window_s=600.0, now_s=599.0, rate=_series([5.0] * 300 + [50.0] + [5.0] * 299))
+    assert 50.0 in view.values[1][0]
 
 
-def test_it_takes_the_colours_of_the_page():
-    layout = live_figure(_view(), 60.0).layout
-    assert layout.paper_bgcolor == layout.plot_bgcolor == "rgba(0,0,0,0)"
+def test_one_late_beat_leaves_no_gap_and_a_real_pause_does():
+    series = Series(1000)
+    for time_s in (1.0, 2.0, 4.0, 5.0, 9.0):
+        series.append(time_s, 7.0)
+    values = _view(now_s=9.0, rate=series).values[1][0]
+    assert values[-9:] == (7.0, 7.0, 7.0, 7.0, 7.0, None, None, None, 7.0)
 
 
-def test_an_update_of_a_full_window_is_small():
-    memory, rate = Series(300), Series(300)
-    for second in range(300):
-        memory.append(float(second), 1.23456789e9 + second * 1e6)
-        rate.append(float(second), 23.456789 + second / 7)
-    series = {"process_memory_bytes": memory, "generated_tokens_per_s": rate, "cuda:0_used_bytes": memory}
-    view = live_view(series, live_lines(["cuda:0"]), now_s=299.0, window_s=120.0)
-    assert len(json.dumps(live_updates(view))) < 12_000
+def test_an_update_is_small_also_with_eight_gpus():
+    statuses = _gpus(8)
+    rows = (*memory_rows(statuses), utilisation_row(statuses), *throughput_rows())
+    series = {line.series: _series([12.345678 * line.scale] * 900) for row in rows for line in row.lines}
+    updates = live_updates(live_view(series, rows, 899.0, 900.0))
+    assert len(json.dumps(updates)) < 12_000
 
 
-def test_the_time_axis_grows_with_the_data_up_to_the_window():
-    assert live_range(live_view({}, live_lines(), 0.0, 120.0), 120.0) == [-30.0, 0.0]
-    assert live_range(_view(window_s=1000.0), 1000.0) == [-100.0, 0.0]
-    assert live_range(_view(window_s=99.0), 50.0) == [-30.0, 0.0]
+def test_updates_are_in_the_order_of_the_figures_traces():
+    view = _view(used_bytes=_series([1e9]))
+    figure = live_figure(view)
+    assert [trace.name for trace in figure.data] == ["Used", "Generation", "Prompt"]
+    assert [tuple(trace.y) for trace in figure.data] == [update["y"] for update in live_updates(view)]
+
+
+def test_rows_of_a_machine():
+    titles = [row.title for row in memory_rows(_gpus(2))]
+    assert titles == ["memory", "memory of cuda:0", "memory of cuda:1"]
+    assert memory_rows(_gpus(1))[1].limit == 80.0
+    assert [line.series for line in utilisation_row(_gpus(1)).lines] == ["cpu_busy_percent", "cuda:0_busy_percent"]
+
+
+def test_the_threshold_is_a_line_in_memory_rows_and_said_in_words():
+    view = _view(used_bytes=_series([1.9e9] * 60))
+    (line,) = live_layout(view, 0.9)["shapes"]
+    assert (line["y0"], line["yref"]) == (1.8, "y")
+    assert live_layout(view, None)["shapes"] == []
+    assert live_over(view, 0.9) == ["memory: 1.9 of 2.0 GB is above 90%"]
+    assert live_over(view, 0.99) == []
 
 
 def test_the_summary_says_it_in_words():
-    assert live_summary(_view()) == (
-        "This process: 1.25 GB now, at most 1.50. cuda:0, in use: no values yet. "
-        "Generation: 20.0 tokens/s now, at most 20.0."
+    view = _view(used_bytes=_series([1.5e9] * 59 + [1.25e9]), rate=_series([20.0] * 60))
+    assert live_summary(view) == (
+        "Used: 1.25 GB now, at most 1.5. Generation: 20 tokens/s now, at most 20. Prompt: no values yet."
     )

@@ -1,9 +1,10 @@
+import json
 import threading
 
 import plotly.graph_objects as go
 import pytest
 
-from widgets import LivePlot
+from widgets import LivePlot, MemoryMonitor, ThroughputMonitor
 from widgets.live_plot import gpu_probes
 from workbench.backends import BackendStatus, CPUBackend, CUDABackend, DeviceInfo
 from workbench.telemetry import Sampler
@@ -47,7 +48,7 @@ def sampler(machine):
 
 @pytest.fixture
 def plot(front_end, sampler):
-    plot = LivePlot(devices=[], sampler=sampler)
+    plot = LivePlot(statuses=[], sampler=sampler)
     yield plot
     plot.close()
 
@@ -66,7 +67,7 @@ def test_nothing_is_drawn_before_somebody_sees_it(front_end, machine, sampler, p
     _show(front_end, plot)
     machine.advance(sampler)
     assert len(_redraws(front_end, plot)) == 1
-    assert list(plot.figure.data[0].y) == [1.0, 1.0]
+    assert list(plot.figure.data[0].y)[-1] == 1.0
 
 
 def test_hidden_is_not_drawn_and_shown_again_is(front_end, machine, sampler, plot):
@@ -80,8 +81,8 @@ def test_hidden_is_not_drawn_and_shown_again_is(front_end, machine, sampler, plo
     _show(front_end, plot)
     machine.advance(sampler)
     assert len(_redraws(front_end, plot)) == 2
-    # What was measured meanwhile is there.
-    assert len(plot.figure.data[0].y) == 5
+    # What was measured meanwhile is there: five seconds in pieces of two.
+    assert sum(value is not None for value in plot.figure.data[0].y) == 3
 
 
 def test_idle_is_not_drawn_but_tokens_and_memory_are(front_end, machine, sampler, plot):
@@ -107,16 +108,19 @@ def test_a_redraw_is_one_update_and_never_faster_than_2_hz(front_end, machine, s
     machine.tokens_per_s = 20.0
     _show(front_end, plot)
     for _ in range(20):
+        machine.tokens_per_s += 1.0
+        machine.memory_bytes *= 1.1
         machine.advance(sampler, seconds=0.1)
     assert len(_redraws(front_end, plot)) == 4
-    update = _redraws(front_end, plot)[-1]["_py2js_update"]
-    assert len(update["style_traces"]) == 2
+    # Lines that did not change are not sent.
+    assert len(_redraws(front_end, plot)[-1]["_py2js_update"]["style_traces"]) == 2
 
 
 def test_the_words_follow_the_plot(front_end, machine, sampler, plot):
     _show(front_end, plot)
     machine.advance(sampler)
-    assert plot.note.summary == ("This process: 1.00 GB now, at most 1.00. Generation: 0.0 tokens/s now, at most 0.0.")
+    assert plot.note.summary.startswith("This process: 1 GB now, at most 1. ")
+    assert "Generation: 0 tokens/s now, at most 0." in plot.note.summary
 
 
 def test_views_are_counted_one_by_one(front_end, plot):
@@ -134,7 +138,7 @@ def test_exactly_one_figure_widget(front_end, plot):
 
 def test_its_own_sampler_starts_and_ends_with_it(front_end):
     before = set(threading.enumerate())
-    plot = LivePlot(devices=[])
+    plot = LivePlot(statuses=[])
     assert plot.sampler.is_running
     plot.close()
     assert not plot.sampler.is_running
@@ -143,18 +147,18 @@ def test_its_own_sampler_starts_and_ends_with_it(front_end):
 
 def test_a_lent_sampler_is_left_running(front_end, machine):
     with Sampler([machine], interval_s=60) as sampler:
-        LivePlot(devices=[], sampler=sampler).close()
+        LivePlot(statuses=[], sampler=sampler).close()
         assert sampler.is_running
 
 
 def test_headless_has_a_plain_figure_and_no_big_widget(front_end, sampler, monkeypatch):
     monkeypatch.setenv("WORKBENCH_HEADLESS", "1")
-    plot = LivePlot(devices=[], sampler=sampler)
+    plot = LivePlot(statuses=[], sampler=sampler)
     assert type(plot.figure) is go.Figure
     assert list(plot._repr_mimebundle_()) == ["text/plain", "text/html"]
     sampler.beat()
     plot.draw()
-    assert list(plot.figure.data[0].y) == [1.0]
+    assert list(plot.figure.data[0].y)[-1] == 1.0
     plot.close()
 
 
@@ -169,4 +173,54 @@ def test_probes_are_for_gpus_that_can_be_used():
 
 
 def test_text_has_no_numbers_of_the_run(plot):
-    assert repr(plot) == "LivePlot\n  plot  memory and tokens/s of the last 120 s"
+    assert repr(plot) == (
+        "LivePlot\n  plot  memory, busy, speed, first token, requests, KV pool over the last 120 s"
+    )
+
+
+def test_paused_is_not_drawn_and_goes_on_with_all_that_was_measured(front_end, machine, sampler, plot):
+    machine.tokens_per_s = 5.0
+    _show(front_end, plot)
+    machine.advance(sampler)
+    front_end.tell(plot.note, type="pause", paused=True)
+    for _ in range(4):
+        machine.advance(sampler)
+    assert (plot.is_paused, len(_redraws(front_end, plot))) == (True, 1)
+    front_end.tell(plot.note, type="pause", paused=False)
+    machine.advance(sampler)
+    assert len(_redraws(front_end, plot)) == 2
+
+
+def test_window_and_threshold_follow_the_user_and_nonsense_is_taken_back(front_end, machine, sampler, plot):
+    _show(front_end, plot)
+    machine.advance(sampler)
+    front_end.tell(plot.note, type="window", window_s=300)
+    front_end.tell(plot.note, type="threshold", percent=50)
+    machine.advance(sampler)
+    assert plot.figure.data[0].x[0] == -295.0
+    assert plot.note.threshold_percent == 50.0
+    for content in ({"type": "window", "window_s": 7}, {"type": "threshold", "percent": 0}, {"type": "window"}):
+        front_end.tell(plot.note, **content)
+        assert front_end.updates(plot.note)[-1] == {"window_s": 300.0, "threshold_percent": 50.0}
+
+
+def test_every_redraw_is_under_12_kb(front_end, machine, sampler, plot):
+    machine.tokens_per_s = 123.456789
+    _show(front_end, plot)
+    for _ in range(130):
+        machine.memory_bytes += 1234567
+        machine.advance(sampler)
+    sizes = [len(json.dumps(update)) for update in front_end.updates(plot.figure)]
+    assert len(sizes) >= 130
+    assert max(sizes) < 12_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [(MemoryMonitor, "memory, busy"), (ThroughputMonitor, "speed, first token, requests, KV pool")],
+)
+def test_each_monitor_alone(front_end, sampler, kind, shown):
+    monitor = kind(statuses=[], sampler=sampler)
+    assert repr(monitor) == f"{kind.__name__}\n  plot  {shown} over the last 120 s"
+    monitor.close()
+    assert front_end.opened() == front_end.closed()

@@ -6,7 +6,8 @@ from workbench.telemetry.device_memory import DeviceMemory
 from workbench.telemetry.engine_rates import EngineRates
 from workbench.telemetry.probe import Probe
 from workbench.telemetry.process_memory import ProcessMemory
+from workbench.telemetry.processor_use import ProcessorUse
 from workbench.telemetry.sampler import Sampler
 from workbench.telemetry.series import Series, SeriesView
 
-__all__ = ["DeviceMemory", "EngineRates", "Probe", "ProcessMemory", "Sampler", "Series", "SeriesView"]
+__all__ = ["DeviceMemory", "EngineRates", "Probe", "ProcessMemory", "ProcessorUse", "Sampler", "Series", "SeriesView"]

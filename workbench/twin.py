@@ -1,4 +1,4 @@
-"""A widget in words, as text and as a small table: for pages and runs without a front end. Knows no widget."""
+"""An object in words, as text and as a small table: for pages and runs without a front end. Knows no widget."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import html
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from workbench.errors import ConfigError
 
-__all__ = ["Twin", "is_headless"]
+__all__ = ["HasTwin", "Twin", "is_headless"]
 
 _YES = ("1", "true", "yes", "on")
 _NO = ("", "0", "false", "no", "off")
@@ -25,10 +26,14 @@ def is_headless(environment: Mapping[str, str] = os.environ) -> bool:
 
 @dataclass(frozen=True)
 class Twin:
-    """A title and labelled lines. Deterministic: no ids, times or machine facts belong in it."""
+    """A title, labelled lines, and an optional `picture` (inline SVG, which must hold no text of others).
+
+    Deterministic: no ids, times or machine facts belong in it.
+    """
 
     title: str
     rows: tuple[tuple[str, str], ...] = ()
+    picture: str = ""
 
     def as_text(self) -> str:
         """Title, then one indented line per row."""
@@ -42,4 +47,17 @@ class Twin:
             f'<td style="text-align:left;white-space:pre-wrap">{html.escape(value)}</td></tr>'
             for label, value in self.rows
         )
-        return f'<table><caption style="text-align:left">{html.escape(self.title)}</caption>{rows}</table>'
+        caption = f'<caption style="text-align:left">{html.escape(self.title)}</caption>'
+        return f"<table>{caption}{rows}</table>{self.picture}"
+
+
+class HasTwin:
+    """Mixin: shows its `twin()` as text in a terminal and as a small table on a page."""
+
+    def twin(self) -> Twin:
+        """The object in words, as it stands now."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        twin = self.twin()
+        return {"text/plain": twin.as_text(), "text/html": twin.as_html()}

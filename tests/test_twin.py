@@ -1,6 +1,6 @@
 import pytest
 
-from widgets.twin import Twin, is_headless
+from workbench.twin import Twin, is_headless
 from workbench.errors import ConfigError
 
 

@@ -1,0 +1,98 @@
+"""Pause, window and threshold of a live plot, its words, and word from the browser whether it can be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anywidget
+import traitlets
+
+from widgets.front_end import module_text, style_text
+from widgets.part import Part
+from workbench.errors import ConfigError
+from workbench.twin import Twin
+
+__all__ = ["WINDOWS_S", "MonitorControls"]
+
+# What the window can be, in seconds.
+WINDOWS_S = (60.0, 120.0, 300.0, 900.0)
+
+
+class MonitorControls(Part, anywidget.AnyWidget):
+    """What a user can do to a live plot. `on_change` is called after each change.
+
+    `summary` says the plot in words; `alarm` what is above the threshold; `threshold_percent` is a share of a device's
+    memory, None for no line; `is_seen` is true while some view of it is on a visible page.
+    """
+
+    _esm = module_text("monitor_controls")
+    _css = style_text()
+
+    summary = traitlets.Unicode().tag(sync=True)
+    alarm = traitlets.Unicode().tag(sync=True)
+    is_paused = traitlets.Bool(False).tag(sync=True)
+    window_s = traitlets.Float(120.0).tag(sync=True)
+    windows_s = traitlets.List(list(WINDOWS_S)).tag(sync=True)
+    threshold_percent = traitlets.Float(None, allow_none=True).tag(sync=True)
+    has_threshold = traitlets.Bool(True).tag(sync=True)
+
+    def __init__(self, on_change: Callable[[], None] = lambda: None, **state: Any) -> None:
+        self._on_change = on_change
+        self._views_in_sight: set[str] = set()
+        window_s = state.get("window_s", 120.0)
+        if window_s not in WINDOWS_S:
+            state["windows_s"] = sorted({*WINDOWS_S, window_s})
+        super().__init__(**state)
+        self.on_msg(self._receive)
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether the browser last said that somebody can see it."""
+        return bool(self._views_in_sight)
+
+    def choose_window(self, window_s: float) -> None:
+        """Show the last `window_s` seconds. Raises ConfigError for one that is not offered."""
+        if window_s not in self.windows_s:
+            raise ConfigError(f"window_s={window_s!r}: must be one of {', '.join(f'{w:g}' for w in self.windows_s)}")
+        self.window_s = window_s
+        self._on_change()
+
+    def choose_threshold(self, percent: float | None) -> None:
+        """Draw a line at a share of the memory, None for no line. Raises ConfigError outside 1 to 100."""
+        if percent is not None and not 1 <= percent <= 100:
+            raise ConfigError(f"threshold_percent={percent!r}: must be from 1 to 100, or None")
+        self.threshold_percent = percent
+        self._on_change()
+
+    def pause(self, paused: bool) -> None:
+        """Stop drawing, or go on; measuring never stops."""
+        self.is_paused = paused
+        self._on_change()
+
+    def _receive(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
+        try:
+            match content.get("type"):
+                case "visible":
+                    self._note_visible(str(content.get("view")), bool(content.get("visible")))
+                case "pause":
+                    self.pause(bool(content.get("paused")))
+                case "window":
+                    self.choose_window(float(content.get("window_s")))
+                case "threshold":
+                    value = content.get("percent")
+                    self.choose_threshold(None if value is None else float(value))
+        except (ConfigError, TypeError, ValueError):
+            # The browser shows what it was last told: what was typed and can't be is taken back.
+            self.send_state(["window_s", "threshold_percent"])
+
+    def _note_visible(self, view: str, visible: bool) -> None:
+        if visible:
+            self._views_in_sight.add(view)
+            self._on_change()
+        else:
+            self._views_in_sight.discard(view)
+
+    def twin(self) -> Twin:
+        """Only that it is there: numbers change from run to run."""
+        return Twin("MonitorControls")
