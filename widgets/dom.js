@@ -68,3 +68,43 @@ function failureNote(failure) {
   return note;
 }
 
+// Puts text on the clipboard, and says on the button that was pressed whether that worked.
+async function copyText(text, pressed) {
+  const label = pressed.dataset.label ?? pressed.textContent;
+  pressed.dataset.label = label;
+  try {
+    await navigator.clipboard.writeText(text);
+    pressed.textContent = "Copied";
+  } catch {
+    // Pages that are not served over https have no clipboard: an old way works there.
+    const area = element("textarea", { class: "wb-unseen", "aria-hidden": "true" });
+    area.value = text;
+    pressed.after(area);
+    area.select();
+    pressed.textContent = document.execCommand("copy") ? "Copied" : "Select and copy by hand";
+    area.remove();
+    pressed.focus();
+  }
+  setTimeout(() => { pressed.textContent = label; }, 1500);
+}
+
+function copyButton(text, title) {
+  const node = button("Copy", title, () => copyText(text(), node), "wb-small");
+  node.setAttribute("aria-label", title);
+  return node;
+}
+
+// A folded piece of code with a button that copies it.
+function codeBlock(label, text, isOpen = false) {
+  return element(
+    "details",
+    { class: "wb-code", open: isOpen },
+    element("summary", {}, label),
+    element("div", { class: "wb-code-body" }, element("pre", { tabindex: "0" }, text), copyButton(() => text, `Copy ${label}`)),
+  );
+}
+
+function bytesText(count) {
+  return count >= 1e9 ? `${(count / 1e9).toFixed(count >= 1e11 ? 0 : 1)} GB` : `${Math.round(count / 1e6)} MB`;
+}
+

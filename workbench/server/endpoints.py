@@ -30,6 +30,11 @@ class Endpoints:
         entry = self._entries.get(name)
         return entry.endpoint if entry is not None and entry.endpoint.is_running else None
 
+    def get_serving(self, name: str, llm: Any) -> Endpoint | None:
+        """The running endpoint of that name, if it was made for `llm`."""
+        entry = self._entries.get(name)
+        return self.get(name) if entry is not None and entry.made_from[:1] == (llm,) else None
+
     def serve(self, name: str, made_from: tuple[Any, ...], make: Callable[[Endpoint | None], Endpoint]) -> Endpoint:
         """The endpoint of that name: the running one if it was made from the same, else a new one in its place.
 

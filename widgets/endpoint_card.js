@@ -1,0 +1,67 @@
+const NAMES = { curl: "curl", openai: "Python (openai)", langchain: "LangChain" };
+
+function render({ model, el }) {
+  const root = part(el, "wb-endpoint", "Endpoint");
+  const start = button("Start serving", "Answer OpenAI clients with the loaded model", () => model.send({ type: "start", host: window.location.hostname }), "wb-primary");
+  const stop = button("Stop serving", "Let running requests end, then close", () => model.send({ type: "stop" }));
+  const test = button("Test streaming", "Stream a few tokens through every address", () => model.send({ type: "test" }));
+  const headline = element("span", { class: "wb-headline", role: "status" });
+  const facts = element("dl", { class: "wb-facts" });
+  const probe = element("p", { class: "wb-hint", role: "status" });
+  const snippets = element("div");
+  const failure = element("div");
+  root.append(
+    element("div", { class: "wb-row" }, start, stop, test, element("span", { class: "wb-pill" }, headline)),
+    facts, probe, snippets, failure,
+  );
+
+  let waitingForKey = null;
+  const copyKey = button("Copy key", "Put the key on the clipboard; it is not shown", () => {
+    waitingForKey = copyKey;
+    model.send({ type: "key" });
+  }, "wb-small");
+  function receive(content) {
+    if (content.type === "key" && waitingForKey) {
+      copyText(content.key ?? "", waitingForKey);
+      waitingForKey = null;
+    }
+  }
+
+  function address(url) {
+    return element("span", { class: "wb-copyable" }, element("code", {}, url), " ", copyButton(() => url, `Copy ${url}`));
+  }
+
+  function update() {
+    const state = model.get("state");
+    setUsable(start, state === "stopped" && model.get("ready"));
+    start.title = model.get("ready") ? "Answer OpenAI clients with the loaded model" : "Load a model first";
+    setUsable(stop, state === "running");
+    setUsable(test, state === "running");
+    root.dataset.state = state;
+    headline.textContent = model.get("headline") + (state === "stopped" && !model.get("ready") ? ": load a model first" : "");
+    const rows = [];
+    if (state === "running" || state === "stopping") {
+      rows.push(["On this machine", address(model.get("local_url"))]);
+      if (model.get("public_path")) rows.push([model.get("via"), address(window.location.origin + model.get("public_path"))]);
+      else rows.push(["From outside", element("span", {}, model.get("via"))]);
+      if (model.get("note")) rows.push(["", element("span", { class: "wb-hint" }, model.get("note"))]);
+      const key = element("span", {}, model.get("masked_key"), " ");
+      if (model.get("needs_key")) key.append(copyKey);
+      rows.push(["Key", key]);
+    }
+    facts.replaceChildren(...rows.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
+    probe.textContent = model.get("probe");
+    snippets.replaceChildren(...Object.entries(model.get("snippets")).map(([name, text]) => codeBlock(NAMES[name] ?? name, text)));
+    failure.replaceChildren(...(model.get("failure") ? [failureNote(model.get("failure"))] : []));
+  }
+
+  model.on("msg:custom", receive);
+  const traits = ["state", "ready", "headline", "local_url", "public_path", "via", "note", "masked_key", "needs_key", "snippets", "probe", "failure"];
+  const end = follow(model, traits, update);
+  return () => {
+    model.off("msg:custom", receive);
+    end();
+  };
+}
+
+export default { render };
