@@ -17,7 +17,11 @@ PAGE = (PROJECT / "docs" / "architecture.md").read_text()
 PACKAGES = ("workbench", "widgets", "dashboards")
 ALIASES = "workbench/aliases"
 # The page says why.
-MAY_POINT_UP = {("workbench/llm.py", "workbench.server"), ("workbench/backends/model_holder.py", "workbench.llm")}
+MAY_POINT_UP = {
+    ("workbench/llm.py", "workbench.server"),
+    ("workbench/backends/model_holder.py", "workbench.llm"),
+    ("workbench/__init__.py", "workbench.magics"),
+}
 
 
 @dataclass(frozen=True)

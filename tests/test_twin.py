@@ -1,7 +1,7 @@
 import pytest
 
-from workbench.twin import Twin, is_headless
 from workbench.errors import ConfigError
+from workbench.twin import Twin, is_headless
 
 
 def test_text_lines_up_and_html_is_escaped():

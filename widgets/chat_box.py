@@ -13,10 +13,10 @@ from widgets.conversation import Conversation, Message, MessageStatus
 from widgets.front_end import module_text, style_text
 from widgets.part import Part
 from widgets.reply import Reply, ReplyEnd
-from workbench.twin import Twin
 from workbench.errors import EngineStoppedError, RequestError, WorkbenchError
 from workbench.failure import Failure
 from workbench.session import Session, SessionState, SessionStatus
+from workbench.twin import Twin
 
 __all__ = ["ChatBox"]
 

@@ -12,11 +12,11 @@ import traitlets
 
 from widgets.front_end import module_text, style_text
 from widgets.part import Part
-from workbench.twin import Twin
 from workbench.errors import WorkbenchError
 from workbench.failure import Failure
 from workbench.progress import Progress
 from workbench.session import LoadChoice, Session, SessionState, SessionStatus
+from workbench.twin import Twin
 
 __all__ = ["LoadBar"]
 

@@ -11,9 +11,9 @@ import traitlets
 from widgets.front_end import module_text, style_text
 from widgets.menu import AUTO, Menu, Option
 from widgets.part import Part
-from workbench.twin import Twin
 from workbench.errors import ConfigError
 from workbench.session import LoadChoice
+from workbench.twin import Twin
 
 __all__ = ["ModelPicker"]
 

@@ -15,10 +15,10 @@ from widgets.load_bar import LoadBar
 from widgets.menu import Menu
 from widgets.model_picker import ModelPicker
 from widgets.part import Part
-from workbench.twin import Twin
 from workbench.errors import ConfigError, EngineStoppedError
 from workbench.session import LoadChoice, Session
 from workbench.telemetry import Sampler
+from workbench.twin import Twin
 
 if TYPE_CHECKING:
     from workbench.llm import LlamaGPU

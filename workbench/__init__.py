@@ -39,5 +39,16 @@ def __getattr__(name: str) -> object:
     return value
 
 
+def load_ipython_extension(shell: object) -> None:
+    """`%load_ext workbench`: the magics `%wb` and `%%chat`."""
+    # A door above this row, loaded when a notebook asks for it.
+    import_module("workbench.magics").register(shell)
+
+
+def unload_ipython_extension(shell: object) -> None:
+    """`%unload_ext workbench`: takes the magics away, and unloads what they loaded."""
+    import_module("workbench.magics").unregister(shell)
+
+
 def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES})

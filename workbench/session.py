@@ -36,10 +36,13 @@ def load_engine(choice: LoadChoice, progress: ProgressCallback) -> LlamaGPU:
     """Load a choice with `LlamaGPU`. Raises what it raises."""
     from workbench.llm import LlamaGPU
 
+    if len(choice.gpus) > 1:
+        raise ConfigError(f"gpus={choice.gpus!r}: one engine takes one GPU; for several use MultiGPUManager in a cell")
     return LlamaGPU(
         choice.model,
         backend=choice.backend,
         quant_type=choice.precision,
+        device_index=choice.gpus[0] if choice.gpus else 0,
         context_length=choice.context_length,
         progress=progress,
     )

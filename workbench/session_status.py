@@ -26,18 +26,25 @@ class SessionState(Enum):
 
 @dataclass(frozen=True)
 class LoadChoice:
-    """What to load. `backend`, `precision` and `context_length` (tokens) are None for "choose for me"."""
+    """What to load. `backend`, `precision` and `context_length` (tokens) are None for "choose for me".
+
+    `gpus` are indexes of the backend's devices, empty for its first one.
+    """
 
     model: str = "default"
     backend: str | None = None
     precision: str | None = None
     context_length: int | None = None
+    gpus: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, str) or not self.model.strip():
             raise ConfigError(f"model is {self.model!r}: the name of a model, a folder or a file is needed")
         if self.context_length is not None and self.context_length < 1:
             raise ConfigError(f"context_length is {self.context_length}: 1 token or more is needed, or None")
+        object.__setattr__(self, "gpus", tuple(self.gpus))
+        if len(set(self.gpus)) != len(self.gpus) or not all(type(index) is int and index >= 0 for index in self.gpus):
+            raise ConfigError(f"gpus is {self.gpus!r}: must be different indexes of at least 0")
 
 
 @dataclass(frozen=True)

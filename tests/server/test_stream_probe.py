@@ -47,7 +47,9 @@ def test_events_all_at_once_were_held_back():
     assert "jupyter-server-proxy 4.4" in probe.message
 
 
-@pytest.mark.parametrize(("status", "words"), [(401, "the key was refused"), (404, "nothing answers"), (502, "refused")])
+@pytest.mark.parametrize(
+    ("status", "words"), [(401, "the key was refused"), (404, "nothing answers"), (502, "refused")]
+)
 def test_a_refusal_is_said(status, words):
     with _server(status=status) as url:
         probe = probe_stream(url, "key")

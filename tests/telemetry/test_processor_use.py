@@ -17,5 +17,7 @@ def test_gpus_are_read_by_name():
 
 def test_a_gpu_that_cannot_be_asked_is_left_out():
     gpu = DeviceInfo(0, "GPU", 8, 8, ("fp16",), "sm_90", 1, "GPU-no-such")
-    probe = ProcessorUse([BackendStatus(CUDABackend(), True, None, (gpu,)), BackendStatus(CPUBackend(), True, None, ())])
+    probe = ProcessorUse(
+        [BackendStatus(CUDABackend(), True, None, (gpu,)), BackendStatus(CPUBackend(), True, None, ())]
+    )
     assert probe.read() == {}

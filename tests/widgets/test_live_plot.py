@@ -173,9 +173,7 @@ def test_probes_are_for_gpus_that_can_be_used():
 
 
 def test_text_has_no_numbers_of_the_run(plot):
-    assert repr(plot) == (
-        "LivePlot\n  plot  memory, busy, speed, first token, requests, KV pool over the last 120 s"
-    )
+    assert repr(plot) == ("LivePlot\n  plot  memory, busy, speed, first token, requests, KV pool over the last 120 s")
 
 
 def test_paused_is_not_drawn_and_goes_on_with_all_that_was_measured(front_end, machine, sampler, plot):

@@ -51,6 +51,10 @@ class Endpoints:
             self._entries[name] = _Entry(endpoint, made_from)
             return endpoint
 
+    def running(self) -> dict[str, Endpoint]:
+        """The running endpoints by name."""
+        return {name: entry.endpoint for name, entry in self._entries.items() if entry.endpoint.is_running}
+
     def stop_all(self) -> None:
         """Stop every endpoint."""
         with self._lock:

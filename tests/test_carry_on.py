@@ -1,0 +1,85 @@
+import contextlib
+import io
+
+import pytest
+
+from workbench.carry_on import (
+    choice_from_code,
+    choice_from_command,
+    choice_from_json,
+    choice_from_text,
+    choice_to_code,
+    choice_to_command,
+    choice_to_json,
+)
+from workbench.cli import main
+from workbench.errors import ConfigError
+from workbench.session import LoadChoice, load_engine
+
+_CHOICES = [
+    LoadChoice(),
+    LoadChoice("org/name@main", "cuda", "bf16", 4096, (1,)),
+    LoadChoice("/models/with space/it's.gguf", None, "int4", None),
+    LoadChoice("x", "cuda", gpus=(0, 2)),
+]
+
+
+@pytest.mark.parametrize("choice", _CHOICES, ids=lambda choice: choice.model[:8])
+@pytest.mark.parametrize("form", [choice_to_code, choice_to_command, choice_to_json])
+def test_there_and_back(choice, form):
+    assert choice_from_text(form(choice)) == choice
+
+
+def test_the_code_cell_loads_the_same_as_the_panel(tiny_model_folder):
+    choice = LoadChoice(str(tiny_model_folder), "cpu", "fp32", 64)
+    namespace = {}
+    exec(choice_to_code(choice), namespace)
+    with namespace["llm"] as from_cell, load_engine(choice, lambda progress: None) as from_panel:
+        for name in ("model_path", "dtype", "max_context", "device_index"):
+            assert getattr(from_cell, name) == getattr(from_panel, name), name
+        assert from_cell.backend.name == from_panel.backend.name
+
+
+def test_the_command_line_is_one_that_the_program_takes(tiny_model_folder, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("Hello"))
+    words = choice_to_command(LoadChoice(str(tiny_model_folder), "cpu", "fp32", 64), "generate").split()
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main([*words[1:], "-", "--max-tokens", "2", "--json"]) == 0
+    assert '"length"' in out.getvalue()
+
+
+def test_a_cell_is_read_and_never_run():
+    assert choice_from_code("x = 1\nWorkbench(model='m', precision='fp16')") == LoadChoice("m", None, "fp16")
+    with pytest.raises(ConfigError, match="is not a plain value"):
+        choice_from_code("LlamaGPU(__import__('os').getcwd())")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("print(1)", "exactly one call"),
+        ("LlamaGPU('a')\nLlamaGPU('b')", "there are 2"),
+        ("LlamaGPU('a', temperature=1)", "'temperature' is not part of a choice"),
+        ("LlamaGPU('a', context_length='long')", "whole number of tokens"),
+        ("LlamaGPU('a', gpus=1)", "gpus=1: must be a list"),
+        ("LlamaGPU(", "no Python"),
+        ("workbench serve --port 80", "'--port' is not part of a choice"),
+        ("workbench serve --model", "--model needs a value"),
+        ("workbench serve --context-length x", "must be a whole number"),
+        ("workbench serve 'x", "not a command line"),
+        ("{", "no JSON"),
+        ("{}", "format must be"),
+        ('{"format": "workbench.choice", "version": 9}', "version 9"),
+        ('{"format": "workbench.choice", "version": 1, "engine": 1}', "'engine' is not part"),
+        ('{"format": "workbench.choice", "version": 1, "backend": 1}', "backend=1: must be a name"),
+    ],
+)
+def test_what_is_wrong_is_named(text, words):
+    with pytest.raises(ConfigError, match=words):
+        choice_from_text(text)
+
+
+def test_each_form_has_its_own_door():
+    choice = LoadChoice("m", "cpu")
+    assert choice_from_command(choice_to_command(choice)) == choice
+    assert choice_from_json(choice_to_json(choice)) == choice

@@ -1,0 +1,54 @@
+function render({ model, el }) {
+  const root = part(el, "wb-gpus", "GPUs");
+  const cards = element("div", { class: "wb-cards" });
+  const refusals = element("div");
+  root.append(cards, refusals);
+
+  function card(device) {
+    const level = model.get("levels")[device.name] ?? {};
+    const used = level.used_bytes ?? device.used_bytes;
+    const own = Math.min(level.process_bytes ?? 0, used);
+    const isChosen = model.get("chosen").includes(device.name);
+    const share = (bytes) => `${(100 * bytes) / device.total_bytes}%`;
+    const bar = element("div", { class: "wb-bar", role: "img", "aria-label": `${bytesText(used)} of ${bytesText(device.total_bytes)} in use` },
+      element("span", { class: "wb-bar-own", style: `width:${share(own)}` }),
+      element("span", { class: "wb-bar-others", style: `width:${share(used - own)}` }),
+    );
+    const busy = level.busy_percent === undefined ? "" : `, busy ${Math.round(level.busy_percent)} %`;
+    const node = element("button", {
+      type: "button", class: "wb-card", "aria-pressed": String(isChosen), title: isChosen ? "Leave this GPU out" : "Use this GPU",
+      onclick: () => model.send({ type: "choose", name: device.name }),
+    },
+      element("span", { class: "wb-card-title" }, `${device.name} ${isChosen ? "\u2713 chosen" : ""}`),
+      element("span", {}, device.label),
+      bar,
+      element("span", { class: "wb-hint" }, `${bytesText(device.total_bytes - used)} free of ${bytesText(device.total_bytes)}${busy}`),
+      element("span", { class: "wb-hint" }, `this process ${bytesText(own)}, others ${bytesText(used - own)}`),
+    );
+    node.dataset.name = device.name;
+    return node;
+  }
+
+  function update() {
+    const focused = cards.contains(document.activeElement) ? document.activeElement.dataset.name : null;
+    const devices = model.get("devices");
+    cards.replaceChildren(...devices.map(card));
+    if (focused) cards.querySelector(`[data-name="${focused}"]`)?.focus();
+    const words = devices.length ? [] : [element("p", {}, "No GPU can be used; models run on the CPU.")];
+    refusals.replaceChildren(...words, ...model.get("refusals").map((text) => element("p", { class: "wb-hint" }, text)));
+  }
+
+  const view = Math.random().toString(36).slice(2);
+  const sight = new IntersectionObserver((entries) => {
+    model.send({ type: "visible", view, visible: entries[entries.length - 1].isIntersecting });
+  });
+  sight.observe(root);
+  const end = follow(model, ["devices", "refusals", "levels", "chosen"], update);
+  return () => {
+    end();
+    sight.disconnect();
+    model.send({ type: "visible", view, visible: false });
+  };
+}
+
+export default { render };

@@ -1,0 +1,130 @@
+"""Every GPU of this machine as a card: memory, use, why it can't be used; click to choose. Loads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import anywidget
+import traitlets
+
+from widgets.front_end import module_text, style_text
+from widgets.live_plot import gpu_probes
+from widgets.part import Part
+from workbench.backends import BackendStatus, detect
+from workbench.errors import ConfigError
+from workbench.telemetry import ProcessorUse, Sampler
+from workbench.twin import Twin
+
+__all__ = ["GPUMap"]
+
+_BEAT_S = 2.0
+
+
+class GPUMap(Part, anywidget.AnyWidget):
+    """The GPUs of this machine, live while they can be seen; `chosen` are those that the user picked.
+
+    `on_choose(backend, indexes)` is called after each pick. `statuses` are the backends (None: looked up), `sampler`
+    reads the devices (None: one of its own, every two seconds).
+    """
+
+    _esm = module_text("gpu_map")
+    _css = style_text()
+
+    devices = traitlets.List().tag(sync=True)
+    refusals = traitlets.List().tag(sync=True)
+    # name -> {used_bytes, process_bytes, busy_percent}, those that are known.
+    levels = traitlets.Dict().tag(sync=True)
+    chosen = traitlets.List(traitlets.Unicode()).tag(sync=True)
+
+    _forget: Callable[[], object] = staticmethod(lambda: None)
+    _owns_sampler = False
+
+    def __init__(
+        self,
+        on_choose: Callable[[str, tuple[int, ...]], None] | None = None,
+        *,
+        statuses: Sequence[BackendStatus] | None = None,
+        sampler: Sampler | None = None,
+    ) -> None:
+        statuses = detect() if statuses is None else statuses
+        self._on_choose = on_choose or (lambda backend, indexes: None)
+        self._views_in_sight: set[str] = set()
+        gpus = [status for status in statuses if status.backend.device_type != "cpu"]
+        super().__init__(
+            devices=[
+                {
+                    "name": f"{status.name}:{device.index}",
+                    "label": device.name,
+                    "architecture": device.architecture or "",
+                    "total_bytes": device.total_bytes,
+                    "used_bytes": device.total_bytes - device.free_bytes,
+                    "dtypes": ", ".join(device.dtypes),
+                    "uuid": device.uuid or "",
+                }
+                for status in gpus
+                if status.available
+                for device in status.devices
+            ],
+            refusals=[f"{status.name}: {status.reason}" for status in gpus if not status.available],
+        )
+        self._owns_sampler = sampler is None
+        self._sampler = sampler or Sampler(
+            [*gpu_probes(statuses), ProcessorUse(statuses)], _BEAT_S, capacity=2, name="workbench-gpu-map"
+        )
+        if self.devices:
+            self._forget = self._sampler.observe(self._on_beat)
+            self._sampler.start()
+        self.on_msg(self._receive)
+
+    def choose(self, *names: str) -> None:
+        """Choose GPUs by name ("cuda:0"), in place of those that were. Raises ConfigError for one that is not there."""
+        known = [device["name"] for device in self.devices]
+        wrong = [name for name in names if name not in known]
+        if wrong:
+            raise ConfigError(f"{wrong[0]!r} is not there; there are: {', '.join(known) or 'no GPUs'}")
+        backends = {name.partition(":")[0] for name in names}
+        if len(backends) > 1:
+            raise ConfigError(f"GPUs of {' and '.join(sorted(backends))} can't be used together")
+        self.chosen = [name for name in known if name in names]
+        if names:
+            self._on_choose(backends.pop(), tuple(int(name.partition(":")[2]) for name in self.chosen))
+
+    def close(self) -> None:
+        """Stop reading, and take the widget away."""
+        self._forget()
+        if self._owns_sampler:
+            self._sampler.stop()
+        super().close()
+
+    def _on_beat(self, time_s: float) -> None:
+        """Called by the sampler's thread."""
+        if not self._views_in_sight:
+            return
+        series = self._sampler.series
+        self.levels = {
+            device["name"]: {
+                kind: series[f"{device['name']}_{kind}"].last
+                for kind in ("used_bytes", "process_bytes", "busy_percent")
+                if f"{device['name']}_{kind}" in series
+            }
+            for device in self.devices
+        }
+
+    def _receive(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
+        if content.get("type") == "visible":
+            (self._views_in_sight.add if content.get("visible") else self._views_in_sight.discard)(
+                str(content.get("view"))
+            )
+        elif content.get("type") == "choose":
+            name = str(content.get("name"))
+            names = [n for n in self.chosen if n != name] if name in self.chosen else [*self.chosen, name]
+            try:
+                self.choose(*names)
+            except ConfigError:
+                self.send_state(["chosen"])
+
+    def twin(self) -> Twin:
+        """The GPUs by name and size, without what changes from minute to minute."""
+        rows = tuple((d["name"], f"{d['label']}, {d['total_bytes'] / 1e9:.0f} GB") for d in self.devices)
+        return Twin("GPUMap", rows or (("GPUs", "none can be used"),))

@@ -1,0 +1,166 @@
+"""A choice to load as a code cell, a command line or a JSON file, and back. Runs none of them."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from workbench.errors import ConfigError
+from workbench.session_status import LoadChoice
+
+__all__ = [
+    "choice_from_code",
+    "choice_from_command",
+    "choice_from_json",
+    "choice_from_text",
+    "choice_to_code",
+    "choice_to_command",
+    "choice_to_json",
+]
+
+FORMAT = "workbench.choice"
+VERSION = 1
+# Field of a choice -> keyword of LlamaGPU; `gpus` becomes a device_index.
+_KEYWORDS = {"backend": "backend", "precision": "quant_type", "context_length": "context_length"}
+_FLAGS = {
+    "model": "--model",
+    "backend": "--backend",
+    "precision": "--quant",
+    "context_length": "--context-length",
+    "gpus": "--device-index",
+}
+
+
+def choice_to_code(choice: LoadChoice) -> str:
+    """A cell that loads the choice."""
+    arguments = [repr(choice.model)]
+    arguments += [
+        f"{keyword}={getattr(choice, name)!r}"
+        for name, keyword in _KEYWORDS.items()
+        if getattr(choice, name) is not None
+    ]
+    if choice.gpus:
+        arguments.append(f"device_index={choice.gpus[0]}" if len(choice.gpus) == 1 else f"gpus={choice.gpus!r}")
+    return f"from workbench import LlamaGPU\n\nllm = LlamaGPU({', '.join(arguments)})"
+
+
+def choice_to_command(choice: LoadChoice, command: str = "serve") -> str:
+    """A line for a shell: `workbench serve --model ...`, or another command that loads a model."""
+    words = ["workbench", command]
+    for name, flag in _FLAGS.items():
+        value = getattr(choice, name)
+        if value is None or value == () or value == "default":
+            continue
+        words += [flag, ",".join(map(str, value)) if name == "gpus" else str(value)]
+    return shlex.join(words)
+
+
+def choice_to_json(choice: LoadChoice) -> str:
+    """A file's content. Fields left to the workbench are null."""
+    return json.dumps({"format": FORMAT, "version": VERSION, **asdict(choice)}, indent=1)
+
+
+def choice_from_text(text: str) -> LoadChoice:
+    """The choice in any of the three forms. Raises ConfigError that says what is wrong with it."""
+    stripped = text.strip()
+    if stripped.startswith("{"):
+        return choice_from_json(stripped)
+    if stripped.startswith(("workbench ", "!workbench ", "$ workbench ")):
+        return choice_from_command(stripped.lstrip("!$ "))
+    return choice_from_code(text)
+
+
+def choice_from_json(text: str) -> LoadChoice:
+    """The choice in a text of `choice_to_json`."""
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"this is not a choice: no JSON ({error})") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ConfigError(f"this is not a choice: format must be {FORMAT!r}")
+    if content.get("version") != VERSION:
+        raise ConfigError(f"version {content.get('version')!r} is not known here: this reads version {VERSION}")
+    return _choice({name: value for name, value in content.items() if name not in ("format", "version")})
+
+
+def choice_from_command(text: str) -> LoadChoice:
+    """The choice in a command line. Options that do not belong to a choice (a port, a key) are refused by name."""
+    try:
+        words = shlex.split(text.replace("\\\n", " "))
+    except ValueError as error:
+        raise ConfigError(f"this is not a command line: {error}") from None
+    names = {flag: name for name, flag in _FLAGS.items()}
+    options = iter(words[2:])
+    found: dict[str, Any] = {}
+    for word in options:
+        flag, _, value = word.partition("=")
+        if flag not in names:
+            raise ConfigError(f"{word!r} is not part of a choice; known are {', '.join(names)}")
+        value = value or next(options, None)
+        if value is None:
+            raise ConfigError(f"{flag} needs a value")
+        found[names[flag]] = _number_or_numbers(names[flag], value)
+    return _choice(found)
+
+
+def choice_from_code(text: str) -> LoadChoice:
+    """The choice in a cell that calls `LlamaGPU(...)` or `Workbench(...)` with plain values. Nothing is run."""
+    try:
+        tree = ast.parse(text)
+    except SyntaxError as error:
+        raise ConfigError(f"this is no Python: {error.msg} in line {error.lineno}") from None
+    calls = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in _CALLS
+    ]
+    if len(calls) != 1:
+        raise ConfigError(f"exactly one call of {' or '.join(_CALLS)} is needed; there are {len(calls)}")
+    (call,) = calls
+    found = {keyword.arg: _literal(keyword.value) for keyword in call.keywords}
+    if call.args:
+        found["model"] = _literal(call.args[0])
+    return _choice({_FROM_KEYWORD.get(str(name), str(name)): value for name, value in found.items()})
+
+
+_CALLS = ("LlamaGPU", "Workbench")
+_FROM_KEYWORD = {"quant_type": "precision", "model_path": "model"}
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise ConfigError(f"{ast.unparse(node)} is not a plain value") from None
+
+
+def _number_or_numbers(name: str, value: str) -> Any:
+    try:
+        if name == "gpus":
+            return tuple(int(part) for part in value.split(","))
+        return int(value) if name == "context_length" else value
+    except ValueError:
+        raise ConfigError(f"{_FLAGS[name]} {value!r}: must be a whole number") from None
+
+
+def _choice(values: Mapping[str, Any]) -> LoadChoice:
+    values = dict(values)
+    if "device_index" in values:
+        values["gpus"] = (values.pop("device_index"),)
+    known = {field.name for field in fields(LoadChoice)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ConfigError(f"{unknown[0]!r} is not part of a choice; known are {', '.join(sorted(known))}")
+    for name in ("backend", "precision"):
+        if not isinstance(values.get(name), str | None):
+            raise ConfigError(f"{name}={values[name]!r}: must be a name or nothing")
+    context_length = values.get("context_length")
+    if context_length is not None and type(context_length) is not int:
+        raise ConfigError(f"context_length={context_length!r}: must be a whole number of tokens or nothing")
+    if not isinstance(values.get("gpus", ()), list | tuple):
+        raise ConfigError(f"gpus={values['gpus']!r}: must be a list of indexes")
+    return LoadChoice(**{**values, "gpus": tuple(values.get("gpus", ()))})
