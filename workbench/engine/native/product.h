@@ -12,6 +12,14 @@
 // Rows that one pass over a block's weights serves.
 constexpr int kRowsAtOnce = 8;
 
+// How far ahead of the multiplications weights are asked for: further than memory's answer takes.
+constexpr int kPrefetchBytes = 8192;
+
+template <int num_bytes> inline void prefetch(const uint8_t* at) {
+    for (int i = 0; i < num_bytes; i += 64)
+        _mm_prefetch(reinterpret_cast<const char*>(at + kPrefetchBytes + i), _MM_HINT_T0);
+}
+
 template <WeightKind kind, int num_rows>
 inline void integer_rows(
     const uint8_t* block, const Activations& x, int64_t first_row, float* out, int64_t out_stride
@@ -24,7 +32,7 @@ inline void integer_rows(
     __m512 sums[num_rows];
     for (int r = 0; r < num_rows; ++r) sums[r] = _mm512_setzero_ps();
     for (int group = 0; group < groups; ++group) {
-        _mm_prefetch(reinterpret_cast<const char*>(block + int64_t(group) * L::level_bytes + 4096), _MM_HINT_T0);
+        prefetch<L::level_bytes>(block + int64_t(group) * L::level_bytes);
         __m512i weights[8];
         load_levels<kind>(block + int64_t(group) * L::level_bytes, weights);
         const __m512 scale = load_scales<kind>(scales + group * L::scale_bytes);
@@ -55,7 +63,7 @@ inline void bf16_rows(const uint8_t* block, const Activations& x, int64_t first_
         for (int r = 0; r < num_rows; ++r) even[r] = odd[r] = _mm512_setzero_ps();
         for (int pair = 0; pair < kGroup / 2; ++pair) {
             const uint8_t* at = block + int64_t(column / 2 + pair) * 64;
-            _mm_prefetch(reinterpret_cast<const char*>(at + 4096), _MM_HINT_T0);
+            prefetch<64>(at);
             const __m512i both = _mm512_load_si512(at);
             const __m512 first = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
             const __m512 second = _mm512_castsi512_ps(_mm512_and_si512(both, high_half));
