@@ -21,6 +21,7 @@ MAY_POINT_UP = {
     ("workbench/llm.py", "workbench.server"),
     ("workbench/backends/model_holder.py", "workbench.llm"),
     ("workbench/__init__.py", "workbench.magics"),
+    ("workbench/cli/app.py", "dashboards.launching"),
 }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.backends import Backend, BackendChoice, get_backend, select_backend
-from workbench.engine import EngineConfig, EngineLimits, EngineStats, Generation, SamplingParams
+from workbench.engine import EngineConfig, EngineLimits, EngineStats, Generation, RequestInFlight, SamplingParams
 from workbench.errors import BackendUnavailableError, ConfigError, EngineStoppedError, RequestError
 from workbench.models import Catalogue, EmbeddingRecipe, LoadedModel, ModelSpec, Tokenizer
 from workbench.models.model_code import import_model_code
@@ -271,6 +271,14 @@ class LlamaGPU:
     def stats(self) -> EngineStats:
         """Figures of the running engine: batch, queue, KV blocks, token counters."""
         return self._client.stats()
+
+    def requests(self) -> list[RequestInFlight]:
+        """What waits or runs now, oldest first, whichever surface asked for it."""
+        return self._client.in_flight()
+
+    def abort(self, request_id: str) -> None:
+        """Stop a request, whoever made it; its caller gets what has come. Unknown and finished ids are ignored."""
+        self._client.abort(request_id)
 
     def get_backend_info(self) -> dict[str, object]:
         """The documented keys (`backend_type`, `model_path`, `prefer_gpu`, `auto_detect_aws`, `aws_instance`, and on

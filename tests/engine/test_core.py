@@ -466,3 +466,19 @@ def test_messages_can_cross_a_process_boundary(rig):
 def test_errors_can_cross_a_process_boundary(error):
     copied = pickle.loads(pickle.dumps(error))
     assert (type(copied), str(copied), vars(copied)) == (type(error), str(error), vars(error))
+
+
+def test_what_is_in_flight_is_listed_until_it_ends(rig):
+    first = rig.submit([1, 2, 3], params=LONG)
+    rig.close_gate()
+    second = rig.submit([4, 5], max_tokens=1)
+    listed = rig.client.in_flight()
+    assert [(r.request_id, r.num_prompt_tokens, r.max_tokens) for r in listed] == [
+        (first.request_id, 3, None),
+        (second.request_id, 2, 1),
+    ]
+    rig.gate.set()
+    second.result(WAIT_S)
+    first.abort()
+    first.result(WAIT_S)
+    assert rig.client.in_flight() == []

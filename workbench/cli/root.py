@@ -41,6 +41,7 @@ class _RootGroup(LazyGroup):
         "plan": Entry("workbench.cli.plan", "Show what a model would take, and how fast it would be."),
         "generate": Entry("workbench.cli.generate", "Complete a prompt."),
         "chat": Entry("workbench.cli.chat", "Talk to a model."),
+        "app": Entry("workbench.cli.app", "Open the web app, on a model or on a running endpoint."),
         "serve": Entry("workbench.cli.serve", "Serve a model to OpenAI clients."),
         "keys": Entry(_KeysGroup, "Make, show and revoke the endpoint's keys."),
     }

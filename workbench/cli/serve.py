@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from workbench.server.endpoint import Endpoint
     from workbench.session_status import LoadChoice
 
-__all__ = ["command"]
+__all__ = ["command", "engine_factory"]
 
 
 @takes_settings(
@@ -77,7 +77,7 @@ def command(
 
     settings = ServerSettings(listen, rates, queue, wire, load)
     access = Access.of(listen, default_key_file(), api_key=api_key, admin_key=admin_key)
-    session = Session(_engine_factory(ctx.obj, model, engine))
+    session = Session(engine_factory(ctx.obj, model, engine))
     host = ModelHost.factory(session, aliases=tuple(served_name), drain_s=queue.drain_s)
     # Takes the address before the model takes its time.
     endpoint = Endpoint(host, settings, access)
@@ -90,7 +90,7 @@ def command(
             raise typer.Exit(1)
 
 
-def _engine_factory(services: Services, model: ModelSettings, engine: EngineConfig) -> EngineFactory:
+def engine_factory(services: Services, model: ModelSettings, engine: EngineConfig) -> EngineFactory:
     """Loads further models with the same engine settings; they may never bring code or pickles along."""
 
     def load(choice: LoadChoice, progress: ProgressCallback) -> LlamaGPU:

@@ -6,6 +6,7 @@ from workbench.engine.config import EngineConfig, EngineLimits
 from workbench.engine.generation import Completion, Generation, Timings
 from workbench.engine.logprobs import TokenLogprobs
 from workbench.engine.messages import Chunk, EngineStats
+from workbench.engine.request_in_flight import RequestInFlight
 from workbench.engine.sampling_params import SamplingParams
 from workbench.engine.sequence import FinishReason
 from workbench.engine.structure import StructureKind, StructureSpec
@@ -18,6 +19,7 @@ __all__ = [
     "EngineStats",
     "FinishReason",
     "Generation",
+    "RequestInFlight",
     "SamplingParams",
     "StructureKind",
     "StructureSpec",

@@ -8,11 +8,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from workbench.engine.generation import Generation, Mailbox
 from workbench.engine.messages import Abort, Chunk, Embed, Embedded, EngineStats, ReadStats, Request
+from workbench.engine.request_in_flight import RequestInFlight
 from workbench.engine.sampling_params import SamplingParams
 from workbench.errors import EngineStoppedError, PromptTooLongError, RequestError
 
@@ -46,6 +48,7 @@ class EngineClient:
         self._mailboxes: dict[str, Mailbox] = {}
         self._unfinished: dict[str, int] = {}
         self._replies: dict[str, SimpleQueue[Embedded | EngineStats]] = {}
+        self._in_flight: dict[str, RequestInFlight] = {}
         self._stopped = False
         self._core = connect(self._route)
 
@@ -64,6 +67,9 @@ class EngineClient:
             self._check_alive()
             self._mailboxes[request_id] = mailbox
             self._unfinished[request_id] = params.n
+            self._in_flight[request_id] = RequestInFlight(
+                request_id, len(prompt_token_ids), params.max_tokens, request.submitted_s
+            )
             self._core.send(request)
         return Generation(request_id, params.n, seed, mailbox, self.abort)
 
@@ -72,6 +78,11 @@ class EngineClient:
         if self.is_alive:
             with contextlib.suppress(EngineStoppedError):  # it stopped just now, and with it the request
                 self._core.send(Abort(request_id))
+
+    def in_flight(self) -> list[RequestInFlight]:
+        """The requests that wait or run, oldest first, with how far they are."""
+        with self._lock:
+            return [replace(request) for request in self._in_flight.values()]
 
     def stats(self, timeout_s: float = 30.0) -> EngineStats:
         """The engine's figures, read between two steps."""
@@ -148,9 +159,12 @@ class EngineClient:
         mailbox = self._mailboxes.get(message.request_id)
         if mailbox is None:
             return
+        # Only this thread counts, so no lock is needed for it.
+        self._in_flight[message.request_id].num_generated_tokens += len(message.token_ids)
         if message.finish_reason is not None:
             with self._lock:
                 self._unfinished[message.request_id] -= 1
                 if self._unfinished[message.request_id] == 0:
                     del self._unfinished[message.request_id], self._mailboxes[message.request_id]
+                    del self._in_flight[message.request_id]
         mailbox.put(message)

@@ -1,0 +1,179 @@
+"""What one open page works on: its conversations, the replies that run, what is selected. Knows no components.
+
+Everything happens on the app's event loop, so nothing needs a lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from dashboards.running_reply import RunningReply
+from dashboards.sources import ChatAsk, ChatSource
+from dashboards.toolbox import Toolbox
+from workbench.conversation import Conversation, Message, ScoredToken, export_conversations, import_conversations
+from workbench.errors import ConfigError, RequestError
+
+__all__ = ["Desk", "Desks"]
+
+_MAX_CONVERSATIONS = 100
+# What a browser keeps for one site is about 5 MB.
+_MAX_STORED_CHARS = 2_000_000
+
+
+class Desk:
+    """The conversations of one page. There is always a current one."""
+
+    def __init__(self) -> None:
+        self.conversations: list[Conversation] = [Conversation()]
+        self.current = self.conversations[0]
+        self.selected: int | None = None
+        self.others: dict[str, RunningReply] = {}
+        # What the heat map shows: tokens, the reply they are of (None: a text of the user's), the chosen one.
+        self.scored: tuple[ScoredToken, ...] = ()
+        self.scored_reply: int | None = None
+        self.scored_index: int | None = None
+        # Changes that the last plan proposed, as arguments of `plan`.
+        self.advice: list[dict[str, Any]] = []
+        self._replies: dict[str, RunningReply] = {}
+        self.is_closed = False
+
+    @property
+    def reply(self) -> RunningReply | None:
+        """The reply that runs in the current conversation."""
+        return self.reply_of(self.current)
+
+    @property
+    def num_running(self) -> int:
+        """Replies that run, of all conversations and comparisons."""
+        return sum(reply.is_running for reply in (*self._replies.values(), *self.others.values()))
+
+    def reply_of(self, conversation: Conversation) -> RunningReply | None:
+        """The reply that runs in a conversation."""
+        reply = self._replies.get(conversation.conversation_id)
+        return reply if reply is not None and reply.is_running else None
+
+    def selected_message(self) -> Message | None:
+        """The message that buttons act on: the one that was clicked, else the last one."""
+        path = self.current.messages
+        return next((m for m in path if m.number == self.selected), path[-1] if path else None)
+
+    def selected_reply(self) -> Message | None:
+        """The selected message if it is a reply, else the last reply."""
+        message = self.selected_message()
+        if message is not None and message.role == "assistant":
+            return message
+        return next((m for m in reversed(self.current.messages) if m.role == "assistant"), None)
+
+    def open(self, conversation_id: str) -> None:
+        """Make a conversation the current one."""
+        found = next((c for c in self.conversations if c.conversation_id == conversation_id), None)
+        if found is None:
+            raise RequestError("that conversation is not here any more")
+        self.current, self.selected = found, None
+
+    def new(self, system: str | None = None) -> Conversation:
+        """Begin a conversation, unless the current one is still empty."""
+        if self.current.all_messages:
+            self.put(Conversation(system))
+        self.selected = None
+        return self.current
+
+    def put(self, *conversations: Conversation) -> None:
+        """Take conversations in, in place of those with the same id, and make the last one current."""
+        if len(self.conversations) + len(conversations) > _MAX_CONVERSATIONS:
+            raise RequestError(f"there are {len(self.conversations)} conversations already: delete some")
+        for conversation in conversations:
+            before = next((c for c in self.conversations if c.conversation_id == conversation.conversation_id), None)
+            if before is not None:
+                self._stop(before)
+                self.conversations.remove(before)
+            self.conversations.insert(0, conversation)
+            self.current, self.selected = conversation, None
+
+    def delete(self) -> None:
+        """Forget the current conversation."""
+        self._stop(self.current)
+        self.conversations.remove(self.current)
+        if not self.conversations:
+            self.conversations.append(Conversation())
+        self.current, self.selected = self.conversations[0], None
+
+    def start(self, source: ChatSource, ask: ChatAsk, toolbox: Toolbox | None = None) -> RunningReply:
+        """Have the current conversation's running reply written."""
+        if self.is_closed:
+            raise RequestError("the page is closed")
+        reply = RunningReply.of(source, self.current, ask, toolbox)
+        self._replies[self.current.conversation_id] = reply
+        self.selected = None
+        return reply
+
+    def stop(self) -> None:
+        """Stop the current conversation's reply."""
+        self._stop(self.current)
+
+    def close(self) -> None:
+        """Stop everything that runs for this page."""
+        self.is_closed = True
+        for reply in (*self._replies.values(), *self.others.values()):
+            reply.stop()
+
+    def stored(self) -> str:
+        """The conversations for the browser to keep: as many of the newest as fit."""
+        kept = [conversation for conversation in self.conversations if conversation.all_messages]
+        while kept:
+            text = export_conversations(kept)
+            if len(text) <= _MAX_STORED_CHARS:
+                return text
+            kept.pop()
+        return ""
+
+    def restore(self, text: str | None) -> None:
+        """Take in what the browser has kept; what can't be read is left out."""
+        if not text or self.current.all_messages:
+            return
+        try:
+            conversations = import_conversations(text)
+        except ConfigError:
+            return
+        if conversations:
+            self.conversations = conversations[:_MAX_CONVERSATIONS]
+            self.current, self.selected = self.conversations[0], None
+
+    def _stop(self, conversation: Conversation) -> None:
+        reply = self._replies.get(conversation.conversation_id)
+        if reply is not None:
+            reply.stop()
+
+
+class Desks:
+    """The desks of all open pages, by session hash."""
+
+    def __init__(self) -> None:
+        self._desks: dict[str, Desk] = {}
+
+    def of(self, session_hash: str | None) -> Desk:
+        """The page's desk, made at its first visit."""
+        key = session_hash or ""
+        if key not in self._desks:
+            self._desks[key] = Desk()
+        return self._desks[key]
+
+    def close(self, session_hash: str | None) -> None:
+        """The page is gone: stop what it runs."""
+        desk = self._desks.pop(session_hash or "", None)
+        if desk is not None:
+            desk.close()
+
+    def close_all(self) -> None:
+        """Stop everything."""
+        for session_hash in list(self._desks):
+            self.close(session_hash)
+
+    @property
+    def num_running(self) -> int:
+        """Replies that run, of all pages."""
+        return sum(desk.num_running for desk in self._desks.values())
+
+    def __iter__(self) -> Iterator[Desk]:
+        return iter(tuple(self._desks.values()))

@@ -1,0 +1,76 @@
+"""What the tabs share: where replies come from, who works on what, who may change the model. Knows no components."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from dashboards.desk import Desk, Desks
+from dashboards.gate import key_of
+from dashboards.sources import ChatSource
+from dashboards.toolbox import Toolbox
+from workbench.conversation import PresetShelf
+from workbench.errors import ConfigError
+from workbench.failure import Failure
+from workbench.server.keys import KeyRing, Scope
+from workbench.session import Session
+from workbench.telemetry import Sampler
+
+if TYPE_CHECKING:
+    from dashboards.bench import Bench
+
+__all__ = ["AppParts", "shown_error"]
+
+# Updates of one page come at most so often; with many replies at once each page gets fewer.
+_FASTEST_UPDATE_S = 1 / 12
+_UPDATES_PER_S = 60.0
+
+
+@dataclass
+class AppParts:
+    """The app's parts. `session`, `sampler` and `bench` are None where the model is behind a remote endpoint; `ring`
+    is None where everybody may do everything."""
+
+    source: ChatSource
+    shelf: PresetShelf
+    toolbox: Toolbox
+    session: Session | None = None
+    sampler: Sampler | None = None
+    bench: Bench | None = None
+    ring: KeyRing | None = None
+    desks: Desks = field(default_factory=Desks)
+
+    def desk(self, request: gr.Request) -> Desk:
+        """What the page of this request works on."""
+        return self.desks.of(request.session_hash)
+
+    @property
+    def update_interval_s(self) -> float:
+        """Seconds between two updates of a running reply on one page."""
+        return max(_FASTEST_UPDATE_S, self.desks.num_running / _UPDATES_PER_S)
+
+    def is_admin(self, request: gr.Request) -> bool:
+        """Whether this page may change what others use."""
+        if self.ring is None:
+            return True
+        key = key_of(request.request.scope) if request.request is not None else None
+        return key is not None and key.allows(Scope.ADMIN)
+
+    def require_admin(self, request: gr.Request) -> None:
+        """Raise ConfigError where `is_admin` is false."""
+        if not self.is_admin(request):
+            raise ConfigError("this needs a key with the admin scope")
+
+    def require_session(self) -> Session:
+        """The session, for what a remote endpoint has not. Raises ConfigError."""
+        if self.session is None:
+            raise ConfigError("the model is behind an endpoint: load and unload it there")
+        return self.session
+
+
+def shown_error(error: Exception) -> gr.Error:
+    """The error as a notice on the page: cause and next step. Nothing is logged, as it was expected."""
+    failure = Failure.of(error)
+    return gr.Error(f"{failure.cause} {failure.next_step}", title="That did not work", print_exception=False)

@@ -1,0 +1,101 @@
+"""Presets above the sampling controls: choose, save, delete, import, export."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from dashboards.chat_settings import ChatSettings
+from dashboards.parts import shown_error
+from workbench.conversation import Preset, PresetShelf, export_presets, import_presets
+from workbench.errors import ConfigError, WorkbenchError
+
+__all__ = ["PresetBar"]
+
+_FILE_NAME = "presets.json"
+
+
+class PresetBar:
+    """A dropdown of presets and its buttons; `wire` connects it with the controls that a preset sets."""
+
+    def __init__(self, shelf: PresetShelf) -> None:
+        self._shelf = shelf
+        self.choice = gr.Dropdown(
+            self._names, value="Precise", label="Preset", elem_id="wb-preset", info="sets everything below"
+        )
+        with gr.Accordion("Save, import and export presets", open=False, elem_id="wb-preset-files"):
+            self.name = gr.Textbox(label="Name of the preset", max_length=60, elem_id="wb-preset-name")
+            with gr.Row():
+                self.save = gr.Button("Save", size="sm", min_width=70)
+                self.remove = gr.Button("Delete", size="sm", min_width=70)
+                self.export = gr.Button("Export", size="sm", min_width=70)
+                self.imported = gr.UploadButton(
+                    "Import", size="sm", type="binary", file_types=[".json"], min_width=70, elem_id="wb-preset-import"
+                )
+
+    def wire(self, controls: dict[str, Any]) -> None:
+        """Let choosing a preset set the controls, and saving read them."""
+        from dashboards.tabs.chat import DOWNLOAD_JS
+
+        set_by_preset = [name for name in ChatSettings.of_preset(self._shelf.list()[0]) if name in controls]
+        outputs = [controls[name] for name in set_by_preset]
+        options = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+
+        def apply(name: str) -> list[Any]:
+            values = ChatSettings.of_preset(self._get(name))
+            return [values[field] for field in set_by_preset]
+
+        self.choice.input(apply, self.choice, outputs, trigger_mode="always_last", **options)
+        values = [self.name, *controls.values()]
+        self.save.click(self._save, values, [self.choice], **options)
+        self.remove.click(self._remove, [self.choice], [self.choice], **options)
+        self.imported.upload(self._import, [self.imported], [self.choice], **options)
+        text, name = gr.Textbox(visible=False), gr.Textbox(visible=False)
+        self.export.click(self._export, None, [text, name], **options).then(
+            None, [text, name], None, js=DOWNLOAD_JS, api_visibility="private"
+        )
+
+    @property
+    def _names(self) -> list[str]:
+        try:
+            return [preset.name for preset in self._shelf.list()]
+        except ConfigError as error:
+            # A damaged file must not keep the app from opening; saving says what is wrong.
+            gr.Warning(str(error))
+            return ["Precise"]
+
+    def _get(self, name: str) -> Preset:
+        try:
+            return self._shelf.get(name)
+        except WorkbenchError as error:
+            raise shown_error(error) from None
+
+    def _save(self, name: str, *values: Any) -> Any:
+        settings = ChatSettings.of(*values)
+        try:
+            preset = Preset.of(name, settings.params(), settings.system or None)
+            self._shelf.save(preset)
+        except WorkbenchError as error:
+            raise shown_error(error) from None
+        return gr.Dropdown(choices=self._names, value=preset.name)
+
+    def _remove(self, name: str) -> Any:
+        try:
+            self._shelf.remove(name)
+        except WorkbenchError as error:
+            raise shown_error(error) from None
+        return gr.Dropdown(choices=self._names, value="Precise")
+
+    def _import(self, content: bytes) -> Any:
+        try:
+            presets = import_presets(content.decode("utf-8", "replace"))
+            own = [preset for preset in presets if not self._shelf.is_built_in(preset.name)]
+            self._shelf.save(*own)
+        except WorkbenchError as error:
+            raise shown_error(error) from None
+        gr.Info(f"{len(own)} presets are here now.")
+        return gr.Dropdown(choices=self._names)
+
+    def _export(self) -> tuple[str, str]:
+        return export_presets(p for p in self._shelf.list() if not self._shelf.is_built_in(p.name)), _FILE_NAME

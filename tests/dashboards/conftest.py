@@ -1,0 +1,62 @@
+"""The app over the embedded model, and a Chromium that looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from browser.conftest import chromium as chromium
+from dashboards_page import AppPage
+from playwright.sync_api import Browser
+
+from dashboards.app import App
+from dashboards.launching import AppSettings, make_app
+from workbench import EngineConfig, LlamaGPU
+from workbench.server.settings import ListenSettings
+from workbench.session import LoadChoice, Session
+
+OpenPage = Callable[..., AppPage]
+
+
+@pytest.fixture(scope="module")
+def session(embedded_model_folder: Path) -> Iterator[Session]:
+    """A session with the embedded model, with a context that is quick to fill."""
+
+    def load(choice: LoadChoice, progress) -> LlamaGPU:
+        # One thread: browser and server have a core of their own then, and nothing waits for a thread that waits.
+        context = choice.context_length or 1024
+        engine = EngineConfig(context_length=context, kv_cache_tokens=32_768, max_num_seqs=32, num_threads=1)
+        return LlamaGPU(
+            choice.model, False, False, choice.precision or "fp32", backend="cpu", engine=engine, progress=progress
+        )
+
+    with Session(load) as session:
+        session.load(LoadChoice(str(embedded_model_folder)))
+        assert session.wait(timeout_s=200).facts is not None
+        yield session
+
+
+@pytest.fixture(scope="module")
+def app(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The app over that session, for everybody on this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKBENCH_HOME", str(tmp_path_factory.mktemp("app-home")))
+        app = make_app(session=session, listen=ListenSettings(port=0), settings=AppSettings())
+    with app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def open_page(chromium: Browser) -> Iterator[OpenPage]:
+    """Opens an address in a browser context of its own (its own storage, its own tab)."""
+    pages: list[AppPage] = []
+
+    def open_page(url: str, **options) -> AppPage:
+        context = chromium.new_context(viewport=options.pop("viewport", {"width": 1280, "height": 900}), **options)
+        pages.append(AppPage(context.new_page(), url))
+        return pages[-1]
+
+    yield open_page
+    for page in pages:
+        page.close()

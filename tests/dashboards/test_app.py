@@ -1,0 +1,335 @@
+"""The whole app in Chromium over the embedded model: what a person does on each tab."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+
+import httpx
+import pytest
+from dashboards_page import WAIT_MS, AppPage
+from live_endpoint import wait_until_idle
+from playwright.sync_api import expect
+
+from workbench.server.endpoints import PROCESS_ENDPOINTS
+
+pytestmark = pytest.mark.browser
+
+LONG = "Tell me a very long story about a lighthouse keeper and the sea."
+
+
+@pytest.fixture(scope="module")
+def page(app, open_page) -> AppPage:
+    return open_page(app.url).wait_until_ready()
+
+
+@pytest.fixture(autouse=True)
+def no_problems(page):
+    """No test may leave a console error, or have asked another host for anything."""
+    yield
+    assert page.take_problems() == []
+
+
+def test_a_reply_streams_with_its_figures_and_the_box_is_free_again(page):
+    page.new_chat(most_tokens=24)
+    page.box.fill("What is the capital of France?")
+    page.box.press("Shift+Enter")
+    assert page.box.input_value().endswith("\n")
+    expect(page.part("wb-meter")).to_contain_text("draft")
+    page.box.press("Enter")
+    expect(page.box).to_have_value("")
+    page.wait_for_replies(1)
+    expect(page.chat).to_contain_text("Paris")
+    for words in ("tokens/s", "first token after", "context", "of 1,024"):
+        expect(page.notes.last).to_contain_text(words)
+    expect(page.part("wb-meter")).to_contain_text("history")
+
+
+def test_regenerating_makes_versions_and_undo_gives_the_question_back(page):
+    page.new_chat()
+    page.ask("Name a colour.")
+    page.box.press("Control+Enter")
+    expect(page.notes.last).to_contain_text("version 2 of 2", timeout=WAIT_MS)
+    page.wait_for_replies(1)
+    page.press("wb-older")
+    expect(page.notes.last).to_contain_text("version 1 of 2")
+    page.press("wb-newer")
+    expect(page.notes.last).to_contain_text("version 2 of 2")
+    page.page.get_by_role("button", name="Retry").click()
+    expect(page.notes.last).to_contain_text("version 3 of 3", timeout=WAIT_MS)
+    page.wait_for_replies(1)
+    page.press("wb-undo")
+    expect(page.box).to_have_value("Name a colour.")
+    expect(page.notes).to_have_count(0)
+    page.box.fill("")
+
+
+def test_escape_stops_and_frees_the_engine_and_the_reply_can_go_on(page, session):
+    page.new_chat(most_tokens=400)
+    page.send(LONG)
+    page.wait_for_text()
+    page.page.keyboard.press("Escape")
+    expect(page.notes.last).to_contain_text("Stopped", timeout=5000)
+    assert wait_until_idle(session.llm) < 5
+    before = page.page.locator("#wb-chatbot .bot .prose").first.inner_text()
+    page.set("Most tokens of a reply", "8")
+    page.press("wb-continue")
+    expect(page.notes.last).to_contain_text("Cut at the length limit", timeout=WAIT_MS)
+    after = page.page.locator("#wb-chatbot .bot .prose").first.inner_text()
+    assert after.startswith(before[:-5]) and len(after) > len(before)
+
+
+def test_questions_and_replies_can_be_edited_and_branched(page):
+    page.new_chat()
+    page.ask("Name a colour.")
+    page.page.get_by_role("button", name="Edit", exact=True).first.click()
+    page.page.locator("#wb-chatbot textarea").fill("Name an animal.")
+    page.page.get_by_role("button", name="Submit").click()
+    expect(page.chat).to_contain_text("Name an animal.")
+    page.wait_for_replies(1)
+    page.press("wb-edit")
+    page.page.get_by_label("Text of the reply").fill("A fine elephant.")
+    page.page.get_by_role("button", name="Save as a new version").click()
+    expect(page.chat).to_contain_text("A fine elephant.")
+    page.press("wb-branch")
+    page.ask("And another?", replies=1)
+    page.press("wb-branch")
+    expect(page.part("wb-name").locator("input, textarea")).to_have_value("Name an animal. (branch) (branch)")
+
+
+def test_conversations_are_exported_imported_and_kept_over_a_reload(page, tmp_path):
+    page.new_chat()
+    page.ask("Name a fruit.")
+    name = page.part("wb-name").locator("input, textarea")
+    name.fill("Fruit talk")
+    name.press("Enter")
+    with page.saved_file() as texts:
+        page.page.get_by_role("button", name="Export", exact=True).first.click()
+    exported = json.loads(texts[0])
+    assert exported["conversations"][0]["title"] == "Fruit talk"
+    page.press("wb-delete")
+    expect(page.part("wb-conversations")).not_to_contain_text("Fruit talk")
+    file = tmp_path / "conversation.json"
+    file.write_text(texts[0])
+    page.part("wb-import").locator("input[type=file]").set_input_files(file)
+    expect(page.chat).to_contain_text("Name a fruit.")
+    page.page.reload()
+    page.wait_until_ready()
+    expect(page.part("wb-conversations")).to_contain_text("Fruit talk")
+    expect(page.chat).to_contain_text("Name a fruit.")
+
+
+def test_an_answer_follows_a_json_schema(page):
+    page.new_chat(most_tokens=60)
+    page.unfold("Answer format and tools")
+    page.choose("wb-answer-format", "JSON schema")
+    schema = {"type": "object", "properties": {"colour": {"enum": ["red", "blue"]}}, "required": ["colour"]}
+    editor = page.part("wb-schema").locator(".cm-content")
+    editor.click()
+    page.page.keyboard.insert_text(json.dumps({**schema, "additionalProperties": False}))
+    page.ask("Name a colour, as JSON.")
+    text = page.page.locator("#wb-chatbot .bot .prose").first.inner_text()
+    assert json.loads(text)["colour"] in ("red", "blue")
+    page.choose("wb-answer-format", "Text")
+
+
+def test_tools_are_shown_as_steps_and_reasoning_is_folded(page):
+    page.new_chat(most_tokens=60)
+    page.unfold("Answer format and tools")
+    tool, must = page.page.get_by_label("clock"), page.page.get_by_label("It must call one")
+    tool.check()
+    must.check()
+    page.ask("How late is it?")
+    expect(page.chat).to_contain_text("Called clock")
+    tool.uncheck()
+    must.uncheck()
+    page.new_chat()
+    page.set("Begin the reply with", "<think>A sum.</think>")
+    page.ask("What is 2+2?")
+    expect(page.chat).to_contain_text("Reasoning")
+    expect(page.page.get_by_text("A sum.")).to_have_count(0)
+    page.page.get_by_role("button").filter(has_text="Reasoning").click()
+    expect(page.page.get_by_text("A sum.")).to_be_visible()
+    page.set("Begin the reply with", "")
+
+
+def test_presets_are_saved_used_exported_and_imported(page, app, tmp_path):
+    page.new_chat()
+    page.set("System prompt", "You speak like a pirate.")
+    page.set("Most tokens of a reply", "9")
+    page.unfold("Save, import and export presets")
+    page.set("Name of the preset", "Pirate")
+    page.page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.part("wb-preset").locator("input")).to_have_value("Pirate")
+    assert app.parts.shelf.get("Pirate").params.max_tokens == 9
+    page.choose("wb-preset", "Precise")
+    expect(page.page.get_by_label("System prompt")).to_have_value("")
+    page.choose("wb-preset", "Pirate")
+    expect(page.page.get_by_label("System prompt")).to_have_value("You speak like a pirate.")
+    with page.saved_file() as texts:
+        page.part("wb-preset-files").get_by_role("button", name="Export").click()
+    file = tmp_path / "presets.json"
+    file.write_text(texts[0].replace("Pirate", "Sailor"))
+    page.part("wb-preset-import").locator("input[type=file]").set_input_files(file)
+    page.choose("wb-preset", "Sailor")
+    expect(page.part("wb-preset").locator("input")).to_have_value("Sailor")
+
+
+def test_a_wrong_setting_is_said_and_the_message_is_kept(page):
+    page.new_chat()
+    page.unfold("More")
+    page.set("Seed", "abc")
+    page.send("Hello")
+    expect(page.page.get_by_text("must be an integer")).to_be_visible()
+    expect(page.box).to_have_value("Hello")
+    page.set("Seed", "")
+    page.box.fill("")
+
+
+def test_two_samplings_and_a_quantised_model_are_compared(page):
+    page.tab("Compare")
+    page.choose("wb-compare-preset-1", "Short")
+    page.choose("wb-compare-preset-2", "Short")
+    page.choose("wb-compare-precision-2", "int8")
+    box = page.part("wb-compare-prompt").locator("textarea")
+    box.fill("Say hello.")
+    box.press("Enter")
+    second = page.part("wb-answer-figures-2")
+    expect(second).to_contain_text("Against answer 1", timeout=WAIT_MS)
+    for words in ("tokens/s", "int8 on cpu", "weights"):
+        expect(second).to_contain_text(words)
+    expect(page.part("wb-answer-figures-1")).to_contain_text("fp32 on cpu")
+    page.press("wb-compare-unload")
+    expect(page.part("wb-compare-state")).to_contain_text("Unloaded")
+
+
+def test_the_heat_map_shows_alternatives_and_the_chat_goes_on_from_one(page):
+    page.new_chat()
+    page.ask("What is the capital of France?")
+    page.press("wb-look-inside")
+    expect(page.part("wb-heat-summary")).to_contain_text("perplexity", timeout=WAIT_MS)
+    page.part("wb-heat").locator(".token").nth(1).click()
+    expect(page.part("wb-token")).to_contain_text("probability")
+    page.part("wb-alternatives").locator("label").nth(1).click()
+    page.press("wb-go-on")
+    expect(page.part("wb-chatbot")).to_be_visible(timeout=WAIT_MS)
+    page.wait_for_replies(1)
+    expect(page.notes.last).to_contain_text("version 2 of 2")
+
+
+def test_a_given_text_is_scored_and_the_next_token_shown(page):
+    page.tab("Inside")
+    page.part("wb-score-text").locator("textarea").fill("The capital of France is Paris.")
+    page.press("wb-score")
+    expect(page.part("wb-heat-summary")).to_contain_text("7 tokens", timeout=WAIT_MS)
+    page.part("wb-score-text").locator("textarea").fill("The capital of France is")
+    page.press("wb-next")
+    expect(page.part("wb-next-words")).to_contain_text("likeliest is", timeout=WAIT_MS)
+    expect(page.part("wb-next-plot").locator(".js-plotly-plot")).to_be_visible(timeout=WAIT_MS)
+
+
+def test_the_monitor_shows_a_request_and_cancels_it(page, session):
+    page.new_chat(most_tokens=600)
+    page.send(LONG)
+    page.wait_for_text()
+    page.tab("Monitor")
+    expect(page.part("wb-tiles")).to_contain_text("tokens/s")
+    expect(page.part("wb-live-plot").locator(".js-plotly-plot")).to_be_visible(timeout=WAIT_MS)
+    expect(page.part("wb-requests")).to_contain_text("req-", timeout=WAIT_MS)
+    page.press("wb-cancel-all")
+    wait_until_idle(session.llm)
+    page.tab("Chat")
+    expect(page.notes.last).to_contain_text("Stopped", timeout=WAIT_MS)
+
+
+def test_the_endpoint_is_started_used_and_stopped_and_keys_are_made(page):
+    page.tab("Endpoint")
+    page.press("wb-endpoint-start")
+    expect(page.part("wb-endpoint-state")).to_contain_text("answers at", timeout=WAIT_MS)
+    endpoint = PROCESS_ENDPOINTS.get("default")
+    expect(page.part("wb-snippet-curl")).to_contain_text(endpoint.url)
+    assert httpx.get(endpoint.url.replace("/v1", "/health"), trust_env=False).status_code == 200
+    page.set("Name of a new key", "laptop")
+    page.press("wb-key-create")
+    expect(page.part("wb-new-key").locator("input, textarea")).to_have_value(re.compile("^wb-"), timeout=WAIT_MS)
+    expect(page.part("wb-keys")).to_contain_text("laptop")
+    page.press("wb-endpoint-stop")
+    expect(page.part("wb-endpoint-state")).to_contain_text("is stopped", timeout=WAIT_MS)
+    assert not endpoint.is_running
+
+
+def test_two_browsers_share_a_batch_and_closing_one_stops_only_its_own(page, app, open_page, session):
+    other = open_page(app.url).wait_until_ready()
+    for one in (page, other):
+        one.new_chat(most_tokens=700)
+        one.send(LONG)
+    page.wait_for_text()
+    other.wait_for_text()
+    assert session.stats().num_running == 2
+    assert len(session.llm.requests()) == 2
+    other.close()
+    deadline = threading.Event()
+    for _ in range(200):
+        if session.stats().num_running < 2:
+            break
+        deadline.wait(0.1)
+    assert session.stats().num_running == 1
+    expect(page.part("wb-stop")).to_be_enabled()
+    page.press("wb-stop")
+    expect(page.notes.last).to_contain_text("Stopped")
+
+
+def test_unload_and_load_with_a_plan(page, session, embedded_model_folder):
+    page.tab("Models")
+    page.choose("wb-model", str(embedded_model_folder))
+    expect(page.part("wb-plan")).to_contain_text("fits", timeout=WAIT_MS)
+    page.press("wb-unload")
+    expect(page.part("wb-progress")).to_contain_text("unloading freed", timeout=WAIT_MS)
+    expect(page.part("wb-header")).to_contain_text("No model is loaded")
+    page.press("wb-load")
+    expect(page.part("wb-progress")).to_contain_text("is ready", timeout=WAIT_MS)
+    page.wait_until_ready()
+    page.new_chat()
+    page.ask("Hello!")
+
+
+def test_a_dead_engine_shows_a_banner_and_is_restarted(page, session):
+    page.new_chat(most_tokens=600)
+    page.send(LONG)
+    page.wait_for_text()
+
+    def die(request_id: str) -> None:
+        raise RuntimeError("killed by a test")
+
+    core = session.llm._client._core
+    core._engine.abort = die
+    session.llm.abort("nobody")
+    expect(page.part("wb-banner")).to_contain_text("The engine has stopped", timeout=WAIT_MS)
+    expect(page.chat).to_contain_text("Load the model again")
+    page.press("wb-restart")
+    page.wait_until_ready()
+    expect(page.part("wb-banner")).to_be_hidden()
+    page.new_chat()
+    page.ask("Hello!")
+
+
+def test_every_tab_fits_a_phone_and_can_be_read_in_the_dark(app, open_page, tmp_path):
+    phone = open_page(app.url, viewport={"width": 360, "height": 740}, color_scheme="dark").wait_until_ready()
+    for name in ("Chat", "Compare", "Inside", "Monitor", "Models", "Endpoint"):
+        phone.tab(name)
+        wide = phone.page.evaluate("() => document.documentElement.scrollWidth")
+        assert wide <= 360, f"{name} is {wide} px wide"
+        assert phone.page.evaluate(_NAMELESS) == []
+    phone.new_chat()
+    phone.ask("Hello!")
+    assert phone.take_problems() == []
+    phone.close()
+
+
+# Controls that are shown and have no name for a screen reader.
+_NAMELESS = """() => [...document.querySelectorAll('button, input, textarea, select')]
+    .filter((node) => node.offsetParent !== null && node.type !== 'file')
+    .filter((node) => !(node.ariaLabel || node.title || node.innerText.trim() || node.labels?.length
+        || node.placeholder || node.closest('label, .thought-group, [role=table], .table-wrap, .cm-editor')))
+    .map((node) => node.outerHTML.slice(0, 120))"""

@@ -1,0 +1,86 @@
+"""`workbench app`: the web app on a model of its own, or on a running endpoint, until the process is told to end."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+import webbrowser
+from typing import Annotated
+
+import typer
+
+from dashboards.launching import App, AppSettings, make_app
+from workbench.cli.model_settings import ModelSettings
+from workbench.cli.serve import engine_factory
+from workbench.cli.settings_options import takes_settings
+from workbench.engine import EngineConfig
+from workbench.errors import ConfigError
+from workbench.server.settings import ListenSettings
+from workbench.session import Session
+
+__all__ = ["command"]
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@takes_settings({"port": 7860}, model=ModelSettings, engine=EngineConfig, listen=ListenSettings, settings=AppSettings)
+def command(
+    ctx: typer.Context,
+    *,
+    url: Annotated[
+        str | None, typer.Option("--url", help="Chat with the model behind this OpenAI-compatible endpoint instead.")
+    ] = None,
+    api_key: Annotated[
+        str | None,
+        typer.Option("--api-key", envvar="WORKBENCH_API_KEY", help="The key that the endpoint of --url wants."),
+    ] = None,
+    app_key: Annotated[
+        str | None,
+        typer.Option("--app-key", envvar="WORKBENCH_APP_KEY", help="A key with which people may use the app."),
+    ] = None,
+    admin_key: Annotated[
+        str | None,
+        typer.Option("--admin-key", envvar="WORKBENCH_ADMIN_KEY", help="A key that may also load and unload models."),
+    ] = None,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open it in this machine's browser.")] = False,
+    model: ModelSettings,
+    engine: EngineConfig,
+    listen: ListenSettings,
+    settings: AppSettings,
+) -> None:
+    session = None if url else Session(engine_factory(ctx.obj, model, engine))
+    # Takes the address before the model takes its time.
+    app = make_app(
+        session=session,
+        url=url,
+        api_key=api_key,
+        listen=listen,
+        settings=settings,
+        app_key=app_key,
+        admin_key=admin_key,
+    )
+    with contextlib.ExitStack() as stack:
+        if session is not None:
+            session.adopt(stack.enter_context(model.open(ctx.obj, engine)))
+        stack.enter_context(app)
+        print(f"the app is at {app.url}", file=sys.stderr, flush=True)
+        if app.parts.ring is None and not listen.is_loopback:
+            print("no key is needed: everybody who can reach this address has every right", file=sys.stderr, flush=True)
+        if open_browser:
+            webbrowser.open(app.url)
+        _wait_for_signal(app)
+
+
+def _wait_for_signal(app: App) -> None:
+    asked = threading.Event()
+    before = {number: signal.signal(number, lambda *_: asked.set()) for number in _SIGNALS}
+    try:
+        while app.is_running and not asked.wait(0.2):
+            pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if not asked.is_set():
+        raise ConfigError("the app has ended by itself; the log says why")
