@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from workbench.child_lifetime import python_environment
 from workbench.errors import LoadCancelled, ModelLoadError
 from workbench.models.cached_folder import MANIFEST_NAME, CachedFolder, folder_bytes
-from workbench.models.child_process import python_environment
 from workbench.progress import Progress
 
 # Builds one file, tells the test that it is inside, and waits to be killed or let on.

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from model_folders import copy_folder
 
+from workbench.child_lifetime import python_environment
 from workbench.errors import ConfigError, ModelNotFoundError
 from workbench.models import Catalogue
-from workbench.models.child_process import python_environment
 from workbench.models.embedded import embedded_folder
 
 

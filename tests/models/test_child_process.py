@@ -1,5 +1,3 @@
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -7,7 +5,7 @@ import psutil
 import pytest
 
 from workbench.errors import LoadCancelled
-from workbench.models.child_process import log_tail, python_environment, run_child
+from workbench.models.child_process import log_tail, run_child
 
 _FOREVER = [sys.executable, "-c", "import os, time; print(os.getpid(), flush=True); time.sleep(600)"]
 
@@ -47,42 +45,6 @@ def test_a_child_that_ignores_the_polite_signal_is_killed(tmp_path: Path, monkey
         run_child([*_FOREVER[:2], ignore + _FOREVER[2]], log=log, on_poll=stop_once_it_runs)
 
     assert not psutil.pid_exists(int(log.read_text()))
-
-
-def test_a_child_leaves_when_its_parent_is_gone() -> None:
-    code = (
-        "import time; from workbench.models.child_process import exit_with_parent; exit_with_parent(); "
-        "print('up', flush=True); time.sleep(600)"
-    )
-    child = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=python_environment()
-    )
-    assert child.stdout.readline() == b"up\n"
-
-    # What the kernel does to the pipe when the parent is killed.
-    child.stdin.close()
-
-    assert child.wait(timeout=20) == 1
-    child.stdout.close()
-
-
-def test_a_child_that_watches_its_parent_still_ends_well() -> None:
-    code = "from workbench.models.child_process import exit_with_parent; exit_with_parent()"
-
-    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, env=python_environment())
-
-    assert child.wait(timeout=20) == 0
-    child.stdin.close()
-
-
-def test_children_find_the_package_and_what_the_user_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", "/somewhere")
-
-    environment = python_environment(EXTRA="1")
-
-    root, theirs = environment["PYTHONPATH"].split(os.pathsep)
-    assert Path(root, "workbench", "__init__.py").is_file()
-    assert (theirs, environment["EXTRA"]) == ("/somewhere", "1")
 
 
 def test_a_progress_bar_in_the_log_counts_as_its_last_state(tmp_path: Path) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["exit_with_parent", "log_tail", "python_command", "python_environment", "run_child"]
+__all__ = ["log_tail", "run_child"]
 
 _POLL_S = 0.1
 _STOP_TIMEOUT_S = 3.0
@@ -26,7 +23,7 @@ def run_child(
 
     `on_poll` is called about ten times a second. Whatever it raises (also KeyboardInterrupt arriving meanwhile)
     stops the child and passes through. The child's stdin is a pipe that ends when this process dies, which
-    `exit_with_parent` in the child notices.
+    `workbench.child_lifetime.exit_with_parent` in the child notices.
     """
     with log.open("wb") as output:
         child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment)
@@ -38,30 +35,6 @@ def run_child(
                 on_poll()
     finally:
         _stop(child)
-
-
-def python_environment(**variables: str) -> dict[str, str]:
-    """This process's environment for a `python -m` child that must find this package, plus `variables`."""
-    package_root = str(Path(__file__).resolve().parents[2])
-    python_path = os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**os.environ, "PYTHONPATH": python_path, **variables}
-
-
-def python_command(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module of this package with the same interpreter."""
-    return [sys.executable, "-m", module, *arguments]
-
-
-def exit_with_parent() -> None:
-    """For the child: leave when stdin ends, which is when the parent is gone, however it went."""
-
-    def watch() -> None:
-        # Not sys.stdin: its lock, held while blocked, aborts the interpreter at a normal exit.
-        while os.read(0, 1):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def log_tail(log: Path, num_lines: int = 8) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from workbench.child_lifetime import python_command, python_environment
 from workbench.errors import ModelFormatError
-from workbench.models.child_process import log_tail, python_command, python_environment, run_child
+from workbench.models.child_process import log_tail, run_child
 from workbench.progress import Progress, ProgressCallback
 
 __all__ = ["CONVERSION_VERSION", "convert_gguf"]

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.models.child_process import exit_with_parent
+from workbench.child_lifetime import exit_with_parent
 from workbench.models.gguf_header import GgufHeader, read_gguf_header
 
 if TYPE_CHECKING:

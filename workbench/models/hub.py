@@ -7,8 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from workbench.child_lifetime import python_command, python_environment
 from workbench.errors import DownloadError, ModelLoadError, ModelNotFoundError, UnsafeModelError
-from workbench.models.child_process import log_tail, python_command, python_environment, run_child
+from workbench.models.child_process import log_tail, run_child
 from workbench.models.source import ModelSource
 from workbench.progress import Progress, ProgressCallback
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from workbench.models.child_process import exit_with_parent
+from workbench.child_lifetime import exit_with_parent
 
 __all__ = ["choose_files"]
 
