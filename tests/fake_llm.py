@@ -6,6 +6,7 @@ import threading
 from types import SimpleNamespace
 
 from workbench.engine import EngineStats, Timings
+from workbench.engine.logprobs import TokenLogprobs
 from workbench.engine.messages import Chunk
 from workbench.errors import EngineStoppedError, RequestAborted
 from workbench.progress import Progress
@@ -32,11 +33,32 @@ class Gate:
         self._passes.release(1000)
 
 
+class FakeTokenizer:
+    """Writes conversations as "role:text|role:text", one token a byte."""
+
+    vocab_size = 256
+    hf = SimpleNamespace(added_tokens_decoder={}, get_vocab=lambda: {chr(i): i for i in range(33, 127)})
+
+    def apply_chat_template(self, messages, add_generation_prompt=True, continue_final_message=False):
+        return [*"|".join(f"{message['role']}:{message['content']}" for message in messages).encode()]
+
+    def encode(self, text):
+        return [*text.encode()]
+
+    def id_to_token(self, token_id):
+        return chr(token_id)
+
+
 class FakeGeneration:
     """Yields the words of an answer; `abort()` ends it with what has come."""
 
-    def __init__(self, llm: FakeLlama, words: list[str], gate: Gate, error: Exception | None) -> None:
+    seed = 7
+
+    def __init__(
+        self, llm: FakeLlama, words: list[str], gate: Gate, error: Exception | None, wants_scores: bool = False
+    ) -> None:
         self._llm = llm
+        self._wants_scores = wants_scores
         self._words = words
         self._gate = gate
         self._error = error
@@ -76,7 +98,18 @@ class FakeGeneration:
                 total_s=1.0,
                 decode_tokens_per_s=40.0 if self.num_given > 1 else None,
             )
-        return Chunk("req-1", 0, text=text, token_ids=(1,) if text else (), finish_reason=finish_reason)
+        token_id = ord("A") + self.num_given - 1
+        scores = (
+            (TokenLogprobs(token_id, -0.5, ((token_id, -0.5), (token_id + 1, -1.5))),) if self._wants_scores else ()
+        )
+        return Chunk(
+            "req-1",
+            0,
+            text=text,
+            token_ids=(token_id,) if text else (),
+            logprobs=scores if text else (),
+            finish_reason=finish_reason,
+        )
 
     def result(self, timeout_s: float | None = None):
         if self._is_aborted.is_set():
@@ -92,6 +125,10 @@ class FakeLlama:
         self.backend = SimpleNamespace(name=choice.backend or "cpu")
         self.dtype = choice.precision or "fp32"
         self.max_context = choice.context_length or 2048
+        self.model_name = str(choice.model)
+        self.weight_bytes = 400_000_000
+        self.limits = SimpleNamespace(kv_bytes=100_000_000)
+        self.tokenizer = FakeTokenizer()
         self.is_unloaded = False
         self.num_running = 0
         self.generated_tokens_total = 0
@@ -106,13 +143,16 @@ class FakeLlama:
         if self.is_unloaded:
             raise EngineStoppedError("the engine was unloaded")
         self.requests.append({"prompt": prompt, "messages": messages, **sampling})
-        return FakeGeneration(self, list(self._words), self._gate, self._error)
+        wants_scores = bool(sampling.get("logprobs"))
+        return FakeGeneration(self, list(self._words), self._gate, self._error, wants_scores)
 
     def stats(self) -> EngineStats:
         if self.is_unloaded:
             raise EngineStoppedError("the engine was unloaded")
         return EngineStats(
             num_running=self.num_running,
+            weight_bytes=self.weight_bytes,
+            kv_bytes=self.limits.kv_bytes,
             kv_blocks_total=100,
             kv_blocks_used=self.num_running,
             generated_tokens_total=self.generated_tokens_total,

@@ -17,6 +17,7 @@ from workbench.models import Catalogue, EmbeddingRecipe, LoadedModel, ModelSpec,
 from workbench.models.model_code import import_model_code
 from workbench.progress import ProgressCallback, no_progress
 from workbench.quantize import QuantizationConfig, QuantizationType, parse_quant_type
+from workbench.stand_in import find_stand_in
 
 if TYPE_CHECKING:
     from workbench.server import Endpoint
@@ -49,6 +50,9 @@ class LlamaGPU:
         progress: called with `Progress` values while loading; raising LoadCancelled in it cancels.
         trust_remote_code, allow_pickle: allow files that run code when loaded.
 
+    Where the environment variable WORKBENCH_MODEL names a model, that one stands in for every other (see
+    docs/notebooks.md).
+
     Raises:
         ConfigError, BackendUnavailableError, ModelLoadError and OutOfMemoryError; then nothing stays allocated.
 
@@ -72,6 +76,10 @@ class LlamaGPU:
         allow_pickle: bool = False,
     ) -> None:
         self.model_path = "default" if model_path is None else str(model_path)
+        stand_in = find_stand_in(self.model_path, backend=backend, quant_type=quant_type, context_length=context_length)
+        if stand_in is not None:
+            self.model_path, backend, quant_type = stand_in.model, stand_in.backend, stand_in.quant_type
+            engine, context_length, device_index = None, stand_in.context_length, 0
         self.prefer_gpu = prefer_gpu
         self.auto_detect_aws = auto_detect_aws
         self.quant_type = quant_type

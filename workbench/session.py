@@ -6,15 +6,15 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ConfigError, EngineStoppedError, LoadCancelled, WorkbenchError
 from workbench.failure import Failure
 from workbench.progress import Progress, ProgressCallback
 from workbench.session_status import LoadChoice, LoadedFacts, SessionState, SessionStatus
+from workbench.unload_receipt import UnloadReceipt, make_receipt
 
 if TYPE_CHECKING:
     from workbench.engine import EngineStats, Generation
@@ -216,11 +216,12 @@ class Session:
             self._fulfil(wish)
 
     def _fulfil(self, wish: _Wish) -> None:
-        freed_bytes = self._drop_engine()
+        receipt = self._drop_engine()
+        freed = {} if receipt is None else {"freed_bytes": receipt.freed_bytes, "receipt": receipt}
         if wish.choice is None:
-            self._publish(SessionStatus(freed_bytes=freed_bytes))
+            self._publish(SessionStatus(**freed))
             return
-        self._publish(SessionStatus(SessionState.LOADING, wish.choice, freed_bytes=freed_bytes))
+        self._publish(SessionStatus(SessionState.LOADING, wish.choice, **freed))
         self._publish(self._load(wish))
 
     def _load(self, wish: _Wish) -> SessionStatus:
@@ -248,17 +249,19 @@ class Session:
         gc.collect()
         return SessionStatus(SessionState.FAILED, wish.choice, failure=failure)
 
-    def _drop_engine(self) -> Mapping[str, int]:
-        """Unload what is loaded: bytes freed by device."""
+    def _drop_engine(self) -> UnloadReceipt | None:
+        """Unload what is loaded, and say what that gave back; None where nothing was."""
         if self._llm is None:
-            return MappingProxyType({})
+            return None
         self._publish(replace(self._status, state=SessionState.UNLOADING, facts=None))
         llm, self._llm = self._llm, None
+        expected_bytes = int(getattr(llm, "weight_bytes", 0))
         try:
-            return MappingProxyType(dict(llm.unload()))
+            freed_bytes = llm.unload()
+            return make_receipt(freed_bytes, expected_bytes)
         except Exception:
             _log.exception("unloading failed")
-            return MappingProxyType({})
+            return None
 
     def _publish(self, status: SessionStatus) -> None:
         with self._changed:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from workbench.errors import ConfigError
 from workbench.failure import Failure
 from workbench.progress import Progress
+from workbench.unload_receipt import UnloadReceipt
 
 __all__ = ["LoadChoice", "LoadedFacts", "SessionState", "SessionStatus"]
 
@@ -62,7 +63,7 @@ class SessionStatus:
     """A session at one moment.
 
     `progress` belongs to LOADING, `failure` to FAILED, `facts` to READY. `freed_bytes` (device -> bytes) is what the
-    last unload gave back.
+    last unload gave back, `receipt` the same with what is missing from it.
     """
 
     state: SessionState = SessionState.EMPTY
@@ -71,3 +72,4 @@ class SessionStatus:
     facts: LoadedFacts | None = None
     failure: Failure | None = None
     freed_bytes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    receipt: UnloadReceipt | None = None

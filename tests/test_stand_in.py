@@ -1,0 +1,46 @@
+import pytest
+
+from workbench import LlamaGPU
+from workbench.backends import CPUBackend
+from workbench.engine import EngineConfig
+from workbench.stand_in import find_stand_in
+
+
+def _find(model="org/big-70b", environment=None, **asked):
+    asked = {"backend": None, "quant_type": None, "context_length": None, **asked}
+    return find_stand_in(
+        model, **asked, environment={"WORKBENCH_MODEL": "default"} if environment is None else environment
+    )
+
+
+def test_without_the_variable_nothing_is_replaced():
+    assert _find(environment={}) is None
+    assert _find("default") is None
+
+
+def test_what_this_machine_lacks_is_chosen_anew_and_the_rest_kept():
+    stand_in = _find(backend="rocm", quant_type="no-such-type", context_length=131072)
+    assert (stand_in.model, stand_in.backend, stand_in.quant_type) == ("default", None, None)
+    assert stand_in.context_length == 2048
+    kept = _find(backend="cpu", quant_type="int8", context_length=256)
+    assert (kept.backend.name, kept.quant_type, kept.context_length) == ("cpu", "int8", 256)
+    assert isinstance(_find(backend=CPUBackend()).backend, CPUBackend)
+
+
+def test_a_cell_for_a_big_model_on_a_gpu_runs_on_a_small_one(tiny_model_folder, monkeypatch, caplog):
+    monkeypatch.setenv("WORKBENCH_MODEL", str(tiny_model_folder))
+    with LlamaGPU(
+        "meta-llama/Llama-3.1-70B-Instruct",
+        backend="rocm",
+        quant_type="no-such-type",
+        device_index=3,
+        engine=EngineConfig(context_length=65536, kv_cache_tokens=10**6),
+    ) as llm:
+        assert llm.model_path == str(tiny_model_folder)
+        assert llm.infer("Hello", max_tokens=2, ignore_eos=True)
+    assert "stands in for meta-llama/Llama-3.1-70B-Instruct" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_an_empty_variable_is_none(name):
+    assert _find(environment={"WORKBENCH_MODEL": name}) is None
