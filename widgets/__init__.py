@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from widgets.carry_on_box import CarryOnBox
 from widgets.chat_box import ChatBox
 from widgets.endpoint_card import EndpointCard
 from widgets.gpu_map import GPUMap
 from widgets.live_plot import LivePlot, MemoryMonitor, ThroughputMonitor
 from widgets.load_bar import LoadBar
 from widgets.model_picker import ModelPicker
+from widgets.next_tokens import NextTokens
+from widgets.plan_card import PlanCard
+from widgets.quantization_tradeoff import QuantizationTradeoff
+from widgets.run_history import RunHistory
+from widgets.token_heatmap import TokenHeatmap
 from widgets.workbench import Workbench
 
 __all__ = [
+    "CarryOnBox",
     "ChatBox",
     "EndpointCard",
     "GPUMap",
@@ -18,6 +25,11 @@ __all__ = [
     "LoadBar",
     "MemoryMonitor",
     "ModelPicker",
+    "NextTokens",
+    "PlanCard",
+    "QuantizationTradeoff",
+    "RunHistory",
     "ThroughputMonitor",
+    "TokenHeatmap",
     "Workbench",
 ]

@@ -1,22 +1,38 @@
-"""A streaming chat over a session's engine. Knows messages and replies, not how text is generated."""
+"""A streaming chat over a session's engine: versions, branches, presets, context. Knows not how text is generated."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
 
-from widgets.conversation import Conversation, Message, MessageStatus
+from widgets.chat_prompt import continue_tokens, count_tokens, heat_of
+from widgets.chat_settings import ChatSettings
+from widgets.chat_view import ChatView
 from widgets.front_end import module_text, style_text
+from widgets.latest_job import LatestJob
 from widgets.part import Part
 from widgets.reply import Reply, ReplyEnd
-from workbench.errors import EngineStoppedError, RequestError, WorkbenchError
+from widgets.shared_session import as_session
+from workbench.conversation import (
+    Conversation,
+    Message,
+    PresetShelf,
+    ReplyFigures,
+    export_conversations,
+    import_conversations,
+    measure_context,
+)
+from workbench.errors import ConfigError, EngineStoppedError, RequestError, WorkbenchError
 from workbench.failure import Failure
 from workbench.session import Session, SessionState, SessionStatus
 from workbench.twin import Twin
+
+if TYPE_CHECKING:
+    from workbench.llm import LlamaGPU
 
 __all__ = ["ChatBox"]
 
@@ -24,13 +40,15 @@ __all__ = ["ChatBox"]
 _TEXT_INTERVAL_S = 1 / 15
 _DEFAULT_SAMPLING = {"max_tokens": 512}
 _ROLES = {"user": "you", "assistant": "model"}
+_NUM_ALTERNATIVES = 6
 
 
 class ChatBox(Part, anywidget.AnyWidget):
-    """Chat with what `session` has loaded; one reply at a time.
+    """Chat with a loaded engine, or with what a session has loaded; one reply at a time.
 
     `system` is the system prompt, `sampling` any keywords of `LlamaGPU.submit` (by default greedy, 512 tokens at
-    most). Model text is only ever shown as text: markup in it stays inert.
+    most), `presets` the shelf of saved ones. `on_reply(message)` is called on the reply's thread when one has ended,
+    `on_inspect(message)` when the user asks for a reply's tokens. What the model writes never becomes markup.
     """
 
     _esm = module_text("chat_box")
@@ -41,29 +59,54 @@ class ChatBox(Part, anywidget.AnyWidget):
     busy = traitlets.Bool(False).tag(sync=True)
     ready = traitlets.Bool(False).tag(sync=True)
     hint = traitlets.Unicode().tag(sync=True)
+    system = traitlets.Unicode().tag(sync=True)
+    settings = traitlets.List().tag(sync=True)
+    preset = traitlets.Unicode().tag(sync=True)
+    presets = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    context = traitlets.Dict().tag(sync=True)
+    can_continue = traitlets.Bool(False).tag(sync=True)
+    looks_inside = traitlets.Bool(False).tag(sync=True)
 
     # Until there are a session to leave and a reply to stop.
     _forget: Callable[[], object] = staticmethod(lambda: None)
     _reply: Reply | None = None
+    _meter = LatestJob("workbench-context-none")
 
     def __init__(
-        self, session: Session, *, system: str | None = None, sampling: Mapping[str, Any] | None = None
+        self,
+        source: Session | LlamaGPU,
+        *,
+        system: str | None = None,
+        sampling: Mapping[str, Any] | None = None,
+        presets: PresetShelf | None = None,
+        on_reply: Callable[[Message], None] | None = None,
+        on_inspect: Callable[[Message], None] | None = None,
     ) -> None:
-        self._session = session
-        self._sampling = dict(_DEFAULT_SAMPLING if sampling is None else sampling)
+        self._session = as_session(source)
+        self._settings = ChatSettings(_DEFAULT_SAMPLING if sampling is None else sampling, presets)
         self._conversation = Conversation(system)
+        self._view = ChatView()
+        self._on_reply = on_reply or (lambda message: None)
+        self._on_inspect = on_inspect or (lambda message: None)
+        self._draft = ""
+        self._meter = LatestJob("workbench-context")
         # Callbacks come on the kernel's main thread or a subshell's, text on the reply's threads.
         self._lock = threading.RLock()
-        super().__init__()
-        self._follow_session(session.status)
-        self._forget = session.observe(self._follow_session)
+        super().__init__(system=system or "")
+        self._show_settings()
+        self._follow_session(self._session.status)
+        self._forget = self._session.observe(self._follow_session)
         self.on_msg(self._receive)
 
     @property
-    def conversation(self) -> tuple[Message, ...]:
-        """The messages so far, a running reply with the text it has."""
-        with self._lock:
-            return self._conversation.messages
+    def conversation(self) -> Conversation:
+        """The chat as a tree; change it through this widget's methods, so that the page follows."""
+        return self._conversation
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """The sampling settings in use, by name."""
+        return dict(self._settings.sampling)
 
     def ask(self, text: str) -> None:
         """Send a message, as a click on Send does; returns at once, the reply streams into the widget.
@@ -73,21 +116,52 @@ class ChatBox(Part, anywidget.AnyWidget):
         with self._lock:
             if not text.strip():
                 raise RequestError("the message is empty: write something to send")
-            if self.busy:
-                raise RequestError("a reply is running: stop it or wait for its end")
-            if self._session.status.state is not SessionState.READY:
-                raise EngineStoppedError("no model is loaded")
+            self._require_idle_and_ready()
             self._conversation.add("user", text)
-            prompt = self._conversation.prompt()
-            message = self._conversation.add("assistant", status=MessageStatus.RUNNING)
-            self._reply = Reply(
-                lambda: self._session.submit(messages=prompt, **self._sampling),
-                lambda piece: self._append(message, piece),
-                lambda end: self._end(message, end),
-                interval_s=_TEXT_INTERVAL_S,
-            )
-            self._show_messages(busy=True)
-            self._reply.start()
+            self._draft = ""
+            self._begin(self._conversation.reply())
+
+    def regenerate(self, number: int | None = None) -> None:
+        """Another version of a reply (None: of the last). Raises what `ask` does."""
+        with self._lock:
+            self._require_idle_and_ready()
+            self._begin(self._conversation.regenerate(number))
+
+    def continue_reply(self) -> None:
+        """Have the model go on with its last reply. Raises what `ask` does."""
+        with self._lock:
+            self._require_idle_and_ready()
+            self._begin(self._conversation.resume())
+
+    def continue_from(self, number: int, start: str) -> None:
+        """Another version of a reply that begins with `start`, which the model goes on from. Raises what `ask` does."""
+        with self._lock:
+            self._require_idle_and_ready()
+            message = self._conversation.regenerate(number)
+            message.text, message.num_given_chars = start, len(start)
+            self._begin(message)
+
+    def edit(self, number: int, text: str) -> None:
+        """A new version of a message. After an edited question a new reply runs where a model is loaded."""
+        with self._lock:
+            message = self._conversation.edit(number, text)
+            if message.role == "user" and self.ready:
+                self._begin(self._conversation.regenerate(message.number))
+            else:
+                self._show_messages(busy=False)
+
+    def show_version(self, number: int, step: int) -> None:
+        """Show the version of a message `step` places further. Raises RequestError while a reply runs."""
+        with self._lock:
+            self._conversation.show_next(number, step)
+            self._show_messages(busy=False)
+
+    def branch(self, number: int) -> None:
+        """Go on in a new conversation that ends with a message; the old one can be had by its versions no more."""
+        with self._lock:
+            self._conversation = self._conversation.branch(number)
+            self._view.forget()
+            self._show_messages(busy=False)
 
     def stop(self) -> None:
         """Stop the reply that runs and keep what has come. Harmless when none runs."""
@@ -98,9 +172,48 @@ class ChatBox(Part, anywidget.AnyWidget):
     def clear(self) -> None:
         """Forget the conversation. Raises RequestError while a reply runs."""
         with self._lock:
-            if self.busy:
-                raise RequestError("a reply is running: stop it or wait for its end")
+            self._require_idle()
             self._conversation.clear()
+            self._view.forget()
+            self._show_messages(busy=False)
+
+    def choose_preset(self, name: str) -> None:
+        """Use a preset: its sampling, and its system prompt where it has one. Raises ConfigError for no such name."""
+        with self._lock:
+            preset = self._settings.take(name)
+            if preset.system is not None:
+                self._conversation.system = preset.system
+            self._show_settings()
+            self._measure()
+
+    def set_sampling(self, name: str, value: Any) -> None:
+        """Change one sampling setting. Raises RequestError, and nothing changes."""
+        with self._lock:
+            self._settings.set(name, value)
+            self._show_settings()
+
+    def set_system(self, text: str) -> None:
+        """Change the system prompt; empty is none."""
+        with self._lock:
+            self._conversation.system = text.strip() or None
+            self._show_settings()
+            self._measure()
+
+    def export_json(self) -> str:
+        """The conversation with all its branches."""
+        with self._lock:
+            return export_conversations([self._conversation])
+
+    def import_json(self, text: str) -> None:
+        """Show a conversation of `export_json`, or a list of {"role", "content"}. Raises ConfigError."""
+        with self._lock:
+            self._require_idle()
+            conversations = import_conversations(text)
+            if not conversations:
+                raise ConfigError("there is no conversation in it")
+            self._conversation = conversations[0]
+            self._view.forget()
+            self._show_settings()
             self._show_messages(busy=False)
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -112,77 +225,175 @@ class ChatBox(Part, anywidget.AnyWidget):
         """Stop a running reply and take the widget away."""
         self._forget()
         self.stop()
+        self._meter.close()
         super().close()
 
-    def _receive(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
-        """What the browser says. Refusals go back to it, so that the user's text is not lost."""
-        kind = content.get("type")
-        if kind == "hello":
-            self._repeat_running_text()
-        elif kind == "stop":
-            self.stop()
-        elif kind in ("ask", "clear"):
-            try:
-                self.ask(str(content.get("text"))) if kind == "ask" else self.clear()
-            except WorkbenchError as error:
-                self.send({"type": "refused", **Failure.of(error).as_dict()})
-            else:
-                self.send({"type": "accepted"})
+    def _require_idle(self) -> None:
+        if self.busy:
+            raise RequestError("a reply is running: stop it or wait for its end")
 
-    def _repeat_running_text(self) -> None:
-        with self._lock:
-            for message in self._conversation.messages:
-                if message.status is MessageStatus.RUNNING:
-                    self.send({"type": "text", "number": message.number, "text": message.text})
+    def _require_idle_and_ready(self) -> None:
+        self._require_idle()
+        if self._session.status.state is not SessionState.READY:
+            raise EngineStoppedError("no model is loaded")
+
+    def _begin(self, message: Message) -> None:
+        """Have the model write a running message."""
+        conversation = self._conversation
+        prompt, continues = conversation.prompt(), conversation.continues_reply
+        sampling = dict(self._settings.sampling)
+        if self.looks_inside:
+            sampling |= {"logprobs": True, "top_logprobs": _NUM_ALTERNATIVES}
+        self._reply = Reply(
+            lambda: self._submit(prompt, continues, sampling),
+            lambda piece: self._append(message, piece),
+            lambda end: self._end(message, end),
+            interval_s=_TEXT_INTERVAL_S,
+        )
+        self._show_messages(busy=True)
+        self._reply.start()
+
+    def _submit(self, prompt: list[dict[str, object]], continues: bool, sampling: dict[str, Any]) -> Any:
+        if continues:
+            return self._session.submit(continue_tokens(self._session.llm, prompt), **sampling)
+        return self._session.submit(messages=prompt, **sampling)
 
     def _append(self, message: Message, piece: str) -> None:
         with self._lock:
-            offset = _length_in_browser(message.text)
             message.text += piece
-            self.send({"type": "append", "number": message.number, "offset": offset, "text": piece})
+            change = self._view.change(message)
+            reply = self._reply
+            self.send({**change, "type": "blocks", "live": reply.figures_so_far() if reply else ""})
 
     def _end(self, message: Message, end: ReplyEnd) -> None:
         with self._lock:
             message.status = end.status
-            message.note = _note(end)
+            message.figures = self._figures(end)
             message.failure = end.failure
+            message.num_given_chars = 0
+            llm = self._session.llm if self.ready and end.scores else None
+            message.tokens = heat_of(llm, end.scores) if llm is not None else ()
             self._show_messages(busy=False)
+        self._on_reply(message)
+
+    def _figures(self, end: ReplyEnd) -> ReplyFigures | None:
+        timings, facts = end.timings, self._session.status.facts
+        if timings is None:
+            return None
+        return ReplyFigures(
+            model=facts.model if facts else "",
+            finish_reason=end.finish_reason,
+            num_prompt_tokens=timings.num_prompt_tokens,
+            num_generated_tokens=timings.num_generated_tokens,
+            ttft_s=timings.ttft_s,
+            total_s=timings.total_s,
+            tokens_per_s=timings.decode_tokens_per_s,
+            max_context=facts.max_context if facts else None,
+            seed=end.seed,
+        )
 
     def _show_messages(self, *, busy: bool) -> None:
+        conversation = self._conversation
+        shown = conversation.messages
         with self.hold_sync():
-            self.messages = [message.as_dict() for message in self._conversation.messages]
+            self.messages = [self._view.as_dict(message, conversation.versions(message.number)) for message in shown]
             self.busy = busy
+            self.can_continue = bool(shown and shown[-1].role == "assistant" and shown[-1].text and not busy)
+        if not busy:
+            self._measure()
+
+    def _show_settings(self) -> None:
+        with self.hold_sync():
+            self.system = self._conversation.system or ""
+            self.settings = self._settings.as_view()
+            self.presets = self._settings.preset_names()
+            self.preset = self._settings.preset
+
+    def _measure(self) -> None:
+        """Count the next prompt's tokens in the background."""
+        if self.ready:
+            self._meter.ask(self._measure_now)
+
+    def _measure_now(self) -> None:
+        try:
+            with self._lock:
+                llm, prompt, draft = self._session.llm, self._conversation.prompt(), self._draft
+            use = measure_context(lambda messages: count_tokens(llm, messages), prompt, draft, llm.max_context)
+        except WorkbenchError as error:
+            self.context = {"line": f"The context can't be counted: {error}"}
+            return
+        self.context = {
+            "system": use.system_tokens,
+            "history": use.history_tokens,
+            "draft": use.draft_tokens,
+            "max": use.max_context,
+            "fits": use.fits,
+            "line": use.line(),
+        }
 
     def _follow_session(self, status: SessionStatus) -> None:
         """Called by the session's worker."""
         with self._lock, self.hold_sync():
             self.ready = status.state is SessionState.READY
             self.hint = "" if self.ready else "Load a model to chat."
+            self.context = {}
+        self._measure()
+
+    def _receive(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
+        """What the browser says. Refusals go back to it, so that the user's text is not lost."""
+        kind = str(content.get("type"))
+        if kind == "hello":
+            self._repeat_running_text()
+        elif kind == "stop":
+            self.stop()
+        elif kind == "draft":
+            self._draft = str(content.get("text", ""))
+            self._measure()
+        else:
+            self._do(kind, content)
+
+    def _do(self, kind: str, content: dict[str, Any]) -> None:
+        actions: dict[str, Callable[[], object]] = {
+            "ask": lambda: self.ask(str(content.get("text"))),
+            "clear": self.clear,
+            "regenerate": lambda: self.regenerate(content.get("number")),
+            "continue": self.continue_reply,
+            "edit": lambda: self.edit(content["number"], str(content.get("text"))),
+            "show": lambda: self.show_version(content["number"], int(content.get("step", 1))),
+            "branch": lambda: self.branch(content["number"]),
+            "system": lambda: self.set_system(str(content.get("text"))),
+            "preset": lambda: self.choose_preset(str(content.get("name"))),
+            "sampling": lambda: self.set_sampling(str(content.get("name")), content.get("value")),
+            "save_preset": lambda: self._change_presets(self._settings.save_as, content, self._conversation.system),
+            "remove_preset": lambda: self._change_presets(self._settings.remove, content),
+            "inside": lambda: setattr(self, "looks_inside", bool(content.get("on"))),
+            "inspect": lambda: self._on_inspect(self._conversation.message(content["number"])),
+            "export": lambda: self.send({"type": "export", "text": self.export_json()}),
+            "import": lambda: self.import_json(str(content.get("text"))),
+        }
+        action = actions.get(kind)
+        if action is None:
+            return
+        try:
+            action()
+        except (WorkbenchError, KeyError, TypeError, ValueError) as error:
+            self._show_settings()
+            self.send({"type": "refused", "to": kind, **Failure.of(error).as_dict()})
+        else:
+            self.send({"type": "accepted", "to": kind})
+
+    def _change_presets(self, change: Callable[..., None], content: dict[str, Any], *more: Any) -> None:
+        change(str(content.get("name")), *more)
+        self._show_settings()
+
+    def _repeat_running_text(self) -> None:
+        with self._lock:
+            running = self._conversation.running
+            if running is not None:
+                self.send({**self._view.whole(running), "type": "blocks", "live": ""})
 
     def twin(self) -> Twin:
         """The conversation as text, without times."""
-        messages = self.conversation
+        messages = self._conversation.messages
         rows = tuple((_ROLES.get(message.role, message.role), message.text) for message in messages)
         return Twin(f"ChatBox ({len(messages)} messages)", rows)
-
-
-def _length_in_browser(text: str) -> int:
-    """Length in UTF-16 units, which is how JavaScript counts."""
-    return len(text.encode("utf-16-le", "surrogatepass")) // 2
-
-
-def _note(end: ReplyEnd) -> str:
-    parts = []
-    if end.status is MessageStatus.STOPPED:
-        parts.append("Stopped")
-    elif end.finish_reason == "length":
-        parts.append("Cut at the length limit")
-    timings = end.timings
-    if timings is not None:
-        count = timings.num_generated_tokens
-        parts.append("1 token" if count == 1 else f"{count} tokens")
-        if timings.decode_tokens_per_s is not None:
-            parts.append(f"{timings.decode_tokens_per_s:.1f} tokens/s")
-        if timings.ttft_s is not None:
-            parts.append(f"first token after {timings.ttft_s:.2f} s")
-    return ", ".join(parts)

@@ -55,7 +55,11 @@ function follow(model, names, update) {
   };
 }
 
-// Cause, next step and folded details of a failure, as `Failure.as_dict` gives it.
+// Cause, next step and folded details of a failure, as `Failure.as_dict` gives it; none where there is no failure.
+function failureNotes(failure) {
+  return failure?.cause ? [failureNote(failure)] : [];
+}
+
 function failureNote(failure) {
   const note = element("div", { class: "wb-failure", role: "alert" });
   note.append(

@@ -52,7 +52,7 @@ function render({ model, el }) {
     facts.replaceChildren(...rows.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
     probe.textContent = model.get("probe");
     snippets.replaceChildren(...Object.entries(model.get("snippets")).map(([name, text]) => codeBlock(NAMES[name] ?? name, text)));
-    failure.replaceChildren(...(model.get("failure") ? [failureNote(model.get("failure"))] : []));
+    failure.replaceChildren(...failureNotes(model.get("failure")));
   }
 
   model.on("msg:custom", receive);

@@ -11,9 +11,11 @@ function render({ model, el }) {
   const headline = element("span", { class: "wb-headline", role: "status", "aria-live": "polite" });
   const detail = element("span", { class: "wb-hint" });
   const failure = element("div");
+  const receipt = element("ul", { class: "wb-receipt", "aria-label": "What unloading gave back" });
   root.append(
     element("div", { class: "wb-row" }, ...Object.values(buttons), element("div", { class: "wb-status" }, headline, detail)),
     bar,
+    receipt,
     failure,
   );
 
@@ -28,11 +30,15 @@ function render({ model, el }) {
     else bar.value = model.get("fraction");
   }
   function updateFailure() {
-    failure.replaceChildren(...(model.get("failure") ? [failureNote(model.get("failure"))] : []));
+    failure.replaceChildren(...failureNotes(model.get("failure")));
   }
   const endings = [
     follow(model, ["state", "headline", "detail", "fraction", "actions"], update),
     follow(model, ["failure"], updateFailure),
+    follow(model, ["receipt"], () => {
+      receipt.replaceChildren(...model.get("receipt").map((text) => element("li", {}, text)));
+      receipt.hidden = model.get("receipt").length === 0;
+    }),
   ];
   return () => endings.forEach((end) => end());
 }

@@ -23,6 +23,9 @@ __all__ = ["LoadBar"]
 # Progress is shown at most this often; what comes sooner is shown at the end of the interval, as it stands then.
 _PROGRESS_INTERVAL_S = 0.2
 
+# Before that a speed says little.
+_SURE_AFTER_S = 1.0
+
 _ACTIONS = {
     SessionState.EMPTY: ["load"],
     SessionState.LOADING: ["cancel"],
@@ -44,6 +47,8 @@ class LoadBar(Part, anywidget.AnyWidget):
     fraction = traitlets.Float(None, allow_none=True).tag(sync=True)
     actions = traitlets.List(["load"]).tag(sync=True)
     failure = traitlets.Dict(None, allow_none=True).tag(sync=True)
+    # What the last unload gave back, and what still holds the rest.
+    receipt = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
     # Until there is a session to leave.
     _forget: Callable[[], object] = staticmethod(lambda: None)
@@ -61,6 +66,7 @@ class LoadBar(Part, anywidget.AnyWidget):
         self._clock = clock
         self._shown_at_s = float("-inf")
         self._shown_stage: tuple[SessionState, str | None] | None = None
+        self._stage_began: tuple[str, float, int] | None = None
         self._lock = threading.RLock()
         super().__init__()
         self._show(session.status)
@@ -107,10 +113,26 @@ class LoadBar(Part, anywidget.AnyWidget):
             with self.hold_sync():
                 self.state = status.state.value
                 self.headline = _headline(status)
-                self.detail = _detail(status)
+                self.detail = _detail(status) + self._time_left(status)
                 self.fraction = status.progress.fraction if status.progress else None
                 self.actions = _ACTIONS[status.state]
                 self.failure = status.failure.as_dict() if status.failure else None
+                is_worth_a_word = status.receipt is not None and not status.receipt.is_complete
+                self.receipt = status.receipt.lines() if is_worth_a_word else []
+
+    def _time_left(self, status: SessionStatus) -> str:
+        """How long the stage goes on at the speed it has had so far, in words; empty where that can't be said."""
+        progress = status.progress
+        if progress is None:
+            self._stage_began = None
+            return ""
+        if self._stage_began is None or self._stage_began[0] != progress.stage:
+            self._stage_began = (progress.stage, self._clock(), progress.completed)
+        _, began_s, first = self._stage_began
+        seconds, done = self._clock() - began_s, progress.completed - first
+        if not progress.total or seconds < _SURE_AFTER_S or done <= 0:
+            return ""
+        return f", {_duration((progress.total - progress.completed) * seconds / done)} left"
 
     def _show_later(self, delay_s: float) -> None:
         """See that the last step before a pause is shown too."""
@@ -165,3 +187,7 @@ def _progress_text(progress: Progress) -> str:
 
 def _size(num_bytes: int) -> str:
     return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from workbench.backends import DTYPE_NAMES, Backend, BackendChoice, BackendStatus, detect, select_backend
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, WorkbenchError
 from workbench.models import Catalogue, CatalogueEntry
+from workbench.parallel import ParallelismStrategy
+from workbench.quantize import QuantizationType, parse_quant_type
 
 __all__ = ["AUTO", "Menu", "Option"]
 
@@ -15,6 +17,21 @@ __all__ = ["AUTO", "Menu", "Option"]
 AUTO = "auto"
 
 _GB = 1e9
+_QUANT_WORDS = {
+    "int8": "int8 (8-bit weights)",
+    "int4": "int4 (4-bit weights in groups)",
+    "dynamic": "dynamic (8-bit weights and activations)",
+    "static": "static (8-bit, calibrated)",
+    "nf4": "nf4 (4-bit, bitsandbytes)",
+    "fp8": "fp8 (8-bit floating point)",
+    "gguf": "gguf (as packed in the file)",
+}
+_SPLIT_WORDS = {
+    ParallelismStrategy.TENSOR: "Tensor: every layer over all GPUs",
+    ParallelismStrategy.PIPELINE: "Pipeline: some layers on each GPU",
+    ParallelismStrategy.DATA: "Replicas: the whole model on each GPU",
+    ParallelismStrategy.HYBRID: "Hybrid: replicas of split models",
+}
 
 
 @dataclass(frozen=True)
@@ -31,13 +48,30 @@ class Option:
         return asdict(self)
 
 
-class Menu:
-    """The options of a machine: models of the catalogue, backends, and the precisions of each backend."""
+def _max_context_of(model: str) -> int | None:
+    from workbench.planner.model_shape import read_model_shape
 
-    def __init__(self, models: Sequence[Option], statuses: Sequence[BackendStatus], preferred: BackendChoice) -> None:
+    return read_model_shape(model).spec.max_context
+
+
+class Menu:
+    """The options of a machine: models of the catalogue, backends, and what each backend can do.
+
+    `max_context_of(model)` gives the most tokens a model was trained for, from its config alone.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Option],
+        statuses: Sequence[BackendStatus],
+        preferred: BackendChoice,
+        *,
+        max_context_of: Callable[[str], int | None] = _max_context_of,
+    ) -> None:
         self.models = tuple(models)
         self.statuses = tuple(statuses)
         self._preferred = preferred
+        self._max_context_of = max_context_of
 
     @classmethod
     def of_this_machine(cls) -> Menu:
@@ -54,17 +88,69 @@ class Menu:
             *(_backend_option(status) for status in self.statuses),
         )
 
+    def gpus(self, backend: str) -> tuple[Option, ...]:
+        """The GPUs of a backend by index, with their free memory; none for the CPU."""
+        status = self._status(backend)
+        if status is None or status.backend.device_type == "cpu" or not status.available:
+            return ()
+        return tuple(
+            Option(
+                str(device.index),
+                f"{device.index}: {device.name} ({_gb(device.free_bytes)} of {_gb(device.total_bytes)} GB free)",
+            )
+            for device in status.devices
+        )
+
     def precisions(self, backend: str) -> tuple[Option, ...]:
-        """The precisions on `backend` (or on the one that AUTO stands for). Raises ConfigError for unknown names."""
+        """Precisions and quantisations on `backend` (or on the one that AUTO stands for). Raises ConfigError."""
         chosen = self._backend(backend)
         reason = chosen.unavailable_reason()
         if reason is not None:
-            return (Option(AUTO, "Automatic", reason), *(Option(name, name, reason) for name in DTYPE_NAMES))
+            names = (*DTYPE_NAMES, *_QUANT_WORDS)
+            return (Option(AUTO, "Automatic", reason), *(Option(name, name, reason) for name in names))
         default = chosen.default_dtype()
         return (
             Option(AUTO, f"Automatic ({default.dtype})", note=default.reason),
             *(Option(name, name, chosen.supports_dtype(name)) for name in DTYPE_NAMES),
+            *(
+                Option(kind.value, _QUANT_WORDS.get(kind.value, kind.value), _quant_reason(kind.value, chosen.name))
+                for kind in QuantizationType
+                if not kind.is_cast
+            ),
         )
+
+    def kv_dtypes(self, backend: str, precision: str) -> tuple[Option, ...]:
+        """What keys and values can be kept in."""
+        from workbench.planner.inputs import KV_DTYPES, available_kv_dtypes
+
+        chosen = self._backend(backend)
+        dtype = precision if precision in DTYPE_NAMES else _default_dtype(chosen)
+        allowed = available_kv_dtypes(dtype, chosen.name)
+        reason = f"the engine keeps keys and values in {' or '.join(allowed)} beside weights computed in {dtype}"
+        return (
+            Option(AUTO, f"As computed ({dtype})"),
+            *(Option(name, name, None if name in allowed else reason) for name in KV_DTYPES),
+        )
+
+    def splits(self, backend: str) -> tuple[Option, ...]:
+        """Ways to spread a model over several GPUs."""
+        count = len(self.gpus(backend))
+        reason = None if count > 1 else f"needs two GPUs or more; {'there is one' if count else 'there are none'} here"
+        return (
+            Option(AUTO, "One device"),
+            *(Option(kind.value, words, reason) for kind, words in _SPLIT_WORDS.items()),
+        )
+
+    def max_context(self, model: str) -> int | None:
+        """Most tokens that the model was trained for; None where that can't be told without loading it."""
+        try:
+            return self._max_context_of(model)
+        except WorkbenchError:
+            return None
+
+    def _status(self, name: str) -> BackendStatus | None:
+        wanted = self._preferred.backend.name if name == AUTO else name
+        return next((status for status in self.statuses if status.name == wanted), None)
 
     def _backend(self, name: str) -> Backend:
         if name == AUTO:
@@ -73,6 +159,23 @@ class Menu:
         if name not in backends:
             raise ConfigError(f"backend {name!r} is not known; use one of: {', '.join((AUTO, *backends))}")
         return backends[name]
+
+
+def _gb(num_bytes: int) -> str:
+    return f"{num_bytes / _GB:.0f}"
+
+
+def _quant_reason(name: str, backend: str) -> str | None:
+    try:
+        parse_quant_type(name).require_on(backend)
+    except WorkbenchError as error:
+        # The message begins with the setting's name and ends with the others: the picker shows both already.
+        return str(error).removeprefix(f"quant_type={name!r} ").split("; use one of")[0]
+    return None
+
+
+def _default_dtype(backend: Backend) -> str:
+    return "fp32" if backend.unavailable_reason() is not None else backend.default_dtype().dtype
 
 
 def _backend_option(status: BackendStatus) -> Option:

@@ -5,7 +5,7 @@ function fillSelect(select, options, value) {
     ...options.map((option) =>
       element(
         "option",
-        { value: option.value, disabled: option.reason !== null },
+        { value: option.value, disabled: option.reason !== null, title: option.reason ?? "" },
         option.reason === null ? option.label : `${option.label} \u2013 not available: ${option.reason}`,
       ),
     ),
@@ -16,6 +16,10 @@ function fillSelect(select, options, value) {
 function render({ model, el }) {
   const root = part(el, "wb-picker", "Model choice");
   const choose = (name, value) => model.send({ type: "choose", field: name, value });
+  const picker = (name) => {
+    const select = element("select", { onchange: () => choose(name, select.value) });
+    return select;
+  };
 
   const models = element("select", {
     onchange: () => {
@@ -25,15 +29,40 @@ function render({ model, el }) {
     },
   });
   const input = element("input", { type: "text", spellcheck: "false", onchange: () => choose("model", input.value) });
-  const backends = element("select", { onchange: () => choose("backend", backends.value) });
-  const precisions = element("select", { onchange: () => choose("precision", precisions.value) });
+  const [backends, precisions, kvDtypes, splits] = ["backend", "precision", "kv_dtype", "split"].map(picker);
+  const context = element("input", {
+    type: "number", min: "1", step: "1",
+    onchange: () => choose("context_length", context.value === "" ? null : Number(context.value)),
+  });
 
   const modelField = field("Model", "Which model to load", models);
   const other = { input, ...field("Folder, .gguf file or hub id", "A local folder, a .gguf file, org/name, or random:preset", input) };
   const backendField = field("Backend", "Which kind of device runs the model", backends);
-  const precisionField = field("Precision", "Number format of the weights", precisions);
+  const precisionField = field("Weights", "Precision or quantisation of the weights", precisions);
+  const contextField = field("Context length, tokens", "Most tokens of one request; empty: as many as the model allows", context);
+  const kvField = field("Keys and values", "What the KV cache is kept in", kvDtypes);
+  const splitField = field("Several GPUs", "How the model is spread over them", splits);
+  const gpus = element("fieldset", { class: "wb-field wb-checks" });
   const problem = element("p", { class: "wb-problem", role: "alert" });
-  root.append(modelField.node, other.node, backendField.node, precisionField.node, problem);
+
+  const text = element("input", { type: "search", spellcheck: "false", onkeydown: (event) => { if (event.key === "Enter") find(); } });
+  const find = () => model.send({ type: "find", text: text.value });
+  const searchField = field("Search the Hugging Face Hub", "A part of a model's name; needs the network", text);
+  const note = element("span", { class: "wb-hint", role: "status" });
+  const results = element("ul", { class: "wb-results" });
+  const save = button("Save as default", "Take this choice whenever this model is chosen", () => model.send({ type: "save" }), "wb-small");
+  const forget = button("Forget default", "Forget the choice saved for this model", () => model.send({ type: "forget" }), "wb-small");
+
+  root.append(
+    element("div", { class: "wb-grid" }, modelField.node, other.node, backendField.node, precisionField.node, contextField.node),
+    gpus,
+    element("details", { class: "wb-fold" }, element("summary", {}, "More: cache precision, several GPUs, hub search, saved default"),
+      element("div", { class: "wb-grid" }, kvField.node, splitField.node),
+      element("div", { class: "wb-row wb-end" }, searchField.node, button("Search", "Search the hub", find, "wb-small"), note),
+      results,
+      element("div", { class: "wb-row" }, save, forget)),
+    problem,
+  );
 
   function update() {
     const name = model.get("model");
@@ -41,15 +70,50 @@ function render({ model, el }) {
     const isKnown = known.some((option) => option.value === name);
     fillSelect(models, [...known, { value: OTHER, label: "Other\u2026", reason: null }], isKnown ? name : OTHER);
     other.node.hidden = isKnown;
-    input.value = isKnown ? "" : name;
+    if (document.activeElement !== input) input.value = isKnown ? "" : name;
     fillSelect(backends, model.get("backends"), model.get("backend"));
     fillSelect(precisions, model.get("precisions"), model.get("precision"));
+    fillSelect(kvDtypes, model.get("kv_dtypes"), model.get("kv_dtype"));
+    fillSelect(splits, model.get("splits"), model.get("split"));
+    context.value = model.get("context_length") ?? "";
+    const most = model.get("max_context");
+    if (most) context.max = most;
+    contextField.hint.textContent = most ? `The model allows up to ${most.toLocaleString("en")}.` : "";
     backendField.hint.textContent = model.get("backend_hint");
     precisionField.hint.textContent = model.get("precision_hint");
     problem.textContent = model.get("problem");
+    setUsable(forget, model.get("saved"));
+    save.textContent = model.get("saved") ? "Replace default" : "Save as default";
+    note.textContent = model.get("search_note");
   }
-  const traits = ["models", "model", "backends", "backend", "precisions", "precision", "problem"];
-  return follow(model, [...traits, "backend_hint", "precision_hint"], update);
+
+  function updateGpus() {
+    const options = model.get("gpu_options");
+    gpus.hidden = options.length === 0;
+    gpus.replaceChildren(element("legend", { class: "wb-label" }, "GPUs"), ...options.map((option) => {
+      const index = Number(option.value);
+      const box = element("input", { type: "checkbox", onchange: () => {
+        const others = model.get("gpus").filter((one) => one !== index);
+        choose("gpus", box.checked ? [...others, index] : others);
+      } });
+      box.checked = model.get("gpus").includes(index);
+      return element("label", { class: "wb-check" }, box, ` ${option.label}`);
+    }));
+  }
+
+  function updateFound() {
+    results.replaceChildren(...model.get("found").map(({ name, facts }) =>
+      element("li", {}, button(name, `Choose ${name}`, () => choose("model", name), "wb-small"), element("span", { class: "wb-hint" }, ` ${facts}`))));
+  }
+
+  const lists = ["models", "backends", "precisions", "kv_dtypes", "splits"];
+  const values = ["model", "backend", "precision", "kv_dtype", "split", "context_length", "max_context"];
+  const endings = [
+    follow(model, [...lists, ...values, "problem", "backend_hint", "precision_hint", "saved", "search_note"], update),
+    follow(model, ["gpu_options", "gpus"], updateGpus),
+    follow(model, ["found"], updateFound),
+  ];
+  return () => endings.forEach((end) => end());
 }
 
 export default { render };

@@ -1,28 +1,35 @@
-"""Pickers of model, backend and precision. Knows what can be chosen; loads nothing."""
+"""What to load: model, backend, GPUs, weights, context. Knows what can be chosen; loads nothing."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import anywidget
 import traitlets
 
 from widgets.front_end import module_text, style_text
+from widgets.latest_job import LatestJob
 from widgets.menu import AUTO, Menu, Option
 from widgets.part import Part
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, WorkbenchError
+from workbench.model_defaults import ModelDefaults
+from workbench.models.hub_search import HubModel, search_hub
 from workbench.session import LoadChoice
 from workbench.twin import Twin
 
 __all__ = ["ModelPicker"]
 
+_FIELDS = ("model", "backend", "precision", "kv_dtype", "split", "gpus", "context_length")
+
 
 class ModelPicker(Part, anywidget.AnyWidget):
-    """Pickers for what to load; `choice` is what they say now.
+    """Pickers for what to load; `choice` is what they say now, and `on_change(choice)` is called after each change.
 
     Options that can't be used here are shown with their reason and can't be chosen. `menu` is this machine's unless
-    given. `model` takes any name that `LlamaGPU` does, listed or not.
+    given. `model` takes any name that `LlamaGPU` does, listed or not. `defaults` are the choices saved per model: one
+    is taken when its model is chosen. `search(text)` asks the hub.
     """
 
     _esm = module_text("model_picker")
@@ -31,84 +38,225 @@ class ModelPicker(Part, anywidget.AnyWidget):
     models = traitlets.List().tag(sync=True)
     backends = traitlets.List().tag(sync=True)
     precisions = traitlets.List().tag(sync=True)
+    kv_dtypes = traitlets.List().tag(sync=True)
+    splits = traitlets.List().tag(sync=True)
+    gpu_options = traitlets.List().tag(sync=True)
     model = traitlets.Unicode().tag(sync=True)
     backend = traitlets.Unicode(AUTO).tag(sync=True)
     precision = traitlets.Unicode(AUTO).tag(sync=True)
+    kv_dtype = traitlets.Unicode(AUTO).tag(sync=True)
+    split = traitlets.Unicode(AUTO).tag(sync=True)
+    gpus = traitlets.List(traitlets.Int()).tag(sync=True)
+    context_length = traitlets.Int(None, allow_none=True).tag(sync=True)
+    max_context = traitlets.Int(None, allow_none=True).tag(sync=True)
     backend_hint = traitlets.Unicode().tag(sync=True)
     precision_hint = traitlets.Unicode().tag(sync=True)
     problem = traitlets.Unicode().tag(sync=True)
+    saved = traitlets.Bool(False).tag(sync=True)
+    found = traitlets.List().tag(sync=True)
+    search_note = traitlets.Unicode().tag(sync=True)
 
-    def __init__(self, choice: LoadChoice | None = None, *, menu: Menu | None = None) -> None:
-        choice = choice or LoadChoice()
+    _jobs: tuple[LatestJob, ...] = ()
+
+    def __init__(
+        self,
+        choice: LoadChoice | None = None,
+        *,
+        menu: Menu | None = None,
+        on_change: Callable[[LoadChoice], None] | None = None,
+        defaults: ModelDefaults | None = None,
+        search: Callable[[str], list[HubModel]] = search_hub,
+    ) -> None:
         self._menu = menu or Menu.of_this_machine()
-        backend, precision = choice.backend or AUTO, choice.precision or AUTO
+        self._defaults = defaults or ModelDefaults()
+        self._search = search
+        self._on_change = on_change or (lambda choice: None)
+        choice = choice or self._saved_for("default") or LoadChoice()
         # Refused here, before there is a widget that would have to be taken away again.
-        _allowed(self._menu.backends, "backend", backend)
-        _allowed(self._menu.precisions(backend), "precision", precision)
-        self._context_length = choice.context_length
+        self._check(choice)
         # Callbacks may run on the kernel's main thread or on a subshell's.
         self._lock = threading.RLock()
-        super().__init__(
-            models=[option.as_dict() for option in self._menu.models],
-            backends=[option.as_dict() for option in self._menu.backends],
-            precisions=[option.as_dict() for option in self._menu.precisions(backend)],
-            model=choice.model,
-            backend=backend,
-            precision=precision,
-        )
-        self._explain()
+        self._facts_job, self._search_job = LatestJob("workbench-model-facts"), LatestJob("workbench-hub-search")
+        self._jobs = (self._facts_job, self._search_job)
+        super().__init__(models=[option.as_dict() for option in self._menu.models])
+        self._take(choice)
         self.on_msg(self._receive)
 
     @property
     def choice(self) -> LoadChoice:
         """What the pickers say now."""
         with self._lock:
-            return LoadChoice(self.model, _or_none(self.backend), _or_none(self.precision), self._context_length)
+            return LoadChoice(
+                self.model, _or_none(self.backend), _or_none(self.precision), self.context_length, tuple(self.gpus)
+            )
 
-    def choose(self, field: str, value: str) -> None:
-        """Set `field` ("model", "backend" or "precision"), as a click would.
+    def choose(self, field: str, value: Any) -> None:
+        """Set one field ("model", "backend", "precision", "gpus", "context_length", "kv_dtype", "split"), as a click
+        would.
 
         Raises ConfigError for a value that is unknown or can't be used here; nothing changes then.
         """
+        if field not in _FIELDS:
+            raise ConfigError(f"field {field!r} is not known; use one of: {', '.join(_FIELDS)}")
         with self._lock, self.hold_sync():
-            if field == "model":
-                self.model = LoadChoice(value.strip()).model
-            elif field == "backend":
-                self._choose_backend(value)
-            elif field == "precision":
-                self.precision = _allowed(self._menu.precisions(self.backend), field, value).value
-            else:
-                raise ConfigError(f"field {field!r} is not known; use one of: model, backend, precision")
+            getattr(self, f"_choose_{field}")(value)
             self._explain()
+        self._on_change(self.choice)
+
+    def apply(self, choice: LoadChoice) -> None:
+        """Set all fields. Raises ConfigError for a choice that can't be used here; nothing changes then."""
+        self._check(choice)
+        self._take(choice)
+        self._on_change(self.choice)
+
+    def save_default(self) -> None:
+        """Keep the choice for this model: it is taken whenever the model is chosen."""
+        self._defaults.save(self.choice)
+        self.saved = True
+
+    def forget_default(self) -> None:
+        """Forget what was saved for this model."""
+        self._defaults.remove(self.model)
+        self.saved = False
+
+    def find(self, text: str) -> None:
+        """Search the hub in the background; the models found, or why not, are shown."""
+        self.search_note = "Searching\u2026"
+        self._search_job.ask(lambda: self._find_now(text))
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for what is looked up in the background; True when nothing is."""
+        return all([job.wait(timeout_s) for job in self._jobs])
+
+    def close(self) -> None:
+        """Drop what is looked up, and take the widget away."""
+        for job in self._jobs:
+            job.close()
+        super().close()
+
+    def _check(self, choice: LoadChoice) -> None:
+        backend = choice.backend or AUTO
+        _allowed(self._menu.backends, "backend", backend)
+        _allowed(self._menu.precisions(backend), "precision", choice.precision or AUTO)
+        for index in choice.gpus:
+            _allowed(self._menu.gpus(backend), "gpus", str(index))
+
+    def _take(self, choice: LoadChoice) -> None:
+        backend = choice.backend or AUTO
+        with self._lock, self.hold_sync():
+            is_new_model = choice.model != self.model
+            self.model, self.backend, self.precision = choice.model, backend, choice.precision or AUTO
+            self.context_length, self.gpus = choice.context_length, list(choice.gpus)
+            self.kv_dtype = self.split = AUTO
+            self._explain()
+        if is_new_model:
+            self._look_up_model(choice.model)
+
+    def _choose_model(self, value: str) -> None:
+        name = LoadChoice(str(value).strip()).model
+        self.model, self.context_length = name, None
+        saved = self._saved_for(name)
+        if saved is not None:
+            self._check(saved)
+            self._take(saved)
+        self._look_up_model(name)
 
     def _choose_backend(self, value: str) -> None:
         self.backend = _allowed(self._menu.backends, "backend", value).value
-        options = self._menu.precisions(self.backend)
-        self.precisions = [option.as_dict() for option in options]
+        self.gpus, self.kv_dtype, self.split = [], AUTO, AUTO
         # A precision that the new backend lacks gives way to its default.
+        options = self._menu.precisions(self.backend)
         if not any(option.value == self.precision and option.reason is None for option in options):
             self.precision = AUTO
 
+    def _choose_precision(self, value: str) -> None:
+        self.precision = _allowed(self._menu.precisions(self.backend), "precision", value).value
+        self.kv_dtype = AUTO
+
+    def _choose_kv_dtype(self, value: str) -> None:
+        self.kv_dtype = _allowed(self._menu.kv_dtypes(self.backend, self.precision), "kv_dtype", value).value
+
+    def _choose_split(self, value: str) -> None:
+        self.split = _allowed(self._menu.splits(self.backend), "split", value).value
+
+    def _choose_gpus(self, value: Any) -> None:
+        options = self._menu.gpus(self.backend)
+        self.gpus = sorted(int(_allowed(options, "gpus", str(index)).value) for index in value)
+
+    def _choose_context_length(self, value: int | None) -> None:
+        length = LoadChoice(self.model, context_length=value).context_length
+        if length is not None and self.max_context is not None and length > self.max_context:
+            raise ConfigError(f"context_length {length}: the model was trained for at most {self.max_context} tokens")
+        self.context_length = length
+
     def _explain(self) -> None:
+        """Everything that follows from the choice."""
+        menu = self._menu
+        lists = {
+            "backends": menu.backends,
+            "precisions": menu.precisions(self.backend),
+            "kv_dtypes": menu.kv_dtypes(self.backend, self.precision),
+            "splits": menu.splits(self.backend),
+            "gpu_options": menu.gpus(self.backend),
+        }
+        for name, options in lists.items():
+            setattr(self, name, [option.as_dict() for option in options])
         self.problem = ""
-        self.backend_hint = _hint(self._menu.backends, self.backend)
-        self.precision_hint = _hint(self._menu.precisions(self.backend), self.precision)
+        self.backend_hint = _hint(lists["backends"], self.backend)
+        self.precision_hint = _note(lists["precisions"], self.precision)
+        self.saved = self._saved_for(self.model) is not None
+
+    def _saved_for(self, model: str) -> LoadChoice | None:
+        try:
+            return self._defaults.get(model)
+        except ConfigError:
+            # A damaged file must not keep the panel shut; saving says what is wrong with it.
+            return None
+
+    def _look_up_model(self, model: str) -> None:
+        self.max_context = None
+
+        def look() -> None:
+            limit = self._menu.max_context(model)
+            with self._lock:
+                if self.model == model:
+                    self.max_context = limit
+
+        self._facts_job.ask(look)
+
+    def _find_now(self, text: str) -> None:
+        try:
+            found = self._search(text)
+            note = f"{len(found)} models found" if found else f"no model with {text.strip()!r} in its name"
+        except WorkbenchError as error:
+            found, note = [], str(error)
+        with self.hold_sync():
+            self.found = [_found_as_dict(model) for model in found]
+            self.search_note = note
 
     def _receive(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
         """A choice made in the browser; one that is refused is said there and taken back."""
-        if content.get("type") != "choose":
-            return
+        actions: dict[str, Callable[[], object]] = {
+            "choose": lambda: self.choose(str(content.get("field")), content.get("value")),
+            "find": lambda: self.find(str(content.get("text", ""))),
+            "save": self.save_default,
+            "forget": self.forget_default,
+        }
         try:
-            self.choose(str(content.get("field")), str(content.get("value")))
-        except ConfigError as error:
+            actions.get(str(content.get("type")), lambda: None)()
+        except (ConfigError, TypeError, ValueError) as error:
             with self._lock:
                 self.problem = str(error)
-                self.send_state(["model", "backend", "precision"])
+                self.send_state(list(_FIELDS))
 
     def twin(self) -> Twin:
         """The choice in words."""
-        rows = (("model", self.model), ("backend", self.backend), ("precision", self.precision))
-        return Twin("ModelPicker", rows)
+        rows = [("model", self.model), ("backend", self.backend), ("precision", self.precision)]
+        if self.gpus:
+            rows.append(("GPUs", ", ".join(map(str, self.gpus))))
+        if self.context_length is not None:
+            rows.append(("context", f"{self.context_length} tokens"))
+        return Twin("ModelPicker", tuple(rows))
 
 
 def _or_none(value: str) -> str | None:
@@ -121,11 +269,26 @@ def _allowed(options: tuple[Option, ...], field: str, value: str) -> Option:
             raise ConfigError(f"{field} {value!r} can't be used here: {option.reason}")
         if option.value == value:
             return option
-    known = ", ".join(option.value for option in options)
+    known = ", ".join(option.value for option in options) or "nothing on this backend"
     raise ConfigError(f"{field} {value!r} is not known; use one of: {known}")
+
+
+def _note(options: tuple[Option, ...], value: str) -> str:
+    return next((option.note for option in options if option.value == value), "")
 
 
 def _hint(options: tuple[Option, ...], value: str) -> str:
     """The note of the chosen option; without one, why the others can't be chosen."""
-    note = next((option.note for option in options if option.value == value), "")
-    return note or "; ".join(f"{option.value}: {option.reason}" for option in options if option.reason is not None)
+    refused = "; ".join(f"{option.value}: {option.reason}" for option in options if option.reason is not None)
+    return _note(options, value) or refused
+
+
+def _found_as_dict(model: HubModel) -> dict[str, Any]:
+    facts = []
+    if model.num_parameters:
+        facts.append(f"{model.num_parameters / 1e9:.1f} billion weights")
+    if model.size_bytes:
+        facts.append(f"{model.size_bytes / 1e9:.1f} GB")
+    if model.is_gated:
+        facts.append("gated: needs an account")
+    return {"name": model.name, "facts": ", ".join(facts)}

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from widgets.coalescer import Coalescer
-from widgets.conversation import MessageStatus
+from workbench.conversation import MessageStatus
 from workbench.errors import RequestAborted, WorkbenchError
 from workbench.failure import Failure
 
 if TYPE_CHECKING:
     from workbench.engine import Generation, Timings
+    from workbench.engine.logprobs import TokenLogprobs
 
 __all__ = ["Reply", "ReplyEnd"]
 
@@ -23,12 +25,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ReplyEnd:
-    """How a reply ended: its status, and what there is to tell of timings, finish reason and failure."""
+    """How a reply ended: its status, and what there is to tell of timings, finish reason, seed, failure and tokens."""
 
     status: MessageStatus
     finish_reason: str | None = None
     timings: Timings | None = None
     failure: Failure | None = None
+    seed: int | None = None
+    scores: tuple[TokenLogprobs, ...] = ()
 
 
 class Reply:
@@ -45,12 +49,18 @@ class Reply:
         on_end: Callable[[ReplyEnd], None],
         *,
         interval_s: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._submit = submit
         self._on_end = on_end
         self._coalescer = Coalescer(on_text, interval_s)
+        self._clock = clock
         self._lock = threading.Lock()
         self._generation: Generation | None = None
+        self._scores: list[TokenLogprobs] = []
+        self._started_s = clock()
+        self._first_token_s: float | None = None
+        self._num_tokens = 0
         self._is_stopped = False
         self._thread = threading.Thread(target=self._run, name="workbench-reply", daemon=True)
 
@@ -71,6 +81,15 @@ class Reply:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def figures_so_far(self) -> str:
+        """Tokens and speed up to now, in words."""
+        now_s, first_s = self._clock(), self._first_token_s
+        if first_s is None:
+            return f"waiting for the first token, {now_s - self._started_s:.1f} s"
+        count = self._num_tokens
+        rate = f", {(count - 1) / (now_s - first_s):.1f} tokens/s" if count > 1 and now_s > first_s else ""
+        return f"{count} tokens{rate}"
+
     def _run(self) -> None:
         with self._coalescer:
             end = self._stream()
@@ -89,19 +108,19 @@ class Reply:
             generation = self._submit()
             self._hold(generation)
             for chunk in generation:
+                self._note(chunk)
                 if chunk.text:
                     self._coalescer.put(chunk.text)
                 finish_reason = chunk.finish_reason or finish_reason
         except RequestAborted:
-            return ReplyEnd(MessageStatus.STOPPED, "abort", self._timings())
+            return self._end(MessageStatus.STOPPED, "abort")
         except Exception as error:
             failure = Failure.of(error)
             if not isinstance(error, WorkbenchError):
                 _log.error("a reply failed\n%s", failure.details)
-            return ReplyEnd(MessageStatus.FAILED, "error", self._timings(), failure)
+            return self._end(MessageStatus.FAILED, "error", failure)
         reason = None if finish_reason is None else str(getattr(finish_reason, "value", finish_reason))
-        status = MessageStatus.STOPPED if reason == "abort" else MessageStatus.DONE
-        return ReplyEnd(status, reason, self._timings())
+        return self._end(MessageStatus.STOPPED if reason == "abort" else MessageStatus.DONE, reason)
 
     def _hold(self, generation: Any) -> None:
         with self._lock:
@@ -110,5 +129,14 @@ class Reply:
         if is_stopped:
             generation.abort()
 
-    def _timings(self) -> Timings | None:
-        return None if self._generation is None else self._generation.timings
+    def _note(self, chunk: Any) -> None:
+        if chunk.token_ids and self._first_token_s is None:
+            self._first_token_s = self._clock()
+        self._num_tokens += len(chunk.token_ids)
+        self._scores.extend(chunk.logprobs)
+
+    def _end(self, status: MessageStatus, reason: str | None, failure: Failure | None = None) -> ReplyEnd:
+        generation = self._generation
+        timings = None if generation is None else generation.timings
+        seed = getattr(generation, "seed", None)
+        return ReplyEnd(status, reason, timings, failure, seed, tuple(self._scores))

@@ -1,27 +1,39 @@
-"""The panel: pickers, load bar, chat and live plot over one session. Composes; each part does its own work."""
+"""The panel: everything about one loaded model on one page. Composes; each part does its own work."""
 
 from __future__ import annotations
 
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import ipywidgets
 
+from widgets.carry_on_box import CarryOnBox
 from widgets.chat_box import ChatBox
+from widgets.endpoint_card import EndpointCard
+from widgets.gpu_map import GPUMap
 from widgets.live_plot import LivePlot
 from widgets.load_bar import LoadBar
 from widgets.menu import Menu
 from widgets.model_picker import ModelPicker
+from widgets.next_tokens import NextTokens
 from widgets.part import Part
+from widgets.plan_card import MakePlan, PlanCard
+from widgets.run_history import RunHistory
+from widgets.section import Section
+from widgets.token_heatmap import TokenHeatmap
+from workbench.conversation import Message
 from workbench.errors import ConfigError, EngineStoppedError
-from workbench.session import LoadChoice, Session
+from workbench.model_defaults import ModelDefaults
+from workbench.session import LoadChoice, Session, SessionState, SessionStatus
 from workbench.telemetry import Sampler
 from workbench.twin import Twin
 
 if TYPE_CHECKING:
     from workbench.llm import LlamaGPU
+    from workbench.run_log import RunLog
 
 __all__ = ["Workbench"]
 
@@ -29,8 +41,9 @@ __all__ = ["Workbench"]
 class Workbench(Part, ipywidgets.VBox):
     """The workbench panel. Show it by making it the last value of a cell.
 
-    `model`, `backend` and `precision` preset the pickers (None: chosen for you). `llm` shares an engine that is loaded
-    already; `session` shares another surface's session. `system` and `sampling` go to the chat.
+    `model`, `backend`, `precision` and `context_length` preset the pickers (None: chosen for you, or as saved for the
+    model). `llm` shares an engine that is loaded already; `session` shares another surface's session. `system` and
+    `sampling` go to the chat. `history` is the log that runs are noted in (None: one of its own).
 
     One panel of a `name` is open at a time: making another closes the first with its widgets and threads. If the new
     one asks for the same thing, the loaded model stays and is handed over; else it is unloaded.
@@ -43,7 +56,10 @@ class Workbench(Part, ipywidgets.VBox):
     # Until there is something to close.
     name: str = ""
     _parts: tuple[ipywidgets.Widget, ...] = ()
+    _forget: Callable[[], object] = staticmethod(lambda: None)
     _finalize: Callable[[], object] = staticmethod(lambda: None)
+    # Set when another panel takes this one's endpoint on.
+    _owned_endpoint = False
 
     def __init__(
         self,
@@ -57,6 +73,8 @@ class Workbench(Part, ipywidgets.VBox):
         system: str | None = None,
         sampling: Mapping[str, Any] | None = None,
         menu: Menu | None = None,
+        make_plan: MakePlan | None = None,
+        history: RunLog | None = None,
         name: str = "workbench",
     ) -> None:
         if llm is not None and session is not None:
@@ -66,26 +84,80 @@ class Workbench(Part, ipywidgets.VBox):
         menu = menu or Menu.of_this_machine()
         self._asked = (LoadChoice(model, backend, precision, context_length), llm, session)
         # Whatever can be refused is refused here, before the earlier panel is closed.
-        self.picker = ModelPicker(self._asked[0], menu=menu)
+        self.picker = ModelPicker(_preset(self._asked[0]), menu=menu, on_change=self._follow_choice)
         self.name = name
-        self.session = self._replace_earlier() or session or Session()
+        earlier = self._replace_earlier()
+        kept = earlier.session if earlier is not None else None
+        self.session = kept or session or Session()
         if llm is not None:
             self.session.adopt(llm)
-        self.load_bar = LoadBar(self.session, lambda: self.picker.choice)
-        self.chat = ChatBox(self.session, system=system, sampling=sampling)
-        self.plot = LivePlot(self.session.stats, statuses=menu.statuses)
-        columns = ipywidgets.Box([self.chat, self.plot])
-        columns.add_class("wb-columns")
-        self.chat.add_class("wb-chat-column")
-        self._parts = (self.picker, self.load_bar, self.chat, self.plot, columns, columns.layout)
-        super().__init__([self.picker, self.load_bar, columns])
-        self.add_class("wb-panel")
+        self._make_parts(menu, make_plan, system, sampling, history or (earlier.history.runs if earlier else None))
+        if earlier is not None:
+            self.endpoint.owns_endpoint = earlier._owned_endpoint
+        self._lay_out()
+        self._forget = self.session.observe(self._follow_session)
+        self._follow_session(self.session.status)
+        self._follow_choice(self.picker.choice)
         own_session = self.session if session is None else None
         # At the latest when the process ends, the threads end and the engine is unloaded.
         self._finalize = weakref.finalize(self, _shut_down, own_session, self.plot.sampler)
 
-    def _replace_earlier(self) -> Session | None:
-        """Close the open panel of this name, and take this one's place. Gives its session if that can be kept."""
+    def _make_parts(
+        self,
+        menu: Menu,
+        make_plan: MakePlan | None,
+        system: str | None,
+        sampling: Mapping[str, Any] | None,
+        log: RunLog | None,
+    ) -> None:
+        session = self.session
+        self.load_bar = LoadBar(session, lambda: self.picker.choice)
+        self.plan_card = PlanCard(
+            on_apply=self._apply_advice,
+            reclaim_bytes=self._loaded_bytes,
+            **({"make_plan": make_plan} if make_plan else {}),
+        )
+        self.chat = ChatBox(
+            session, system=system, sampling=sampling, on_reply=self._note_reply, on_inspect=self._inspect
+        )
+        self.plot = LivePlot(session.stats, statuses=menu.statuses)
+        self.endpoint = EndpointCard(session, name=self.name)
+        self.heatmap = TokenHeatmap(session)
+        self.next_tokens = NextTokens(session)
+        self.history = RunHistory(log=log)
+        self.history.watch(session, self._predicted)
+        self.carry_on = CarryOnBox(on_open=self.picker.apply)
+        self.gpu_map = GPUMap(self._choose_gpus, statuses=menu.statuses)
+
+    def _lay_out(self) -> None:
+        head = ipywidgets.Box([ipywidgets.VBox([self.picker, self.load_bar]), self.plan_card])
+        head.add_class("wb-columns")
+        head.add_class("wb-head")
+        self.plan_card.add_class("wb-plan-column")
+        columns = ipywidgets.Box([self.chat, self.plot])
+        columns.add_class("wb-columns")
+        self.chat.add_class("wb-chat-column")
+        self.inside = Section("Look inside", [self.heatmap, self.next_tokens])
+        sections = [
+            Section("Endpoint", [self.endpoint]),
+            self.inside,
+            Section("GPUs", [self.gpu_map]),
+            Section("Run history", [self.history]),
+            Section("Carry on elsewhere", [self.carry_on]),
+        ]
+        boxes = (head, head.children[0], columns)
+        self._parts = (
+            *(self.picker, self.load_bar, self.plan_card, self.chat, self.plot, self.endpoint),
+            *(self.heatmap, self.next_tokens, self.history, self.carry_on, self.gpu_map),
+            *sections,
+            *boxes,
+            *(box.layout for box in boxes),
+        )
+        super().__init__([head, columns, *sections])
+        self.add_class("wb-panel")
+
+    def _replace_earlier(self) -> Workbench | None:
+        """Close the open panel of this name, and take this one's place. Gives it if its session can be kept."""
         with self._panels_lock:
             earlier = self._panels.pop(self.name, None)
             self._panels[self.name] = self
@@ -94,10 +166,12 @@ class Workbench(Part, ipywidgets.VBox):
         if not self._can_take_over(earlier):
             earlier.close()
             return None
+        earlier._owned_endpoint = earlier.endpoint.owns_endpoint
+        earlier.endpoint.owns_endpoint = False
         earlier._finalize.detach()
         earlier.close()
         earlier.plot.sampler.stop()
-        return earlier.session
+        return earlier
 
     def _can_take_over(self, earlier: Workbench) -> bool:
         """Whether what `earlier` has loaded is what this panel was asked for."""
@@ -105,10 +179,11 @@ class Workbench(Part, ipywidgets.VBox):
         return earlier._asked == self._asked and (llm is None or earlier.session.is_sharing(llm))
 
     def close(self) -> None:
-        """Stop the reply and the plot, unload an engine that the panel loaded, and take the panel away."""
+        """Stop reply, plot and endpoint, unload an engine that the panel loaded, and take the panel away."""
         with self._panels_lock:
             if self._panels.get(self.name) is self:
                 del self._panels[self.name]
+        self._forget()
         for part in self._parts:
             part.close()
         super().close()
@@ -124,8 +199,71 @@ class Workbench(Part, ipywidgets.VBox):
         """The panel in words."""
         parts = (self.picker, self.load_bar, self.chat, self.plot)
         twins = [part.twin() for part in parts]
-        rows = (*twins[0].rows, *twins[1].rows, ("chat", f"{len(self.chat.conversation)} messages"), *twins[3].rows)
+        num_messages = len(self.chat.conversation.messages)
+        rows = (*twins[0].rows, *twins[1].rows, ("chat", f"{num_messages} messages"), *twins[3].rows)
         return Twin(f"Workbench {self.name!r}", rows)
+
+    def _follow_choice(self, choice: LoadChoice) -> None:
+        """The pickers say something else."""
+        # The first choice is made before there is anything else.
+        if self._parts:
+            self.plan_card.price(choice)
+            self.carry_on.show(choice)
+
+    def _follow_session(self, status: SessionStatus) -> None:
+        """Called by the session's worker."""
+        if status.state is SessionState.READY:
+            self.plan_card.show_loaded(self.session.llm)
+        elif status.state in (SessionState.EMPTY, SessionState.FAILED):
+            self.plan_card.show_unloaded()
+
+    def _apply_advice(self, change: Mapping[str, Any]) -> None:
+        """Set the panel to a piece of the plan's advice."""
+        names = {"context": "context_length", "quant": "precision", "backend": "backend"}
+        fields = {names[name]: value for name, value in change.items() if name in names}
+        if change.get("gpus"):
+            fields["gpus"] = tuple(index for index in change["gpus"] if isinstance(index, int))
+        if change.get("batch"):
+            self.plan_card.batch = change["batch"]
+        self.picker.apply(replace(self.picker.choice, **fields))
+
+    def _choose_gpus(self, backend: str, indexes: tuple[int, ...]) -> None:
+        self.picker.apply(replace(self.picker.choice, backend=backend, gpus=indexes))
+
+    def _loaded_bytes(self) -> int:
+        """What a load would give back first: two models never lie in memory at once."""
+        stats = self.session.stats()
+        return 0 if stats is None else stats.weight_bytes + stats.kv_bytes
+
+    def _predicted(self) -> dict[str, Any]:
+        plan = self.plan_card.plan
+        if plan is None:
+            return {}
+        return {"predicted_bytes": plan.needed_bytes, "predicted_tokens_per_s": round(plan.speed.tokens_per_s, 1)}
+
+    def _note_reply(self, message: Message) -> None:
+        """Called on the reply's thread."""
+        figures, facts = message.figures, self.session.status.facts
+        if figures is None:
+            return
+        where = {"backend": facts.backend, "precision": facts.precision} if facts else {}
+        self.history.note_reply(message, self.chat.sampling, **where)
+        self.plan_card.note_speed(figures.tokens_per_s, figures.ttft_s)
+
+    def _inspect(self, message: Message) -> None:
+        """Show a reply's tokens; a picked alternative becomes a new version of the reply."""
+        self.heatmap.show(message.tokens, lambda _, start: self.chat.continue_from(message.number, start))
+        self.inside.unfold()
+
+
+def _preset(choice: LoadChoice) -> LoadChoice:
+    """What was saved for the model, unless the cell says more than its name."""
+    if choice != LoadChoice(choice.model):
+        return choice
+    try:
+        return ModelDefaults().get(choice.model) or choice
+    except ConfigError:
+        return choice
 
 
 def _shut_down(session: Session | None, sampler: Sampler) -> None:

@@ -13,6 +13,7 @@ from fake_llm import FakeFactory
 
 from widgets.menu import Menu, Option
 from workbench.backends import BackendChoice, BackendStatus, CPUBackend, CUDABackend, DeviceInfo
+from workbench.backends.facts import DtypeChoice
 from workbench.session import LoadChoice, Session
 
 _LIMIT_S = 20
@@ -89,7 +90,30 @@ def menu() -> Menu:
         BackendStatus(cpu, True, None, (device,)),
     ]
     models = [Option("default", "default (embedded)"), Option("other", "other (folder)")]
-    return Menu(models, statuses, BackendChoice(cpu, "no GPU can be used"))
+    return Menu(models, statuses, BackendChoice(cpu, "no GPU can be used"), max_context_of=lambda model: 2048)
+
+
+@pytest.fixture
+def gpu_menu() -> Menu:
+    """A machine with two GPUs that only exist in words."""
+
+    class TwoGPUs(CUDABackend):
+        def unavailable_reason(self) -> str | None:
+            return None
+
+        def devices(self) -> list[DeviceInfo]:
+            return [
+                DeviceInfo(i, "H100", 80_000_000_000, 60_000_000_000, ("fp32", "bf16"), "sm_90", 132) for i in range(2)
+            ]
+
+        def default_dtype(self, index: int = 0) -> DtypeChoice:
+            return DtypeChoice("bf16", "fast there")
+
+    cuda, cpu = TwoGPUs(), CPUBackend()
+    host = DeviceInfo(0, "Test CPU", 8_000_000_000, 4_000_000_000, ("fp32", "bf16"), "x86_64", 2)
+    statuses = [BackendStatus(cuda, True, None, tuple(cuda.devices())), BackendStatus(cpu, True, None, (host,))]
+    models = [Option("default", "default (embedded)")]
+    return Menu(models, statuses, BackendChoice(cuda, "a GPU is there"), max_context_of=lambda model: 2048)
 
 
 @pytest.fixture

@@ -17,19 +17,28 @@ def chat(front_end, ready_session):
     chat.close()
 
 
-def _texts(front_end, chat):
-    return [content["text"] for content in front_end.custom(chat) if content["type"] == "append"]
+def _updates(front_end, chat):
+    return [content for content in front_end.custom(chat) if content["type"] == "blocks"]
+
+
+def _page(front_end, chat):
+    """The blocks of the running reply as a browser has them after all updates so far."""
+    blocks = []
+    for update in _updates(front_end, chat):
+        assert update["from"] <= len(blocks)
+        blocks[update["from"] :] = update["blocks"]
+    return "".join(blocks)
 
 
 def test_a_message_streams_a_reply_with_its_numbers(front_end, chat):
     front_end.tell(chat, type="ask", text="Hi")
-    assert {"type": "accepted"} in front_end.custom(chat)
+    assert {"type": "accepted", "to": "ask"} in front_end.custom(chat)
     assert chat.wait(_LIMIT_S)
     user, model = chat.messages
     assert (user["role"], user["text"], user["status"]) == ("user", "Hi", "done")
     assert (model["role"], model["text"], model["status"]) == ("assistant", "Hello there.", "done")
-    assert model["note"] == "3 tokens, 40.0 tokens/s, first token after 0.25 s"
-    assert "".join(_texts(front_end, chat)) == "Hello there."
+    assert model["note"] == "3 tokens, 40.0 tokens/s, first token after 0.25 s, context 10 of 2,048"
+    assert _page(front_end, chat) == model["blocks"][0] == "<p>Hello there.</p>\n"
     assert chat.busy is False
 
 
@@ -48,7 +57,7 @@ def test_stop_keeps_the_partial_text_and_the_chat_goes_on(front_end, chat, facto
     gate = factory.made[0]._gate = Gate(is_open=False)
     front_end.tell(chat, type="ask", text="Hi")
     gate.let()
-    front_end.wait_for(lambda: _texts(front_end, chat))
+    front_end.wait_for(lambda: _updates(front_end, chat))
     front_end.tell(chat, type="stop")
     assert chat.wait(_LIMIT_S)
     assert (chat.messages[1]["text"], chat.messages[1]["status"]) == ("Hello", "stopped")
@@ -65,39 +74,43 @@ def test_text_goes_out_in_few_messages(front_end, chat, factory):
     chat.ask("Hi")
     assert chat.wait(_LIMIT_S)
     seconds = time.monotonic() - started_s
-    assert len(_texts(front_end, chat)) <= 2 + 15 * seconds
-    assert "".join(_texts(front_end, chat)) == chat.messages[1]["text"]
+    assert len(_updates(front_end, chat)) <= 2 + 15 * seconds
+    assert _page(front_end, chat) == "".join(chat.messages[1]["blocks"])
 
 
-def test_offsets_count_as_the_browser_does(front_end, chat, factory):
+def test_only_the_blocks_that_changed_go_out(front_end, chat, factory):
     gate = factory.made[0]._gate = Gate(is_open=False)
-    factory.made[0]._words = ["a😀", "b"]
+    factory.made[0]._words = ["First.\n\n", "Sec", "ond."]
     chat.ask("Hi")
-    for count in (1, 2):
+    for count in (1, 2, 3):
         gate.let()
-        front_end.wait_for(lambda wanted=count: len(_texts(front_end, chat)) == wanted)
+        front_end.wait_for(lambda wanted=count: len(_updates(front_end, chat)) == wanted)
     assert chat.wait(_LIMIT_S)
-    offsets = [content["offset"] for content in front_end.custom(chat) if content["type"] == "append"]
-    # One letter and a surrogate pair.
-    assert offsets == [0, 3]
+    changes = [(update["from"], update["blocks"]) for update in _updates(front_end, chat)]
+    assert changes == [(0, ["<p>First.</p>\n"]), (1, ["<p>Sec</p>\n"]), (1, ["<p>Second.</p>\n"])]
 
 
 def test_a_page_that_is_loaded_meanwhile_gets_the_text_so_far(front_end, chat, factory):
     gate = factory.made[0]._gate = Gate(is_open=False)
     chat.ask("Hi")
     gate.let()
-    front_end.wait_for(lambda: _texts(front_end, chat))
+    front_end.wait_for(lambda: _updates(front_end, chat))
     front_end.tell(chat, type="hello")
-    assert {"type": "text", "number": 1, "text": "Hello"} in front_end.custom(chat)
+    assert _updates(front_end, chat)[-1] == {
+        "type": "blocks",
+        "number": 1,
+        "from": 0,
+        "blocks": ["<p>Hello</p>\n"],
+        "live": "",
+    }
     gate.open()
     assert chat.wait(_LIMIT_S)
 
 
-def test_a_click_returns_at_once(front_end, chat, factory):
+def test_a_click_returns_while_the_reply_goes_on(front_end, chat, factory):
     factory.made[0]._gate = Gate(is_open=False)
-    started_s = time.perf_counter()
     front_end.tell(chat, type="ask", text="Hi")
-    assert time.perf_counter() - started_s < 0.05
+    assert chat.busy
     front_end.tell(chat, type="stop")
 
 
@@ -150,7 +163,7 @@ def test_unloading_in_the_middle_ends_the_reply_with_a_reason(front_end, ready_s
     gate = factory.made[0]._gate = Gate(is_open=False)
     chat.ask("Hi")
     gate.let()
-    front_end.wait_for(lambda: _texts(front_end, chat))
+    front_end.wait_for(lambda: _updates(front_end, chat))
     ready_session.unload()
     ready_session.wait(_LIMIT_S)
     gate.open()
@@ -185,3 +198,164 @@ def test_markup_from_the_model_is_only_ever_text(front_end, chat, factory):
     assert repr(chat) == (
         "ChatBox (2 messages)\n  you    <script>alert(2)</script>\n  model  <img src=x onerror=alert(1)>"
     )
+
+
+def test_another_version_is_beside_the_first_and_both_can_be_shown(front_end, chat, factory):
+    chat.ask("Hi")
+    assert chat.wait(_LIMIT_S)
+    factory.made[0]._words = ["Other."]
+    front_end.tell(chat, type="regenerate", number=1)
+    assert chat.wait(_LIMIT_S)
+    assert [(m["text"], m["version"], m["versions"]) for m in chat.messages] == [("Hi", 1, 1), ("Other.", 2, 2)]
+    front_end.tell(chat, type="show", number=chat.messages[1]["number"], step=-1)
+    assert (chat.messages[1]["text"], chat.messages[1]["version"]) == ("Hello there.", 1)
+
+
+def test_an_edited_question_gets_a_new_reply_and_the_old_branch_stays(front_end, chat, factory):
+    for text in ("one", "two"):
+        chat.ask(text)
+        assert chat.wait(_LIMIT_S)
+    front_end.tell(chat, type="edit", number=0, text="uno")
+    assert chat.wait(_LIMIT_S)
+    assert [message["text"] for message in chat.messages] == ["uno", "Hello there."]
+    assert factory.made[0].requests[-1]["messages"] == [{"role": "user", "content": "uno"}]
+    front_end.tell(chat, type="show", number=chat.messages[0]["number"], step=-1)
+    assert [message["text"] for message in chat.messages] == ["one", "Hello there.", "two", "Hello there."]
+
+
+def test_an_edited_reply_is_kept_as_it_is_written(front_end, chat):
+    chat.ask("Hi")
+    assert chat.wait(_LIMIT_S)
+    front_end.tell(chat, type="edit", number=1, text="Mine.")
+    assert [message["text"] for message in chat.messages] == ["Hi", "Mine."]
+    assert not chat.busy
+
+
+def test_branching_goes_on_from_a_message_in_a_new_conversation(front_end, chat):
+    for text in ("one", "two"):
+        chat.ask(text)
+        assert chat.wait(_LIMIT_S)
+    front_end.tell(chat, type="branch", number=1)
+    assert [message["text"] for message in chat.messages] == ["one", "Hello there."]
+    assert [message["versions"] for message in chat.messages] == [1, 1]
+
+
+def test_continue_goes_on_with_the_same_reply(front_end, chat, factory):
+    chat.ask("Hi")
+    assert chat.wait(_LIMIT_S)
+    assert chat.can_continue
+    factory.made[0]._words = [" And more."]
+    front_end.tell(chat, type="continue")
+    assert chat.wait(_LIMIT_S)
+    assert chat.messages[1]["text"] == "Hello there. And more."
+    assert factory.made[0].requests[-1]["prompt"] == [*b"user:Hi|assistant:Hello there."]
+
+
+def test_a_picked_alternative_begins_a_new_version(front_end, chat, factory):
+    chat.ask("Hi")
+    assert chat.wait(_LIMIT_S)
+    factory.made[0]._words = [" you."]
+    chat.continue_from(1, "Howdy")
+    assert chat.wait(_LIMIT_S)
+    assert (chat.messages[1]["text"], chat.messages[1]["versions"]) == ("Howdy you.", 2)
+    assert factory.made[0].requests[-1]["prompt"] == [*b"user:Hi|assistant:Howdy"]
+
+
+def test_looking_inside_keeps_the_tokens_of_new_replies(front_end, ready_session):
+    inspected = []
+    chat = ChatBox(ready_session, on_inspect=inspected.append)
+    front_end.tell(chat, type="inside", on=True)
+    chat.ask("Hi")
+    assert chat.wait(_LIMIT_S)
+    assert chat.messages[1]["has_tokens"]
+    front_end.tell(chat, type="inspect", number=1)
+    assert [token.text for token in inspected[0].tokens] == ["A", "B", "C"]
+    chat.close()
+
+
+def test_presets_system_prompt_and_settings_change_the_next_request(front_end, chat, factory):
+    front_end.tell(chat, type="preset", name="Short")
+    assert (chat.preset, chat.system) == ("Short", "Answer in one or two sentences.")
+    front_end.tell(chat, type="sampling", name="top_k", value=5)
+    front_end.tell(chat, type="system", text="Be kind.")
+    assert chat.preset == ""
+    chat.ask("Hi")
+    assert chat.wait(_LIMIT_S)
+    request = factory.made[0].requests[-1]
+    assert (request["top_k"], request["max_tokens"]) == (5, 96)
+    assert request["messages"][0] == {"role": "system", "content": "Be kind."}
+
+
+def test_a_setting_that_cannot_be_is_refused_and_taken_back(front_end, chat):
+    front_end.tell(chat, type="sampling", name="top_p", value=7)
+    refusal = front_end.custom(chat)[-1]
+    assert (refusal["type"], refusal["to"]) == ("refused", "sampling")
+    assert "top_p=7: must be a number above 0 and at most 1" in refusal["cause"]
+    assert next(setting["value"] for setting in chat.settings if setting["name"] == "top_p") == 1.0
+
+
+def test_a_preset_is_saved_used_again_and_removed(front_end, chat):
+    chat.set_sampling("temperature", 0.4)
+    front_end.tell(chat, type="save_preset", name="Mine")
+    assert "Mine" in chat.presets
+    chat.choose_preset("Precise")
+    chat.choose_preset("Mine")
+    assert chat.sampling["temperature"] == 0.4
+    front_end.tell(chat, type="remove_preset", name="Mine")
+    assert "Mine" not in chat.presets
+    front_end.tell(chat, type="remove_preset", name="Precise")
+    assert "built-in" in front_end.custom(chat)[-1]["cause"]
+
+
+def test_the_context_meter_counts_system_history_and_draft(front_end, ready_session):
+    chat = ChatBox(ready_session, system="Be brief.")
+    chat.ask("Hi")
+    assert chat.wait(_LIMIT_S)
+    front_end.tell(chat, type="draft", text="four")
+    front_end.wait_for(lambda: chat.context.get("draft"))
+    context = chat.context
+    assert context["max"] == 2048
+    assert (context["system"] > 0, context["history"] > 0, context["draft"] > 4) == (True, True, True)
+    assert context["line"].startswith(f"{context['system'] + context['history'] + context['draft']:,} of 2,048 tokens")
+    chat.close()
+
+
+def test_export_and_import_bring_back_every_version(front_end, chat, ready_session, factory):
+    chat.ask("Hi")
+    assert chat.wait(_LIMIT_S)
+    chat.regenerate()
+    assert chat.wait(_LIMIT_S)
+    front_end.tell(chat, type="export")
+    text = next(content["text"] for content in front_end.custom(chat) if content["type"] == "export")
+    other = ChatBox(ready_session)
+    front_end.tell(other, type="import", text=text)
+    assert [(m["text"], m["versions"]) for m in other.messages] == [("Hi", 1), ("Hello there.", 2)]
+    front_end.tell(other, type="import", text="{nonsense")
+    assert "no JSON" in front_end.custom(other)[-1]["cause"]
+    other.close()
+
+
+def test_reasoning_is_folded_away(front_end, chat, factory):
+    factory.made[0]._words = ["<think>hm</think>", "Yes."]
+    chat.ask("Hi")
+    assert chat.wait(_LIMIT_S)
+    assert chat.messages[1]["blocks"] == [
+        '<details class="wb-reasoning"><summary>Reasoning</summary><p>hm</p>\n</details>',
+        "<p>Yes.</p>\n",
+    ]
+
+
+def test_what_the_browser_makes_up_is_refused_and_nothing_breaks(front_end, chat):
+    for content in ({"type": "edit"}, {"type": "edit", "number": 99, "text": "x"}, {"type": "show", "number": "a"}):
+        front_end.tell(chat, **content)
+        assert front_end.custom(chat)[-1]["type"] == "refused"
+    front_end.tell(chat, type="explode")
+    assert chat.messages == []
+
+
+def test_an_engine_can_be_given_in_place_of_a_session(front_end, ready_session):
+    chat = ChatBox(ready_session.llm)
+    chat.ask("Hi")
+    assert chat.wait(_LIMIT_S)
+    assert chat.messages[1]["text"] == "Hello there."
+    chat.close()

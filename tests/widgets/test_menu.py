@@ -14,7 +14,19 @@ def test_what_cannot_be_used_is_listed_with_its_reason(menu):
     reasons = {option.value: option.reason for option in menu.backends}
     assert reasons == {AUTO: None, "cuda": "torch was built without CUDA", "cpu": None}
     precisions = {option.value: option.reason for option in menu.precisions("cpu")}
-    assert precisions == {AUTO: None, "fp32": None, "bf16": None, "fp16": "this CPU has no fp16"}
+    assert {name: precisions[name] for name in (AUTO, "fp32", "bf16", "fp16", "int8", "int4")} == {
+        **dict.fromkeys((AUTO, "fp32", "bf16", "int8", "int4")),
+        "fp16": "this CPU has no fp16",
+    }
+    assert precisions["gguf"]
+    assert {option.value: option.reason is None for option in menu.kv_dtypes("cpu", "bf16")} == {
+        AUTO: True,
+        "fp32": False,
+        "bf16": True,
+        "fp16": False,
+        "fp8": False,
+    }
+    assert menu.splits("cpu")[1].reason == "needs two GPUs or more; there are none here"
 
 
 def test_an_unknown_backend_lists_the_known_ones(menu):

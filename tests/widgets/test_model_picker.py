@@ -1,7 +1,8 @@
 import pytest
 
 from widgets import ModelPicker
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, DownloadError
+from workbench.models.hub_search import HubModel
 from workbench.session import LoadChoice
 
 
@@ -27,7 +28,6 @@ def test_choosing_in_the_browser(front_end, menu):
     assert picker.choice == LoadChoice("/models/mine", "cpu", "fp32")
     # Nothing is left to explain but what can't be chosen.
     assert picker.backend_hint == "cuda: torch was built without CUDA"
-    assert picker.precision_hint == "fp16: this CPU has no fp16"
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,65 @@ def test_an_impossible_preset_is_refused(front_end, menu):
 
 def test_text_is_the_choice(front_end, menu):
     assert repr(ModelPicker(menu=menu)) == "ModelPicker\n  model      default\n  backend    auto\n  precision  auto"
+
+
+def test_the_context_has_the_models_limit(front_end, menu):
+    picker = ModelPicker(menu=menu)
+    assert picker.wait(20)
+    assert picker.max_context == 2048
+    front_end.tell(picker, type="choose", field="context_length", value=4096)
+    assert "trained for at most 2048" in picker.problem
+    front_end.tell(picker, type="choose", field="context_length", value=512)
+    assert (picker.choice.context_length, picker.problem) == (512, "")
+    front_end.tell(picker, type="choose", field="context_length", value=None)
+    assert picker.choice.context_length is None
+
+
+def test_gpus_are_chosen_one_by_one_and_go_with_the_backend(front_end, gpu_menu):
+    picker = ModelPicker(menu=gpu_menu)
+    assert picker.gpu_options[1]["label"] == "1: H100 (60 of 80 GB free)"
+    front_end.tell(picker, type="choose", field="gpus", value=[1])
+    assert picker.choice.gpus == (1,)
+    front_end.tell(picker, type="choose", field="split", value="tensor")
+    assert picker.split == "tensor"
+    front_end.tell(picker, type="choose", field="gpus", value=[7])
+    assert "gpus '7' is not known; use one of: 0, 1" in picker.problem
+    front_end.tell(picker, type="choose", field="backend", value="cpu")
+    assert (picker.choice.gpus, picker.gpu_options, picker.split) == ((), [], "auto")
+
+
+def test_each_change_is_told(front_end, menu):
+    told = []
+    picker = ModelPicker(menu=menu, on_change=told.append)
+    front_end.tell(picker, type="choose", field="precision", value="bf16")
+    picker.apply(LoadChoice("other", "cpu", "fp32", 64))
+    assert told == [LoadChoice(precision="bf16"), LoadChoice("other", "cpu", "fp32", 64)]
+    with pytest.raises(ConfigError):
+        picker.apply(LoadChoice("other", "cuda"))
+    assert picker.choice == told[-1]
+
+
+def test_a_saved_default_comes_with_its_model(front_end, menu):
+    picker = ModelPicker(LoadChoice("other", "cpu", "int8", 256), menu=menu)
+    front_end.tell(picker, type="save")
+    assert picker.saved
+    front_end.tell(picker, type="choose", field="model", value="default")
+    assert not picker.saved
+    front_end.tell(picker, type="choose", field="model", value="other")
+    assert picker.choice == LoadChoice("other", "cpu", "int8", 256)
+    front_end.tell(picker, type="forget")
+    assert not picker.saved
+
+
+def test_the_hub_is_searched_in_the_background(front_end, menu):
+    def search(text):
+        if text == "down":
+            raise DownloadError("the hub can't be searched")
+        return [HubModel(f"org/{text}", 8_000_000_000, 16_000_000_000, 1, True)]
+
+    picker = ModelPicker(menu=menu, search=search)
+    front_end.tell(picker, type="find", text="llama")
+    front_end.wait_for(lambda: picker.found)
+    assert picker.found == [{"name": "org/llama", "facts": "8.0 billion weights, 16.0 GB, gated: needs an account"}]
+    front_end.tell(picker, type="find", text="down")
+    front_end.wait_for(lambda: picker.search_note == "the hub can't be searched")

@@ -3,8 +3,8 @@ import threading
 import pytest
 from fake_llm import FakeFactory, Gate
 
-from widgets.conversation import MessageStatus
 from widgets.reply import Reply
+from workbench.conversation import MessageStatus
 from workbench.errors import InferenceError, PromptTooLongError
 from workbench.session import LoadChoice
 

@@ -1,0 +1,70 @@
+"""Runs the newest of several jobs on a thread of its own, and none while there is nothing to do. Knows no widget."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+__all__ = ["LatestJob"]
+
+_log = logging.getLogger(__name__)
+
+# A job that asks the network may take longer; its thread ends by itself then.
+_END_S = 2.0
+
+
+class LatestJob:
+    """`ask(job)` returns at once. A job that waits when a newer one comes is dropped; one that runs is let end.
+
+    Jobs are asked whether they are still wanted through `is_latest(number)`, where number is what `ask` gave.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._waiting: Callable[[], None] | None = None
+        self._thread: threading.Thread | None = None
+        self._number = 0
+        self._is_closed = False
+
+    def ask(self, job: Callable[[], None]) -> int:
+        """Have `job` run soon; gives its number."""
+        with self._lock:
+            self._number += 1
+            if self._is_closed:
+                return self._number
+            self._waiting = job
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+            return self._number
+
+    def is_latest(self, number: int) -> bool:
+        """Whether nothing newer was asked for since."""
+        return number == self._number and not self._is_closed
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until nothing is to do; True when that is so."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout_s)
+        return self._thread is None
+
+    def close(self) -> None:
+        """Drop what waits, take no more, and give what runs a moment to end."""
+        with self._lock:
+            self._is_closed, self._waiting = True, None
+        self.wait(_END_S)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                job, self._waiting = self._waiting, None
+                if job is None:
+                    self._thread = None
+                    return
+            try:
+                job()
+            except Exception:
+                _log.exception("a job of %s failed", self._name)

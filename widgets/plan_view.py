@@ -1,0 +1,114 @@
+"""A plan as plain values for a page, and measured figures beside predicted ones. Pure; knows no widget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench.planner import Plan
+
+__all__ = ["Measured", "comparison_rows", "plan_arguments", "plan_as_view"]
+
+_PARTS = {
+    "weights": "Weights",
+    "kv": "KV cache",
+    "activations": "Activations",
+    "workspace": "Workspace",
+    "graphs": "Captured graphs",
+    "overhead": "Overhead",
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was seen once a model was loaded: bytes, tokens per second, seconds; None for what was not seen yet."""
+
+    weight_bytes: int | None = None
+    kv_bytes: int | None = None
+    process_bytes: int | None = None
+    tokens_per_s: float | None = None
+    ttft_s: float | None = None
+
+
+def plan_as_view(plan: Plan) -> dict[str, Any]:
+    """What the page shows of a plan, as JSON values."""
+    return {
+        "verdict": plan.verdict.value,
+        "title": f"{plan.quant} weights, context {plan.context:,} of {plan.max_context:,} tokens",
+        "margin_bytes": plan.margin_bytes,
+        "devices": [_device(device) for device in plan.devices],
+        "host": {
+            "needed_bytes": plan.host_load_bytes,
+            "available_bytes": plan.host_available_bytes,
+            "verdict": plan.host_verdict.value,
+        },
+        "speeds": _speeds(plan),
+        "origin": f"Rates {plan.speed.origin}" + (f"; {plan.speed.calibration}" if plan.speed.calibration else ""),
+        "advice": [
+            {"text": advice.text, "cost": advice.cost, "verdict": advice.verdict.value} for advice in plan.advice
+        ],
+        "notes": list(plan.notes),
+    }
+
+
+def plan_arguments(choice: Any, batch: int, kv_dtype: str | None = None) -> dict[str, Any]:
+    """Keywords of `workbench.plan` for a `LoadChoice`."""
+    return {
+        "backend": choice.backend,
+        "gpus": list(choice.gpus) or None,
+        "quant": choice.precision,
+        "context": choice.context_length,
+        "batch": batch,
+        "kv_dtype": kv_dtype,
+    }
+
+
+def comparison_rows(plan: Plan, measured: Measured) -> list[list[str]]:
+    """Rows of (what, predicted, measured, difference) for what was measured."""
+    parts = plan.devices[0].parts
+    pairs = [
+        ("Weights", parts.weights, measured.weight_bytes, _bytes_text),
+        ("KV cache", parts.kv, measured.kv_bytes, _bytes_text),
+        ("All together", plan.devices[0].needed_bytes, measured.process_bytes, _bytes_text),
+        ("Tokens/s, one request", plan.speed.tokens_per_s, measured.tokens_per_s, lambda value: f"{value:,.3g}"),
+        ("First token, s", plan.speed.ttft_s, measured.ttft_s, lambda value: f"{value:.2g}"),
+    ]
+    return [
+        [name, words(predicted), words(seen), f"{seen / predicted - 1:+.0%}" if predicted else "\u2013"]
+        for name, predicted, seen, words in pairs
+        if seen is not None
+    ]
+
+
+def _device(device: Any) -> dict[str, Any]:
+    parts = [{"name": name, "bytes": getattr(device.parts, field)} for field, name in _PARTS.items()]
+    return {
+        "label": device.label,
+        "name": device.name,
+        "parts": [part for part in parts if part["bytes"]],
+        "needed_bytes": device.needed_bytes,
+        "available_bytes": device.available_bytes,
+        "total_bytes": device.total_bytes,
+        "verdict": device.verdict.value,
+    }
+
+
+def _speeds(plan: Plan) -> list[list[str]]:
+    speed = plan.speed
+    rows = [[f"{speed.tokens_per_s:,.3g} tokens/s", f"one request, bound by {speed.bound}"]]
+    if plan.batch > 1:
+        rows.append(
+            [
+                f"{speed.batch_tokens_per_s:,.3g} tokens/s",
+                f"{plan.batch} requests together, bound by {speed.batch_bound}",
+            ]
+        )
+    rows.append([f"{speed.ttft_s:.2g} s", f"to the first token after {speed.prompt_tokens:,} prompt tokens"])
+    return rows
+
+
+def _bytes_text(num_bytes: float) -> str:
+    from workbench.planner.report import byte_text
+
+    return byte_text(num_bytes)
