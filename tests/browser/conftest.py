@@ -1,11 +1,14 @@
-"""A JupyterLab and a Chromium for the tests of this folder."""
+"""One JupyterLab and one Chromium for all tests of this folder."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
+import nbformat
 import pytest
 from browser.lab_page import LabPage
 from browser.lab_server import LabServer
@@ -21,40 +24,79 @@ _CHROMIUM_OPTIONS = (
     "--disable-sync",
 )
 WIDE = {"width": 1300, "height": 1150}
+_FOLDER = Path(__file__).parent
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """The system's Chromium. Without one the tests are skipped, or fail where WORKBENCH_REQUIRE_BROWSER=1.
+class _Machinery:
+    """The server and the browser, started when the first test asks for them and ended by `close()`."""
 
-    Open for one module only: while Playwright is, no test of an event loop could run.
-    """
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._stack = ExitStack()
+        self._browser: Browser | None = None
+        self._server: LabServer | None = None
+
+    @property
+    def browser(self) -> Browser:
+        if self._browser is None:
+            playwright = self._stack.enter_context(sync_playwright())
+            self._browser = playwright.chromium.launch(executable_path=_chromium(), args=list(_CHROMIUM_OPTIONS))
+            self._stack.callback(self._browser.close)
+        return self._browser
+
+    @property
+    def server(self) -> LabServer:
+        if self._server is None:
+            self._server = self._stack.enter_context(LabServer(self._home))
+        return self._server
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+_machinery = pytest.StashKey[_Machinery]()
+
+
+def _chromium() -> str:
+    """The system's Chromium. Without one the tests are skipped, or fail where WORKBENCH_REQUIRE_BROWSER=1."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         missing = "no Chromium on this machine (looked for chromium, chromium-browser, google-chrome)"
         if os.environ.get("WORKBENCH_REQUIRE_BROWSER") == "1":
             pytest.fail(missing)
         pytest.skip(missing)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(_CHROMIUM_OPTIONS))
-        yield browser
-        browser.close()
+    return path
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    yield
+    # While Playwright is open no test of an event loop could run, so it ends with the last test of this folder.
+    if nextitem is None or _FOLDER not in nextitem.path.parents:
+        machinery = item.config.stash.get(_machinery, None)
+        if machinery is not None:
+            del item.config.stash[_machinery]
+            machinery.close()
+
+
+@pytest.fixture(scope="session")
+def machinery(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> _Machinery:
+    """Server and browser."""
+    machinery = request.config.stash[_machinery] = _Machinery(tmp_path_factory.mktemp("lab"))
+    return machinery
 
 
 @pytest.fixture(scope="module")
-def server(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabServer]:
-    """A JupyterLab of the module's own."""
-    with LabServer(tmp_path_factory.mktemp("lab")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def open_notebook(server: LabServer, chromium: Browser) -> Iterator[Callable[[str], LabPage]]:
-    """Opens a notebook of the server's root on a page of its own."""
+def open_notebook(machinery: _Machinery) -> Iterator[Callable[..., LabPage]]:
+    """Opens a notebook on a page of its own: a file of the server's root, or one made of the given cells."""
     contexts, pages = [], []
 
-    def open_notebook(name: str) -> LabPage:
-        contexts.append(chromium.new_context(viewport=WIDE))
+    def open_notebook(name: str, *cells: str) -> LabPage:
+        browser, server = machinery.browser, machinery.server
+        if cells:
+            _write_notebook(server.root / name, cells)
+        contexts.append(browser.new_context(viewport=WIDE, accept_downloads=True))
+        contexts[-1].grant_permissions(["clipboard-read", "clipboard-write"])
         pages.append(LabPage(contexts[-1].new_page(), server.page_url(name)))
         return pages[-1]
 
@@ -62,3 +104,9 @@ def open_notebook(server: LabServer, chromium: Browser) -> Iterator[Callable[[st
     for page, context in zip(pages, contexts, strict=True):
         page.shut_down_kernel()
         context.close()
+
+
+def _write_notebook(path: Path, cells: tuple[str, ...]) -> None:
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    made = [nbformat.v4.new_code_cell(cell) for cell in cells]
+    nbformat.write(nbformat.v4.new_notebook(cells=made, metadata={"kernelspec": kernel}), path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +19,11 @@ _NOTEBOOK = "[...window.jupyterapp.shell.widgets('main')].find((widget) => widge
 # Logged by Jupyter's widget manager about once in six runs of a busy machine, while the page is made narrow. The panel
 # goes on working; which widget's state it is was not found out.
 _RARE_STATE_RACE = "Error setting state: Cannot read properties of undefined (reading 'length')"
+
+
+def _axe_source() -> str:
+    """axe-core, which lies in a package: the page loads nothing from elsewhere."""
+    return (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
 
 
 class LabPage:
@@ -97,13 +103,40 @@ class LabPage:
         found.wait_for(timeout=timeout_s * 1000)
         return found.inner_text()
 
+    def section(self, title: str) -> Locator:
+        """A section of the panel, unfolded."""
+        toggle = self.page.locator(".wb-section-button").get_by_text(title, exact=True)
+        button = self.page.locator(".wb-section-button").filter(has=toggle)
+        if button.get_attribute("aria-expanded") == "false":
+            button.click()
+        return self.page.locator(".wb-section").filter(has=toggle)
+
+    def violations(self, impacts: tuple[str, ...] = ("serious", "critical")) -> list[str]:
+        """What axe-core finds wrong with the panel, of those impacts."""
+        if not self.page.evaluate("() => Boolean(window.axe)"):
+            self.page.evaluate(f"() => {{ {_axe_source()} }}")
+        found = self.page.evaluate(
+            "async () => (await axe.run('.wb-panel', { resultTypes: ['violations'] })).violations"
+        )
+        return [
+            f"{one['id']} ({one['impact']}): {one['help']}: {[node['html'][:120] for node in one['nodes']][:3]}"
+            for one in found
+            if one["impact"] in impacts
+        ]
+
     def wait_for_points(self, at_least: int = 2, timeout_s: float = 30) -> None:
-        """Wait until every line of the live plot has that many points."""
-        self._wait_for_lines("lines.every((line) => line.y?.length >= wanted)", at_least, timeout_s)
+        """Wait until the live plot's first line, this process's memory, has that many points."""
+        self._wait_for_lines(
+            "[...(lines[0].y ?? [])].filter((value) => value != null).length >= wanted", at_least, timeout_s
+        )
 
     def wait_for_rate(self, above: float = 0.0, timeout_s: float = 30) -> None:
-        """Wait until the live plot's last line, tokens per second, has a point above a value."""
-        self._wait_for_lines("[...(lines.at(-1).y ?? [])].some((rate) => rate > wanted)", above, timeout_s)
+        """Wait until the live plot's tokens per second have a point above a value."""
+        self._wait_for_lines(
+            "[...(lines.find((line) => line.name === 'Generation').y ?? [])].some((rate) => rate > wanted)",
+            above,
+            timeout_s,
+        )
 
     def screenshot(self, name: str) -> None:
         """Keep a picture of the page in test-artifacts/."""
