@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import html
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from workbench.server.keys import ApiKey, KeyRing
 __all__ = ["Gate", "key_of"]
 
 _COOKIE = "workbench-app"
+_PREFIX = re.compile(r"(/[\w.~@%+-]+)+/?")
 _MAX_AGE_S = 7 * 24 * 3600.0
 _MAX_FORM_BYTES = 4096
 _PAGE = Path(__file__).parent / "assets" / "login.html"
@@ -71,6 +73,7 @@ class Gate:
                 await send({"type": "websocket.close", "code": 1008})
             return
         send = _with_policy(send)
+        _take_prefix(scope)
         if self._ring is None:
             await self._app(scope, receive, send)
             return
@@ -150,6 +153,14 @@ class Gate:
     def _login_page(self, message: str, status: int) -> Response:
         page = _PAGE.read_text("utf-8").replace("{title}", html.escape(self._title))
         return HTMLResponse(page.replace("{message}", html.escape(message)), status, {"cache-control": "no-store"})
+
+
+def _take_prefix(scope: Scope) -> None:
+    """Note the path under which a proxy shows the app, where it says so (jupyter-server-proxy does)."""
+    headers = Headers(scope=scope)
+    prefix = headers.get("x-forwarded-context") or headers.get("x-forwarded-prefix") or ""
+    if _PREFIX.fullmatch(prefix):
+        scope["root_path"] = prefix.rstrip("/")
 
 
 def _with_policy(send: Send) -> Send:

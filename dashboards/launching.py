@@ -16,7 +16,7 @@ from workbench.server.access import Access
 from workbench.server.keys import default_key_file
 from workbench.server.settings import ListenSettings
 from workbench.session import Session
-from workbench.telemetry import EngineRates, ProcessMemory, Sampler
+from workbench.telemetry import EngineRates, ProcessMemory, ProcessorUse, Sampler
 
 if TYPE_CHECKING:
     from workbench.llm import LlamaGPU
@@ -61,7 +61,8 @@ def make_app(
     else:
         from dashboards.bench import Bench
 
-        sampler = Sampler([ProcessMemory(), *_gpu_probes(), EngineRates(session.stats)], name="workbench-app-sampler")
+        probes = [*_machine_probes(), EngineRates(session.stats)]
+        sampler = Sampler(probes, name="workbench-app-sampler")
         parts = AppParts(SessionSource(session), shelf, toolbox, session, sampler, Bench(), ring)
     return App(parts, listen, root_path=settings.root_path)
 
@@ -139,11 +140,12 @@ def _session_of(llm: LlamaGPU | Session) -> Session:
     return session
 
 
-def _gpu_probes() -> list[Any]:
+def _machine_probes() -> list[Any]:
     from widgets.live_plot import gpu_probes
     from workbench.backends import detect
 
-    return list(gpu_probes(detect()))
+    statuses = detect()
+    return [ProcessMemory(), *gpu_probes(statuses), ProcessorUse(statuses)]
 
 
 def _ring(listen: ListenSettings, settings: AppSettings, app_key: str | None, admin_key: str | None) -> Any:

@@ -13,8 +13,7 @@ from dashboards.tabs.header import Header
 from dashboards.tabs.inside import InsideTab
 from dashboards.tabs.models import ModelsTab
 from dashboards.tabs.monitor import MonitorTab
-from widgets.figures import live_lines
-from widgets.live_plot import gpu_probes
+from widgets.chart_rows import memory_rows, throughput_rows, utilisation_row
 from widgets.menu import Menu
 from workbench.models import Catalogue
 
@@ -54,9 +53,9 @@ def build_page(parts: AppParts) -> gr.Blocks:
 def _add_tabs_of_the_engine(parts: AppParts, tabs: gr.Tabs) -> None:
     """What can be watched and changed only where the engine is in this process."""
     menu = Menu.of_this_machine()
-    devices = [probe.name for probe in gpu_probes(menu.statuses)]
+    rows = (*memory_rows(menu.statuses), utilisation_row(menu.statuses), *throughput_rows())
     with gr.Tab("Monitor", id="monitor"):
-        monitor = MonitorTab(parts, live_lines(devices))
+        monitor = MonitorTab(parts, rows)
     with gr.Tab("Models", id="models") as tab:
         models = ModelsTab(parts, menu)
         models.plan_on(tab)

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Locator, Page, expect
 
 WAIT_MS = 90_000
+# The machine may have much else to do.
+expect.set_options(timeout=30_000)
 # Chromium's own remarks, which tell of nothing that is wrong.
 _HARMLESS = ("Autofocus processing was blocked", "Password field is not contained in a form")
 

@@ -319,7 +319,7 @@ class ChatTab:
             raise RequestError("a reply is running: stop it, or wait for its end.")
         settings.params()
         self._use_system(desk, settings)
-        desk.current.add("user", text)
+        desk.current.add("user", text.rstrip())
         desk.current.reply(settings.start)
         self._ask(desk, settings)
         return ""

@@ -10,9 +10,9 @@ from typing import Any
 import gradio as gr
 
 from dashboards.parts import AppParts, shown_error
-from dashboards.snippets import snippets_of
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.server import Endpoint, serve
+from workbench.server.client_snippets import client_snippets
 from workbench.server.endpoints import PROCESS_ENDPOINTS
 from workbench.server.keys import Scope, default_key_file
 
@@ -79,15 +79,15 @@ class EndpointTab:
         keys = default_key_file().list() if is_admin else []
         rows = [[key.key_id, key.name, key.scope.value, _day(key.created_s)] for key in keys]
         url = endpoint.url if endpoint else "http://127.0.0.1:PORT/v1"
-        snippets = snippets_of(url, self._parts.source.state().model or "MODEL")
+        snippets = client_snippets(url, self._parts.source.state().model or "MODEL")
         return [
             _state_html(endpoint),
             (endpoint.api_key or "") if endpoint and is_admin else "",
             rows,
             gr.Dropdown(choices=[(f"{key.name} ({key.key_id})", key.key_id) for key in keys], value=None),
-            snippets.curl,
-            snippets.openai,
-            snippets.langchain,
+            snippets["curl"],
+            snippets["openai"],
+            snippets["langchain"],
         ]
 
     async def _start(self, request: gr.Request, port: float | None) -> list[Any]:

@@ -10,7 +10,8 @@ from typing import Any
 import gradio as gr
 
 from dashboards.parts import AppParts, shown_error
-from widgets.figures import LiveLine, live_figure, live_summary, live_view
+from widgets.chart_rows import ChartRow
+from widgets.figures import live_figure, live_summary, live_view
 from workbench.errors import EngineStoppedError, WorkbenchError
 
 __all__ = ["MonitorTab"]
@@ -32,9 +33,9 @@ _TILES = (
 class MonitorTab:
     """Builds the tab into the Blocks that is open. Draws what the app's sampler measures, while it is shown."""
 
-    def __init__(self, parts: AppParts, lines: tuple[LiveLine, ...]) -> None:
+    def __init__(self, parts: AppParts, rows: tuple[ChartRow, ...]) -> None:
         self._parts = parts
-        self._lines = lines
+        self._rows_shown = rows
         self.tiles = gr.HTML("", elem_id="wb-tiles", padding=False)
         self.plot = gr.Plot(label="Memory and throughput", show_label=False, elem_id="wb-live-plot")
         self.summary = gr.Markdown("", elem_id="wb-live-summary", elem_classes="wb-figures")
@@ -54,11 +55,11 @@ class MonitorTab:
     async def _look(self, request: gr.Request) -> list[Any]:
         sampler = self._parts.sampler
         series = sampler.series
-        view = live_view(series, self._lines, sampler.now_s(), _WINDOW_S)
+        view = live_view(series, self._rows_shown, sampler.now_s(), _WINDOW_S)
         rows = await asyncio.to_thread(self._rows)
         return [
             _tiles_html({name: one.last for name, one in series.items()}),
-            live_figure(view, _WINDOW_S),
+            live_figure(view),
             live_summary(view),
             rows,
             gr.Dropdown(choices=[row[0] for row in rows]),
