@@ -12,6 +12,8 @@ WorkbenchError  (documented elsewhere as LlamaGPUError)
 │   ├── UnsafeModelError                pickle weights or remote code without the explicit flag
 │   ├── DownloadError                   the network or the checksum failed; nothing half-made is left
 │   └── LoadCancelled                   the user stopped it
+├── PluginError                         a plugin cannot be found, installed, loaded or run
+│   └── PluginVerificationError         its files are not what the index or the signature says; nothing of them was run
 └── InferenceError                      a request or the engine failed
     ├── RequestError (ValueError)       this request is wrong; others are untouched
     │   └── PromptTooLongError          num_prompt_tokens and max_context are attributes
@@ -35,6 +37,8 @@ __all__ = [
     "ModelLoadError",
     "ModelNotFoundError",
     "OutOfMemoryError",
+    "PluginError",
+    "PluginVerificationError",
     "PromptTooLongError",
     "RequestAborted",
     "RequestError",
@@ -109,6 +113,14 @@ class DownloadError(ModelLoadError):
 
 class LoadCancelled(ModelLoadError):
     """The user stopped a load or a download."""
+
+
+class PluginError(WorkbenchError):
+    """A plugin cannot be found, installed, loaded or run. What was there before still is."""
+
+
+class PluginVerificationError(PluginError):
+    """A plugin's files are not what the index or the signature says. Nothing of them was run."""
 
 
 class InferenceError(WorkbenchError):

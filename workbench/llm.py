@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.backends import Backend, BackendChoice, get_backend, select_backend
 from workbench.engine import EngineConfig, EngineLimits, EngineStats, Generation, RequestInFlight, SamplingParams
+from workbench.engine.engines import find_engine
 from workbench.errors import BackendUnavailableError, ConfigError, EngineStoppedError, RequestError
 from workbench.models import Catalogue, EmbeddingRecipe, LoadedModel, ModelSpec, Tokenizer
 from workbench.models.model_code import import_model_code
+from workbench.plugins import PluginManager, default_plugins
 from workbench.progress import ProgressCallback, no_progress
 from workbench.quantize import QuantizationConfig, QuantizationType, parse_quant_type
+from workbench.quantize.quantization_type import ExtensionType
 from workbench.stand_in import find_stand_in
 
 if TYPE_CHECKING:
+    from workbench.engine.client import EngineClient
     from workbench.server import Endpoint
 
 __all__ = ["LlamaGPU", "Messages", "Prompt"]
@@ -84,6 +88,9 @@ class LlamaGPU:
         self.auto_detect_aws = auto_detect_aws
         self.quant_type = quant_type
         config = _engine_config(engine, context_length)
+        self.plugins: PluginManager = default_plugins()
+        self.plugins.load_enabled()
+        find_engine(self.plugins, config.engine_name)
         requested = None if quant_type is None else parse_quant_type(quant_type)
         choice = _choose_backend(backend, prefer_gpu)
         self.backend = choice.backend
@@ -104,7 +111,6 @@ class LlamaGPU:
     def _start(self, files, config: EngineConfig, progress: ProgressCallback) -> None:
         import_model_code()
         from workbench.engine.attention import register_attention
-        from workbench.engine.build import start_engine
         from workbench.models import load_model
 
         device = self.backend.torch_device(self.device_index)
@@ -118,12 +124,14 @@ class LlamaGPU:
                 progress=progress,
             )
             low_bit = None
-            if self.quantization is not None and self.backend.device_type != "cpu":
+            brought = self.quantization and isinstance(self.quantization.quantization_type, ExtensionType)
+            if self.quantization is not None and self.backend.device_type != "cpu" and not brought:
                 # The engine packs them for its own kernels.
                 low_bit = self.quantization.quantization_type.value
             elif self.quantization is not None and not self.keeps_packed:
                 _quantize(loaded, self.quantization)
-            started = start_engine(loaded, self.backend, self.device_index, config, low_bit)
+            start = find_engine(self.plugins, config.engine_name)
+            started = start(loaded, self.backend, self.device_index, config, low_bit=low_bit, plugins=self.plugins)
         except BaseException:
             loaded = None
             _release(self.backend)
@@ -136,7 +144,8 @@ class LlamaGPU:
         self.embedding_recipe: EmbeddingRecipe | None = loaded.embedding
         self._client = started.client
         # Dropping the last reference stops the engine's thread, which holds the weights.
-        self._finalizer = weakref.finalize(self, started.client.stop)
+        self._finalizer = weakref.finalize(self, _stop, started.client, self.plugins, self.model_name, device)
+        self.plugins.events.dispatch("engine_start", name=self.model_name, device=device)
 
     @property
     def max_context(self) -> int:
@@ -186,6 +195,10 @@ class LlamaGPU:
     def check(self, prompt: Prompt, params: SamplingParams) -> None:
         """Raise what `submit` would raise for this prompt, without starting it. A structure is compiled by the way."""
         self._client.check(self._encode(prompt, None), params)
+
+    def check_plugins(self, params: SamplingParams) -> None:
+        """Raise RequestError for a plugin that is named and not in use here, or that refuses its options."""
+        self._client.check_plugins(params)
 
     def infer(self, input_data: Prompt, **sampling: object) -> str:
         """The model's continuation of a prompt."""
@@ -425,6 +438,11 @@ def _quantize(loaded: LoadedModel, config: QuantizationConfig) -> None:
 
     choose_method(config, loaded.device).apply(loaded.module, config, samples=())
     loaded.weight_bytes = storage_bytes(loaded.module)
+
+
+def _stop(client: EngineClient, plugins: PluginManager, name: str, device: str) -> None:
+    client.stop()
+    plugins.events.dispatch("engine_stop", name=name, device=device)
 
 
 def _release(backend: Backend) -> None:

@@ -77,6 +77,7 @@ SAMPLING_OPTIONS = {
     "no_repeat_ngram_size": (["--no-repeat-ngram-size", "3"], 3),
     "logit_bias": (["--logit-bias", "42=-5", "--logit-bias", "7=1.5"], {42: -5.0, 7: 1.5}),
     "seed": (["--seed", "11"], 11),
+    "plugins": (["--plugins", "a", "--plugins", 'b={"x": [1]}'], {"a": {}, "b": {"x": [1]}}),
     "stop": (["--stop", "END", "--stop", "\n"], ("END", "\n")),
     "stop_token_ids": (["--stop-token-ids", "1", "--stop-token-ids", "2"], (1, 2)),
     "min_tokens": (["--min-tokens", "2"], 2),

@@ -26,6 +26,7 @@ def resolve(config=None, **facts):
         {"max_num_seqs": 0},
         {"max_num_batched_tokens": 0},
         {"num_threads": 0},
+        {"engine_name": ""},
         {"memory_fraction": 0},
         {"memory_fraction": 1.1},
         {"memory_fraction": True},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from workbench.backends.base import Backend
@@ -11,6 +11,7 @@ from workbench.backends.cuda import CUDABackend
 from workbench.backends.facts import DeviceInfo
 from workbench.backends.rocm import ROCMBackend
 from workbench.errors import BackendUnavailableError, ConfigError
+from workbench.plugins import Contribution, default_plugins, hookimpl
 
 __all__ = [
     "BACKEND_NAMES",
@@ -51,16 +52,20 @@ class BackendChoice:
 
 
 def detect(backends: Sequence[Backend] | None = None) -> list[BackendStatus]:
-    """All backends in order of preference (rocm, cuda, cpu), each available or with the reason why not."""
-    return [_status(backend) for backend in _all(backends)]
+    """All backends in order of preference (rocm, cuda, cpu, then those of plugins, which are taken only when asked for
+    by name), each available or with the reason why not."""
+    if backends is None:
+        backends = [*_all(None), *(found.value() for found in _registered().values() if not found.is_built_in)]
+    return [_status(backend) for backend in backends]
 
 
 def get_backend(name: str) -> Backend:
     """The backend of that name, available or not. Raises ConfigError that lists the names."""
     key = str(name).strip().lower()
-    if key not in _BACKENDS:
-        raise ConfigError(f"backend {name!r} is not known; use one of: {', '.join(BACKEND_NAMES)}")
-    return _BACKENDS[key]()
+    known = _registered()
+    if key not in known:
+        raise ConfigError(f"backend {name!r} is not known; use one of: {', '.join(known)}")
+    return known[key].value()
 
 
 def require_backend(name: str) -> Backend:
@@ -81,6 +86,20 @@ def select_backend(prefer_gpu: bool = True, backends: Sequence[Backend] | None =
             return BackendChoice(backend, _why(backend, prefer_gpu, refused))
         refused.append(f"{backend.name}: {reason}")
     raise BackendUnavailableError(f"no backend can be used: {'; '.join(refused)}")
+
+
+class _BuiltIn:
+    @hookimpl
+    def register_backends(self, register: Callable[..., None]) -> None:
+        for name, kind in _BACKENDS.items():
+            register(name, kind)
+
+
+_BUILT_IN = _BuiltIn()
+
+
+def _registered() -> Mapping[str, Contribution]:
+    return default_plugins().at("backends", _BUILT_IN)
 
 
 def _all(backends: Sequence[Backend] | None) -> Sequence[Backend]:

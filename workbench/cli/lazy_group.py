@@ -16,9 +16,10 @@ __all__ = ["Entry", "LazyGroup"]
 
 @dataclass(frozen=True)
 class Entry:
-    """One command: the module whose `command` function it is, or a group class; and the line that help shows."""
+    """One command: the module whose `command` function it is, a group class, or the function itself; and the line that
+    help shows."""
 
-    target: str | type[LazyGroup]
+    target: str | type[LazyGroup] | Callable[..., Any]
     help: str
 
 
@@ -34,17 +35,36 @@ class LazyGroup(TyperGroup):
             name: TyperCommand(name, help=entry.help, rich_markup_mode=None) for name, entry in self.entries.items()
         }
 
+    def further_entries(self) -> Mapping[str, Entry]:
+        """Commands that are looked for only when they are needed."""
+        return {}
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:
+        self._add_further()
+        return super().list_commands(ctx)
+
+    def _add_further(self) -> None:
+        for name, entry in self.further_entries().items():
+            if name not in self.commands:
+                self.entries = {**self.entries, name: entry}
+                self.commands[name] = TyperCommand(name, help=entry.help, rich_markup_mode=None)
+
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            self._add_further()
         name, command, rest = super().resolve_command(ctx, args)
         return name, _load(name, self.entries[name]) if name in self.entries else command, rest
 
 
 def _load(name: str, entry: Entry) -> Any:
-    if not isinstance(entry.target, str):
+    if isinstance(entry.target, type):
         return entry.target(name=name, help=entry.help, no_args_is_help=True, rich_markup_mode=None)
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    function = importlib.import_module(entry.target).command
-    app.command(name, help=entry.help)(_with_debug(function))
+    if isinstance(entry.target, str):
+        function = _with_debug(importlib.import_module(entry.target).command)
+    else:
+        function = entry.target
+    app.command(name, help=entry.help)(function)
     return typer.main.get_command(app)
 
 

@@ -10,6 +10,7 @@ import typer
 
 from workbench import __version__
 from workbench.cli.lazy_group import Entry, LazyGroup
+from workbench.cli.plugin_commands import plugin_entries
 from workbench.errors import OutOfMemoryError, WorkbenchError
 
 __all__ = ["root_command"]
@@ -34,6 +35,31 @@ class _KeysGroup(LazyGroup):
     }
 
 
+class _PluginsGroup(LazyGroup):
+    entries = {
+        "ls": Entry("workbench.cli.plugins.list", "Show the plugins that are here, or those in an index."),
+        "install": Entry("workbench.cli.plugins.install", "Get a plugin from an index, checked and switched off."),
+        "update": Entry("workbench.cli.plugins.update", "Get newer versions from an index."),
+        "remove": Entry("workbench.cli.plugins.remove", "Delete an installed plugin."),
+        "rollback": Entry("workbench.cli.plugins.rollback", "Go back to the version before."),
+        "enable": Entry("workbench.cli.plugins.enable", "Switch a plugin on."),
+        "disable": Entry("workbench.cli.plugins.disable", "Switch a plugin off."),
+        "info": Entry("workbench.cli.plugins.info", "Show everything about one plugin."),
+        "new": Entry("workbench.cli.plugins.new", "Write the package of a new plugin."),
+        "index": Entry("workbench.cli.plugins.index", "Make a signed index of a folder of wheels."),
+        "trust": Entry("workbench.cli.plugins.trust", "Say whose signatures count."),
+    }
+
+
+class _AwsGroup(LazyGroup):
+    entries = {
+        "advise": Entry("workbench.cli.aws.advise", "Show which EC2 instances would serve a model, and at what cost."),
+        "userdata": Entry("workbench.cli.aws.userdata", "Print a cloud-init script for a serving instance."),
+        "instance": Entry("workbench.cli.aws.instance", "Show what this instance is, or what suits a type."),
+        "policy": Entry("workbench.cli.aws.policy", "Print the least IAM policy for what is asked."),
+    }
+
+
 class _RootGroup(LazyGroup):
     entries = {
         "info": Entry("workbench.cli.info", "Show the machine, its backends and the installed versions."),
@@ -44,7 +70,13 @@ class _RootGroup(LazyGroup):
         "app": Entry("workbench.cli.app", "Open the web app, on a model or on a running endpoint."),
         "serve": Entry("workbench.cli.serve", "Serve a model to OpenAI clients."),
         "keys": Entry(_KeysGroup, "Make, show and revoke the endpoint's keys."),
+        "plugins": Entry(_PluginsGroup, "Find, install, switch and write plugins."),
+        "aws": Entry(_AwsGroup, "Advice and scripts for EC2."),
     }
+
+    def further_entries(self) -> dict[str, Entry]:
+        """What plugins add. Only asked where a name is not one of ours, or all are to be listed."""
+        return plugin_entries()
 
     def invoke(self, ctx: typer.Context) -> Any:
         try:

@@ -61,6 +61,10 @@ def command(
     access_log: Annotated[
         bool, typer.Option("--access-log/--no-access-log", help="Write one JSON line per request to stderr.")
     ] = True,
+    watches_spot: Annotated[
+        bool,
+        typer.Option("--watch-spot/--no-watch-spot", help="On an EC2 spot instance, drain at the two-minute notice."),
+    ] = True,
     model: ModelSettings,
     engine: EngineConfig,
     listen: ListenSettings,
@@ -74,6 +78,7 @@ def command(
     from workbench.server.foreground import serve_until_signal
     from workbench.server.keys import default_key_file
     from workbench.server.model_host import ModelHost
+    from workbench.server.spot_drain import watch_spot
 
     settings = ServerSettings(listen, rates, queue, wire, load)
     access = Access.of(listen, default_key_file(), api_key=api_key, admin_key=admin_key)
@@ -86,8 +91,13 @@ def command(
         _set_up_logging(access_log)
         endpoint.start()
         _announce(endpoint, llm)
-        if not serve_until_signal(endpoint):
-            raise typer.Exit(1)
+        watcher = watch_spot(endpoint) if watches_spot else None
+        try:
+            if not serve_until_signal(endpoint):
+                raise typer.Exit(1)
+        finally:
+            if watcher is not None:
+                watcher.stop()
 
 
 def engine_factory(services: Services, model: ModelSettings, engine: EngineConfig) -> EngineFactory:

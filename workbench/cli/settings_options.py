@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
@@ -103,6 +104,8 @@ def _shape(hint: Any, default: Any) -> _Shape | None:
         return _optional(kind, default) if kind in _SCALARS else None
     if origin is tuple and arguments[1:] == (...,) and arguments[0] in _SCALARS:
         return _Shape(list[arguments[0]], list(default), tuple)
+    if origin is Mapping and arguments[0] is str:
+        return _Shape(list[str], [*default], _named_options, metavar="NAME[=JSON]")
     if origin is Mapping and arguments == (int, float):
         return _Shape(list[str], [f"{key}={value}" for key, value in default.items()], _pairs, metavar="ID=VALUE")
     return None
@@ -135,6 +138,17 @@ def _pairs(values: list[str]) -> dict[int, float]:
         except ValueError:
             raise ValueError(f"{value!r} is not of the form ID=VALUE, as in 42=-5.") from None
     return pairs
+
+
+def _named_options(values: list[str]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for value in values:
+        name, has_options, text = value.partition("=")
+        try:
+            options[name] = json.loads(text) if has_options else None
+        except ValueError:
+            raise ValueError(f'{value!r} is not of the form NAME or NAME={{"OPTION": VALUE}}.') from None
+    return options
 
 
 def _default(field: Field) -> Any:

@@ -12,11 +12,13 @@ from workbench.engine.embedding import Embedder
 from workbench.engine.engine import Engine
 from workbench.engine.grammar import StructureCompiler, token_vocabulary
 from workbench.engine.paged_step import KVPool
+from workbench.engine.request_plugins import RequestPlugins
 from workbench.engine.runner import probe_layers
 from workbench.engine.runner_choice import RunnerPlan, plan_runner
 from workbench.engine.runner_status import RunnerStatus
 from workbench.errors import ConfigError
 from workbench.models import LoadedModel, Tokenizer
+from workbench.plugins import PluginManager
 
 __all__ = ["StartedEngine", "start_engine"]
 
@@ -34,13 +36,18 @@ class StartedEngine:
 
 
 def start_engine(
-    loaded: LoadedModel, backend: Backend, device_index: int, config: EngineConfig, low_bit: str | None = None
+    loaded: LoadedModel,
+    backend: Backend,
+    device_index: int,
+    config: EngineConfig,
+    low_bit: str | None = None,
+    plugins: PluginManager | None = None,
 ) -> StartedEngine:
     """Size the KV pool by what is free after a warm-up run, and start the engine's thread.
 
     `low_bit` ("int8", "int4", "fp8") packs the weights for a GPU's kernels; BackendUnavailableError says why it
-    cannot. Raises OutOfMemoryError when the pool does not fit, ModelFormatError for an architecture that the cache
-    cannot hold.
+    cannot. `plugins` has what requests may name. Raises OutOfMemoryError when the pool does not fit, ModelFormatError
+    for an architecture that the cache cannot hold.
     """
     on_gpu = backend.device_type != "cpu"
     num_threads = None if on_gpu else config.num_threads or backend.device(device_index).num_cores
@@ -72,6 +79,7 @@ def start_engine(
         weight_bytes=loaded.weight_bytes,
         structures=structures,
         embedder=embedder,
+        plugins=plugins,
     )
 
     def connect(emit) -> EngineCore:
@@ -80,7 +88,11 @@ def start_engine(
         return core
 
     client = EngineClient(
-        connect, max_context=limits.max_context, vocab_size=loaded.spec.vocab_size, structures=structures
+        connect,
+        max_context=limits.max_context,
+        vocab_size=loaded.spec.vocab_size,
+        structures=structures,
+        plugins=RequestPlugins(plugins) if plugins is not None else None,
     )
     return StartedEngine(client, limits, choice.status)
 

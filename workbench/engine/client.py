@@ -20,6 +20,7 @@ from workbench.errors import EngineStoppedError, PromptTooLongError, RequestErro
 
 if TYPE_CHECKING:
     from workbench.engine.grammar import StructureCompiler
+    from workbench.engine.request_plugins import FinishWatch, RequestPlugins
 
 __all__ = ["EngineClient"]
 
@@ -29,7 +30,7 @@ class EngineClient:
 
     `connect(emit)` starts a core that answers through `emit` and gives it back; it needs `send`, `stop`, `is_alive`.
     `vocab_size` counts the model's output rows, `max_context` is in tokens. `structures` compiles what answers must
-    look like, before the engine sees them.
+    look like, before the engine sees them; `plugins` are asked before and after each request.
     """
 
     def __init__(
@@ -39,16 +40,19 @@ class EngineClient:
         max_context: int,
         vocab_size: int,
         structures: StructureCompiler | None = None,
+        plugins: RequestPlugins | None = None,
     ) -> None:
         self.max_context = max_context
         self.vocab_size = vocab_size
         self.structures = structures
+        self.plugins = plugins
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._mailboxes: dict[str, Mailbox] = {}
         self._unfinished: dict[str, int] = {}
         self._replies: dict[str, SimpleQueue[Embedded | EngineStats]] = {}
         self._in_flight: dict[str, RequestInFlight] = {}
+        self._watches: dict[str, FinishWatch] = {}
         self._stopped = False
         self._core = connect(self._route)
 
@@ -58,11 +62,13 @@ class EngineClient:
 
     def submit(self, prompt_token_ids: Sequence[int], params: SamplingParams) -> Generation:
         """Start a request. Raises RequestError or PromptTooLongError at once, EngineStoppedError after `stop()`."""
-        self.check(prompt_token_ids, params)
+        params = self._admitted(prompt_token_ids, params)
         seed = params.seed if params.seed is not None else int.from_bytes(os.urandom(7), "little")
         request_id = f"req-{next(self._ids)}"
         request = Request(request_id, tuple(prompt_token_ids), params, seed, time.monotonic())
         mailbox = Mailbox()
+        filters = self.plugins.filters(params) if self.plugins else None
+        watch = self.plugins.watch(request) if self.plugins else None
         with self._lock:
             self._check_alive()
             self._mailboxes[request_id] = mailbox
@@ -70,8 +76,10 @@ class EngineClient:
             self._in_flight[request_id] = RequestInFlight(
                 request_id, len(prompt_token_ids), params.max_tokens, request.submitted_s
             )
+            if watch is not None:
+                self._watches[request_id] = watch
             self._core.send(request)
-        return Generation(request_id, params.n, seed, mailbox, self.abort)
+        return Generation(request_id, params.n, seed, mailbox, self.abort, filters)
 
     def abort(self, request_id: str) -> None:
         """Stop a request. Unknown and finished ids are ignored."""
@@ -114,6 +122,8 @@ class EngineClient:
             raise PromptTooLongError(num_prompt_tokens, self.max_context)
         if params.structure is not None and self.structures is not None:
             self.structures.prepare(params.structure)
+        if params.plugins:
+            self.check_plugins(params)
         named = (
             ("prompt", prompt_token_ids),
             ("stop_token_ids", params.stop_token_ids),
@@ -144,6 +154,19 @@ class EngineClient:
         finally:
             self._replies.pop(question.reply_id, None)
 
+    def check_plugins(self, params: SamplingParams) -> None:
+        """Raise RequestError for plugins that a request names and that cannot do it."""
+        if self.plugins is None:
+            raise RequestError("plugins: this engine runs without plugins")
+        self.plugins.check(params)
+
+    def _admitted(self, prompt_token_ids: Sequence[int], params: SamplingParams) -> SamplingParams:
+        """The settings to run with: as given, or as plugins changed them where that can be served."""
+        self.check(prompt_token_ids, params)
+        if self.plugins is None or not self.plugins.has_pre_request:
+            return params
+        return self.plugins.prepared(prompt_token_ids, params, self.check)
+
     def _check_alive(self) -> None:
         if self._stopped:
             raise EngineStoppedError("the model is unloaded: load it again")
@@ -161,6 +184,8 @@ class EngineClient:
             return
         # Only this thread counts, so no lock is needed for it.
         self._in_flight[message.request_id].num_generated_tokens += len(message.token_ids)
+        if self._watches:
+            self._tell_watch(message)
         if message.finish_reason is not None:
             with self._lock:
                 self._unfinished[message.request_id] -= 1
@@ -168,3 +193,10 @@ class EngineClient:
                     del self._unfinished[message.request_id], self._mailboxes[message.request_id]
                     del self._in_flight[message.request_id]
         mailbox.put(message)
+
+    def _tell_watch(self, chunk: Chunk) -> None:
+        watch = self._watches.get(chunk.request_id)
+        if watch is not None:
+            watch.take(chunk)
+            if self._unfinished[chunk.request_id] == 1 and chunk.finish_reason is not None:
+                del self._watches[chunk.request_id]

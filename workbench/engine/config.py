@@ -32,6 +32,7 @@ class EngineConfig:
         num_threads: CPU threads for the model; default is the number of physical cores this process may use.
         native_kernels: on a CPU, compute with this package's own kernels where it has the instructions and a compiler;
             false keeps to torch's operators, which are several times slower.
+        engine_name: "paged", or an engine that a plugin brings.
     """
 
     context_length: int | None = None
@@ -46,6 +47,7 @@ class EngineConfig:
     enable_prefix_caching: bool = True
     num_threads: int | None = None
     native_kernels: bool = True
+    engine_name: str = "paged"
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -56,7 +58,9 @@ class EngineConfig:
                 continue
             if field.name == "kv_dtype" and value not in (None, "fp8"):
                 raise ConfigError(f"kv_dtype={value!r}: must be 'fp8', or None for the model's own precision")
-            if field.name in ("memory_fraction", "kv_dtype") or value is None:
+            if field.name == "engine_name" and (not isinstance(value, str) or not value):
+                raise ConfigError(f"engine_name={value!r}: must be a name, such as 'paged'")
+            if field.name in ("memory_fraction", "engine_name", "kv_dtype") or value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{field.name}={value!r}: must be an integer of at least 1")

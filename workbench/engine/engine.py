@@ -19,11 +19,13 @@ from workbench.engine.finish import AnswerText, StopMatch
 from workbench.engine.grammar import StructureCompiler, TokenMatcher
 from workbench.engine.logprobs import TokenLogprobs
 from workbench.engine.messages import Chunk, EngineStats, Request, Usage
+from workbench.engine.row_plugins import RowPlugins
 from workbench.engine.runner import LaunchedStep, Runner
 from workbench.engine.sampler import SampledTokens, token_logprobs
 from workbench.engine.scheduler import Scheduler, StepPlan
 from workbench.engine.sequence import FinishReason, Sequence
 from workbench.errors import InferenceError, OutOfMemoryError, RequestError, WorkbenchError
+from workbench.plugins import PluginManager
 
 __all__ = ["Engine"]
 
@@ -55,7 +57,8 @@ class Engine:
     """The running engine: a scheduler, a runner, and the answers in flight.
 
     `decode(ids, skip_special_tokens)` gives text; `structures` compiles what answers must look like; `embedder` is
-    there for models that make embeddings; `clock` is monotonic, in seconds.
+    there for models that make embeddings; `plugins` has the samplers that requests may name; `clock` is monotonic, in
+    seconds.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Engine:
         weight_bytes: int = 0,
         structures: StructureCompiler | None = None,
         embedder: Embedder | None = None,
+        plugins: PluginManager | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limits = limits
@@ -80,6 +84,7 @@ class Engine:
         self._weight_bytes = weight_bytes
         self._structures = structures
         self._embedder = embedder
+        self._plugins = plugins
         self._clock = clock
         self._answers: dict[Sequence, _Answer] = {}
         self._in_flight: LaunchedStep | None = None
@@ -166,6 +171,7 @@ class Engine:
             leader = answers[0].sequence if answers and self.limits.enable_prefix_caching else None
             sequence = self._new_sequence(request, index, leader)
             sequence.matcher = matcher
+            sequence.plugins = RowPlugins.of(self._plugins, request.params.plugins)
             answers.append(_Answer(request, sequence, lambda ids: decode(ids, skip)))
         return answers
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
+from workbench.engine.answer_filters import AnswerFilters
 from workbench.engine.logprobs import TokenLogprobs
 from workbench.engine.messages import Chunk, Usage
 from workbench.engine.sequence import FinishReason
@@ -129,13 +130,23 @@ class Generation:
     long as this is, so that an engine cannot be collected under a running request.
     """
 
-    def __init__(self, request_id: str, n: int, seed: int, mailbox: Mailbox, abort: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        request_id: str,
+        n: int,
+        seed: int,
+        mailbox: Mailbox,
+        abort: Callable[[str], None],
+        filters: list[AnswerFilters] | None = None,
+    ) -> None:
         self.request_id = request_id
         self.seed = seed
         self.owner: object = None
         self._answers = [_Partial() for _ in range(n)]
         self._mailbox = mailbox
         self._abort = abort
+        # Stream filters of each answer; None for the requests that name none.
+        self._filters = filters
         self._error: WorkbenchError | None = None
 
     @property
@@ -195,10 +206,23 @@ class Generation:
         return self._completions()[0]
 
     def _take(self, chunk: Chunk) -> Chunk:
+        if self._filters is not None:
+            chunk = self._filtered(chunk)
         self._answers[chunk.index].take(chunk)
         if chunk.error is not None:
             self._error = chunk.error
             raise _fresh(chunk.error) from None
+        return chunk
+
+    def _filtered(self, chunk: Chunk) -> Chunk:
+        chunk = self._filters[chunk.index].apply(chunk)
+        is_over = all(
+            each.is_stopped or answer.last is not None
+            for each, answer in zip(self._filters, self._answers, strict=True)
+        )
+        # The engine goes on for as long as one of the answers does: it knows requests, not their parts.
+        if is_over and chunk.finish_reason is None:
+            self._abort(self.request_id)
         return chunk
 
     def _completions(self) -> list[Completion]:

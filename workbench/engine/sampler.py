@@ -38,6 +38,8 @@ def sample(logits: torch.Tensor, sequences: list[Sequence]) -> SampledTokens:
     for row, sequence in enumerate(sequences):
         if not sequence.params.is_greedy and not is_nan[row]:
             token_ids[row] = _sample_row(edited[row].float(), sequence)
+        if sequence.plugins is not None and not is_nan[row]:
+            token_ids[row] = _chosen_by_plugins(edited[row].float(), sequence, token_ids[row])
     logprobs = [
         token_logprobs(logits[row : row + 1], [token_ids[row]], s.params.top_logprobs)[0] if s.params.logprobs else None
         for row, s in enumerate(sequences)
@@ -67,9 +69,17 @@ def _edited(logits: torch.Tensor, sequences: list[Sequence]) -> torch.Tensor:
     for row, sequence in enumerate(sequences):
         if sequence.params.edits_logits:
             edit_logits(edited[row], sequence)
+        if sequence.plugins is not None:
+            sequence.plugins.edit(edited[row], sequence.token_ids, sequence.num_prompt_tokens)
         if sequence.matcher is not None:
             sequence.matcher.constrain(edited[row])
     return edited
+
+
+def _chosen_by_plugins(logits: torch.Tensor, sequence: Sequence, token_id: int) -> int:
+    draw = uniform(sequence.seed, sequence.index, sequence.num_tokens)
+    chosen = sequence.plugins.choose(logits, sequence.token_ids, draw)
+    return token_id if chosen is None else chosen
 
 
 def _sample_row(logits: torch.Tensor, sequence: Sequence) -> int:

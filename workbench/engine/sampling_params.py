@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
+from workbench.engine.plugin_options import as_plugin_options
 from workbench.engine.structure import StructureSpec
 from workbench.errors import RequestError
 
@@ -45,6 +46,7 @@ class SamplingParams:
         prompt_logprobs: the same for the prompt: k likeliest tokens at each prompt position; None is off.
         skip_special_tokens: leave special tokens out of the text.
         structure: the form the answer must have: a JSON schema, any JSON object, a regular expression or a grammar.
+        plugins: names of samplers and stream filters to use, in this order; or an object with the options of each.
         cache_salt: prompts that begin alike share their cached beginnings only under the same salt, so that nobody can
             tell from the time whether another caller has sent a text; at most 64 bytes.
     """
@@ -73,11 +75,13 @@ class SamplingParams:
     # A value of its own, not one that fits a command-line option.
     structure: StructureSpec | None = field(default=None, metadata={"option": False})
     cache_salt: str = field(default="", metadata={"option": False})
+    plugins: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stop", _as_stop_strings(self.stop))
         object.__setattr__(self, "stop_token_ids", _as_token_ids(self.stop_token_ids))
         object.__setattr__(self, "logit_bias", _as_logit_bias(self.logit_bias))
+        object.__setattr__(self, "plugins", as_plugin_options(self.plugins))
         self._check_counts()
         self._check_ranges()
         self._check_structure_and_salt()
@@ -98,7 +102,7 @@ class SamplingParams:
 
     @property
     def edits_logits(self) -> bool:
-        """Whether tokens seen so far, biases or `min_tokens` change the logits."""
+        """Whether tokens seen so far, biases, `min_tokens` or plugins change the logits."""
         return bool(
             self.repetition_penalty != 1.0
             or self.presence_penalty
@@ -106,6 +110,7 @@ class SamplingParams:
             or self.no_repeat_ngram_size
             or self.logit_bias
             or self.min_tokens
+            or self.plugins
         )
 
     def _check_counts(self) -> None:

@@ -10,6 +10,7 @@ from workbench.engine.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
     from workbench.engine.grammar import TokenMatcher
+    from workbench.engine.row_plugins import RowPlugins
 
 __all__ = ["FinishReason", "Sequence", "SequenceStatus"]
 
@@ -37,7 +38,8 @@ class Sequence:
 
     `num_pending_tokens` more are being chosen by steps in flight: they count in `length`, their ids are not known yet.
     `max_total_tokens` bounds prompt plus answer. `leader` is the first of several answers to one prompt: the others
-    wait until it has computed the prompt, and then share its blocks. `matcher` stands after the last known token.
+    wait until it has computed the prompt, and then share its blocks. `matcher` stands after the last known token, and
+    `plugins` are the samplers that the request names.
     """
 
     request_id: str
@@ -50,6 +52,7 @@ class Sequence:
     max_total_tokens: int
     leader: Sequence | None = None
     matcher: TokenMatcher | None = None
+    plugins: RowPlugins | None = None
     status: SequenceStatus = SequenceStatus.WAITING
     num_computed_tokens: int = 0
     num_pending_tokens: int = 0

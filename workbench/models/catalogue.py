@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from workbench.aws import S3Url
 from workbench.errors import ConfigError, ModelNotFoundError
 from workbench.models.cached_folder import folder_bytes, read_manifest
 from workbench.models.embedded import EMBEDDED_GGUF, EMBEDDED_NAME, embedded_folder, fetch_embedded
@@ -16,7 +17,9 @@ from workbench.models.folder import check_folder
 from workbench.models.gguf_model import GGUF_PREFIX, fetch_gguf, gguf_folder
 from workbench.models.hub import fetch_hub
 from workbench.models.hub_cache import cached_repos, remove_repo
+from workbench.models.model_sources import fetch_from
 from workbench.models.presets import PRESETS, get_preset
+from workbench.models.s3_model import S3_PREFIX, s3_folder
 from workbench.models.source import ModelSource, SourceKind, parse_source
 from workbench.paths import models_cache
 from workbench.progress import ProgressCallback, no_progress
@@ -58,8 +61,8 @@ class Catalogue:
         return files
 
     def list(self) -> builtins.list[CatalogueEntry]:
-        """The embedded model, converted .gguf files and cached hub models, whether ready or not."""
-        return [_embedded_entry(), *_gguf_entries(), *_hub_entries()]
+        """The embedded model, converted .gguf files and cached models of S3 and the hub, whether ready or not."""
+        return [_embedded_entry(), *_gguf_entries(), *_s3_entries(), *_hub_entries()]
 
     def fetch(self, name: str | os.PathLike[str], progress: ProgressCallback = no_progress) -> ModelFiles:
         """Make sure that `name` is on this machine; the same errors as `resolve`."""
@@ -77,6 +80,8 @@ class Catalogue:
                 freed_bytes = embedded_folder().remove()
             case "gguf":
                 freed_bytes = gguf_folder(Path(source.location)).remove()
+            case "s3":
+                freed_bytes = s3_folder(S3Url.parse(source.text)).remove()
             case _:
                 freed_bytes = remove_repo(source.location)
         if not freed_bytes:
@@ -125,6 +130,12 @@ def _locate(source: ModelSource, progress: ProgressCallback, allow_pickle: bool,
         case "gguf":
             gguf = Path(source.location)
             return ModelFiles(source, gguf.stem, fetch_gguf(gguf, progress), gguf_path=gguf, **permissions)
+        case "s3":
+            name = S3Url.parse(source.text).name
+            return ModelFiles(source, name, fetch_from("s3", source.location, progress), **permissions)
+        case "plugin":
+            scheme, _, location = source.location.partition(":")
+            return ModelFiles(source, source.text, fetch_from(scheme, location, progress), **permissions)
         case "random":
             get_preset(source.location)
             return ModelFiles(source, source.text, None, **permissions)
@@ -136,7 +147,7 @@ def _removable_source(name: str | os.PathLike[str]) -> ModelSource:
         # The file itself may be gone while its conversion is still there.
         return ModelSource("gguf", str(Path(text).expanduser().absolute()), None, text)
     source = parse_source(name)
-    if source.kind not in ("embedded", "hub"):
+    if source.kind not in ("embedded", "hub", "s3"):
         raise ConfigError(f"{name} is not in a cache, so it cannot be removed from one")
     if source.revision:
         raise ConfigError(f"{name}: a hub model is removed with all its revisions; leave out '@{source.revision}'")
@@ -157,6 +168,16 @@ def _gguf_entries() -> list[CatalogueEntry]:
         if label:
             ready = gguf_folder(Path(label)).is_ready()
             entries.append(CatalogueEntry(label, "gguf", folder_bytes(path), path, ready))
+    return entries
+
+
+def _s3_entries() -> list[CatalogueEntry]:
+    entries = []
+    for path in sorted(models_cache().glob(f"{S3_PREFIX}*")):
+        label = (read_manifest(path) or {}).get("label")
+        if label:
+            ready = s3_folder(S3Url.parse(label)).is_ready()
+            entries.append(CatalogueEntry(label, "s3", folder_bytes(path), path, ready))
     return entries
 
 

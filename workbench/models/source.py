@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Literal
 
 from workbench.errors import ConfigError, ModelNotFoundError
+from workbench.models.model_sources import find_source
 
 __all__ = ["NAME_FORMS", "ModelSource", "SourceKind", "parse_source"]
 
-SourceKind = Literal["embedded", "folder", "hub", "gguf", "random"]
+SourceKind = Literal["embedded", "folder", "hub", "gguf", "random", "s3", "plugin"]
 
 NAME_FORMS = (
     "'default' (the embedded model), a local folder, a .gguf file, "
-    "a hub id 'org/name' or 'org/name@revision', or 'random:<preset>'"
+    "a hub id 'org/name' or 'org/name@revision', 's3://bucket/prefix', or 'random:<preset>'"
 )
 
 # The hub's own rule: letters, digits, "-", "_" and ".", at most 96 characters a part.
@@ -28,7 +29,8 @@ _EMBEDDED_NAMES = frozenset({"default", "embedded"})
 class ModelSource:
     """Where a model comes from.
 
-    `location` is the absolute path, the hub id without revision, the preset name, or "default";
+    `location` is the absolute path, the hub id without revision, the preset name, "default", "bucket/prefix" in S3, or
+    "scheme:location" of a source that a plugin brings;
     `revision` is given only for hub ids; `text` is what the caller wrote.
     """
 
@@ -52,6 +54,10 @@ def parse_source(text: str | os.PathLike[str]) -> ModelSource:
         return ModelSource("embedded", "default", None, name)
     if name.startswith("random:"):
         return ModelSource("random", name.removeprefix("random:"), None, name)
+    elsewhere = find_source(name)
+    if elsewhere is not None:
+        scheme, location = elsewhere
+        return ModelSource(*(("s3", location) if scheme == "s3" else ("plugin", f"{scheme}:{location}")), None, name)
     path = Path(name).expanduser().absolute()
     if path.is_dir():
         return ModelSource("folder", str(path), None, name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import ModelFormatError
-from workbench.models import ModelSource, ModelSpec, parse_source
+from workbench.models import Catalogue, ModelSource, ModelSpec, parse_source
 from workbench.models.embedded import embedded_folder
 from workbench.models.gguf_header import GgufHeader, read_gguf_header
 from workbench.models.presets import get_preset
@@ -76,6 +76,8 @@ def read_model_shape(model: str | os.PathLike[str]) -> ModelShape:
                 return _from_folder(source, folder.path)
             fields = get_preset(_EMBEDDED_PRESET).config_fields()
             return _from_config(source, fields, None, "the known shape of the embedded model, not fetched yet")
+        case "s3" | "plugin":
+            return _from_folder(source, Catalogue().path(source.text))
         case "folder":
             return _from_folder(source, Path(source.location))
         case "gguf":

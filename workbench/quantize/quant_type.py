@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from workbench.backends import DTYPE_NAMES, parse_dtype
 from workbench.errors import BackendUnavailableError, ConfigError
+from workbench.plugins import default_plugins
 from workbench.quantize.config import QuantizationConfig
 
 __all__ = ["QUANTIZED_NAMES", "QuantType", "parse_quant_type"]
@@ -39,7 +40,8 @@ class QuantType:
 
     def require_on(self, backend_name: str) -> None:
         """Raise BackendUnavailableError, with the reason, if this quantisation has no method on that backend."""
-        if self.config is None:
+        # A plugin's method speaks for itself when it is chosen.
+        if self.config is None or self.name not in _CONFIGS:
             return
         works = _ON_CPU if backend_name == "cpu" else _ON_GPU
         if self.name not in works:
@@ -58,6 +60,9 @@ def parse_quant_type(name: str) -> QuantType:
     allowed = f"use one of: {', '.join([*DTYPE_NAMES, *QUANTIZED_NAMES])}"
     if spelling in _NOT_YET:
         raise ConfigError(f"quant_type={name!r} has no method here yet; {allowed}")
+    brought = default_plugins().at("quantization_methods").get(spelling)
+    if brought is not None and not brought.is_built_in:
+        return QuantType(spelling, None, QuantizationConfig(spelling))
     try:
         dtype = parse_dtype(name)
     except ConfigError as error:

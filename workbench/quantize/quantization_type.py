@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 
 from workbench.errors import ConfigError
+from workbench.plugins import default_plugins
 
-__all__ = ["QuantizationType"]
+__all__ = ["ExtensionType", "QuantizationType"]
+
+
+@dataclass(frozen=True)
+class ExtensionType:
+    """A kind that a plugin brings, under the name that it registered."""
+
+    value: str
+    is_cast: bool = False
 
 
 class QuantizationType(Enum):
@@ -26,15 +36,18 @@ class QuantizationType(Enum):
     GGUF = "gguf"
 
     @classmethod
-    def parse(cls, value: str | QuantizationType) -> QuantizationType:
-        """The type of any accepted spelling. Raises ConfigError listing all of them."""
-        if isinstance(value, cls):
+    def parse(cls, value: str | QuantizationType | ExtensionType) -> QuantizationType | ExtensionType:
+        """The type of any accepted spelling, or of a plugin's name. Raises ConfigError listing all of them."""
+        if isinstance(value, cls | ExtensionType):
             return value
         spelling = str(value).strip().lower()
         name = _ALIASES.get(spelling, spelling)
         if isinstance(value, str) and name in {kind.value for kind in cls}:
             return cls(name)
-        allowed = ", ".join([*(kind.value for kind in cls), *_ALIASES])
+        brought = [found.name for found in default_plugins().at("quantization_methods").values()]
+        if isinstance(value, str) and spelling in brought:
+            return ExtensionType(spelling)
+        allowed = ", ".join(dict.fromkeys([*(kind.value for kind in cls), *_ALIASES, *brought]))
         raise ConfigError(f"quantization_type={value!r} is not known; use one of: {allowed}")
 
     @property

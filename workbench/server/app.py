@@ -11,12 +11,14 @@ from starlette.requests import ClientDisconnect
 
 from workbench import __version__
 from workbench.errors import WorkbenchError
+from workbench.plugins import default_plugins
 from workbench.server.access_log import AccessLog
 from workbench.server.auth import Authentication, FailureLimit
 from workbench.server.body_guard import BodyGuard
 from workbench.server.errors import ApiError, api_error, validation_error
 from workbench.server.host_check import HostCheck
 from workbench.server.openapi import describe
+from workbench.server.plugin_routes import mount_plugin_routes
 from workbench.server.reply import json_error
 from workbench.server.request_gate import RequestGate
 from workbench.server.routes import ROUTERS
@@ -43,6 +45,7 @@ def create_app(services: Services) -> FastAPI:
     app.add_exception_handler(ClientDisconnect, _answer_nobody)
     for router in ROUTERS:
         app.include_router(router)
+    mount_plugin_routes(app, default_plugins())
     describe(app)
     return app
 

@@ -123,6 +123,11 @@ class Serving:
     def _prepare(self) -> list[list[int]]:
         """Token ids of every prompt, checked. Runs in a thread."""
         params, llm = self.job.params, self.model.llm
+        if params.plugins:
+            try:
+                llm.check_plugins(params)
+            except RequestError as error:
+                raise invalid(str(error), param="plugins") from error
         for name, ids in (("logit_bias", params.logit_bias), ("stop_token_ids", params.stop_token_ids)):
             if any(token_id >= llm.spec.vocab_size for token_id in ids):
                 raise invalid(f"{name}: a token id is outside the vocabulary of {llm.spec.vocab_size}", param=name)

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from workbench.errors import ConfigError
 from workbench.telemetry.probe import Probe
 from workbench.telemetry.series import Series
+from workbench.telemetry.sinks import tell_sinks
 
 __all__ = ["Sampler"]
 
@@ -120,6 +121,7 @@ class Sampler:
             time_s = self._clock()
             for index, probe in enumerate(self._probes):
                 self._read(index, probe, time_s)
+        tell_sinks(time_s, self.series)
         with self._lock:
             observers = tuple(self._observers)
         for observer in observers:

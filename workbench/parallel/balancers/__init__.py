@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from workbench.errors import ConfigError
 from workbench.parallel.balancers.adaptive import Adaptive
 from workbench.parallel.balancers.base import Balancer, WorkerLoad
 from workbench.parallel.balancers.least_loaded import LeastLoaded
 from workbench.parallel.balancers.prefix_affinity import PrefixAffinity
 from workbench.parallel.balancers.round_robin import RoundRobin
+from workbench.plugins import Contribution, default_plugins, hookimpl
 
 __all__ = [
     "BALANCER_NAMES",
@@ -21,20 +24,36 @@ __all__ = [
     "parse_balancer",
 ]
 
-_BALANCERS: dict[str, type[Balancer]] = {
-    kind.name: kind for kind in (RoundRobin, LeastLoaded, Adaptive, PrefixAffinity)
-}
-BALANCER_NAMES = tuple(_BALANCERS)
+_KINDS = (RoundRobin, LeastLoaded, Adaptive, PrefixAffinity)
+BALANCER_NAMES = tuple(kind.name for kind in _KINDS)
+
+
+class _BuiltIn:
+    @hookimpl
+    def register_load_balancers(self, register: Callable[..., None]) -> None:
+        for kind in _KINDS:
+            register(kind.name, kind)
+
+
+_BUILT_IN = _BuiltIn()
+
+
+def _balancers() -> Mapping[str, Contribution]:
+    """Our own and those of plugins, by name."""
+    return default_plugins().at("load_balancers", _BUILT_IN)
 
 
 def parse_balancer(name: object, field: str = "load_balancing") -> str:
     """The balancer's name; "round-robin" and enum members count too. Raises ConfigError listing the names."""
     text = str(getattr(name, "value", name)).strip().lower().replace("-", "_")
-    if text not in _BALANCERS:
-        raise ConfigError(f"{field}={name!r}: must be one of {', '.join(BALANCER_NAMES)}")
-    return text
+    known = _balancers()
+    # A plugin's name may have dashes, which ours have not.
+    found = next((each for each in (text, text.replace("_", "-")) if each in known), None)
+    if found is None:
+        raise ConfigError(f"{field}={name!r}: must be one of {', '.join(known)}")
+    return found
 
 
 def make_balancer(name: object) -> Balancer:
     """A new balancer of that name, or the given one. Raises ConfigError listing the names."""
-    return name if isinstance(name, Balancer) else _BALANCERS[parse_balancer(name)]()
+    return name if isinstance(name, Balancer) else _balancers()[parse_balancer(name)].value()

@@ -60,6 +60,10 @@ class GenerationRequest(ModelRequest):
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
 
+    plugins: dict[Annotated[str, Field(max_length=64)], dict[str, Any] | None] | None = Field(
+        None, max_length=16, description="Samplers and stream filters of plugins to use, with the options of each."
+    )
+
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
 
@@ -132,4 +136,5 @@ _SAME_NAMES = (
     "min_tokens",
     "ignore_eos",
     "skip_special_tokens",
+    "plugins",
 )

@@ -1,0 +1,1 @@
+"""`workbench aws ...`: which instance, at what cost, set up how."""

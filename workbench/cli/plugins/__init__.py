@@ -1,0 +1,1 @@
+"""`workbench plugins ...`: what is installed, switched on, and new."""

@@ -1,0 +1,52 @@
+"""Routes that plugins bring, each below /plugins/<name>/ behind the same keys. One that fails answers 500, alone."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from workbench.plugins import Contribution, PluginManager
+from workbench.server.errors import ApiError
+from workbench.server.reply import json_error
+
+__all__ = ["mount_plugin_routes"]
+
+
+def mount_plugin_routes(app: FastAPI, manager: PluginManager) -> None:
+    """Add the routes of the plugins that are switched on. They have an address of their own, so none hides ours."""
+    manager.load_enabled()
+    for name, found in manager.at("routes").items():
+        own = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+        try:
+            own.include_router(found.value)
+        except Exception as error:
+            manager.report_failure(found.plugin, f"routes {name}", error)
+            continue
+        app.mount(f"/plugins/{name}", _Guarded(own, manager, found))
+
+
+class _Guarded:
+    """Counts what the routes raise, and answers nothing once the plugin is out of service."""
+
+    def __init__(self, app: ASGIApp, manager: PluginManager, found: Contribution) -> None:
+        self._app = app
+        self._manager = manager
+        self._found = found
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not self._manager.is_active(self._found.plugin):
+            answer = json_error(ApiError(404, "there is nothing at this path"))
+            return await answer(scope, receive, send)
+        has_begun = False
+
+        async def watch(message) -> None:
+            nonlocal has_begun
+            has_begun = has_begun or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Exception as error:
+            self._manager.report_failure(self._found.plugin, f"routes {self._found.name}", error)
+            if not has_begun:
+                await json_error(ApiError(500, "a plugin failed", code="plugin_failed"))(scope, receive, send)
