@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workbench.plugins import Contribution, PluginManager
@@ -16,13 +16,18 @@ def mount_plugin_routes(app: FastAPI, manager: PluginManager) -> None:
     """Add the routes of the plugins that are switched on. They have an address of their own, so none hides ours."""
     manager.load_enabled()
     for name, found in manager.at("routes").items():
-        own = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+        own = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+        own.add_exception_handler(Exception, _answer_failed)
         try:
             own.include_router(found.value)
         except Exception as error:
             manager.report_failure(found.plugin, f"routes {name}", error)
             continue
         app.mount(f"/plugins/{name}", _Guarded(own, manager, found))
+
+
+async def _answer_failed(request: Request, error: Exception) -> Response:
+    return json_error(ApiError(500, "a plugin failed; the server's log has the cause", code="plugin_failed"))
 
 
 class _Guarded:
@@ -37,16 +42,7 @@ class _Guarded:
         if scope["type"] != "http" or not self._manager.is_active(self._found.plugin):
             answer = json_error(ApiError(404, "there is nothing at this path"))
             return await answer(scope, receive, send)
-        has_begun = False
-
-        async def watch(message) -> None:
-            nonlocal has_begun
-            has_begun = has_begun or message["type"] == "http.response.start"
-            await send(message)
-
         try:
-            await self._app(scope, receive, watch)
-        except Exception as error:
+            await self._app(scope, receive, send)
+        except Exception as error:  # answered already, and raised again so that it is known here
             self._manager.report_failure(self._found.plugin, f"routes {self._found.name}", error)
-            if not has_begun:
-                await json_error(ApiError(500, "a plugin failed", code="plugin_failed"))(scope, receive, send)
