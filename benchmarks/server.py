@@ -4,8 +4,8 @@
     python benchmarks/server.py --parts load --load-s 300 --kv-cache-tokens 4096    # memory, and missing answers
 
 The server runs in this process, as in a notebook; the clients in another one. Throughput and first byte are taken in
-turn with the engine's own, on the same prompts. The KV pool takes memory as it fills, up to its size: a small one is
-full within the first minute of the load, so that what grows after it is something else.
+turn with the engine's own, on the same prompts. The KV pool takes memory as it fills, up to its size: it is filled
+before the load starts, so that what grows is something else.
 
 Ends with 1 when a figure misses its goal.
 """
@@ -56,7 +56,7 @@ def main() -> int:
             "throughput": lambda: throughput(llm, address, clients, options.streams, options.rounds),
             "first_byte": lambda: first_byte(llm, address, clients, options.tries),
             "vanish": lambda: vanishing(llm, address, clients, options.vanishing),
-            "load": lambda: load(address, clients, options.load_s),
+            "load": lambda: load(llm, address, clients, options.load_s),
         }
         for name in options.parts.split(","):
             report[name] = parts[name]()
@@ -129,8 +129,17 @@ def vanishing(llm: LlamaGPU, address: Address, clients, count: int) -> dict[str,
     }
 
 
-def load(address: Address, clients, duration_s: float) -> dict[str, object]:
+def fill_pool(llm: LlamaGPU) -> None:
+    """Compute prompts that share nothing until every block of the KV pool has been written once."""
+    stats, length = llm.stats(), llm.max_context - 8
+    for number in range(2 * stats.kv_blocks_total * stats.block_size // length + 1):
+        ids = random.Random(number).choices(range(llm.spec.vocab_size), k=length)
+        llm.infer(ids, max_tokens=1)
+
+
+def load(llm: LlamaGPU, address: Address, clients, duration_s: float) -> dict[str, object]:
     """Mixed load: this process's memory after the first minute (or fifth of the time) and at the end, and answers."""
+    fill_pool(llm)
     memory = _MemoryWatch()
     counts = clients.submit(mixed_load, address, duration_s).result()
     megabytes = memory.stop()

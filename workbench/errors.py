@@ -17,6 +17,7 @@ WorkbenchError  (documented elsewhere as LlamaGPUError)
 └── InferenceError                      a request or the engine failed
     ├── RequestError (ValueError)       this request is wrong; others are untouched
     │   └── PromptTooLongError          num_prompt_tokens and max_context are attributes
+    ├── OverloadedError                 too much is asked at once: the same request can be sent again
     ├── RequestAborted                  stopped before it finished
     └── EngineStoppedError              the engine is unloaded or its loop died; the message says why
 """
@@ -37,6 +38,7 @@ __all__ = [
     "ModelLoadError",
     "ModelNotFoundError",
     "OutOfMemoryError",
+    "OverloadedError",
     "PluginError",
     "PluginVerificationError",
     "PromptTooLongError",
@@ -146,6 +148,10 @@ class PromptTooLongError(RequestError):
     def __reduce__(self) -> tuple:
         # Exceptions are copied and pickled by their message, which is not what this one is made from.
         return type(self), (self.num_prompt_tokens, self.max_context)
+
+
+class OverloadedError(InferenceError):
+    """Too much is asked for at once. The request is not wrong: it can be sent again."""
 
 
 class RequestAborted(InferenceError):

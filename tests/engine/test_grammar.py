@@ -8,10 +8,11 @@ import threading
 import pytest
 import torch
 
+from workbench.engine import grammar
 from workbench.engine.grammar import StructureCompiler, token_vocabulary
 from workbench.engine.sampling_params import SamplingParams
 from workbench.engine.structure import MAX_STRUCTURE_CHARS, StructureKind, StructureSpec
-from workbench.errors import RequestError
+from workbench.errors import OverloadedError, RequestError
 from workbench.models.tokenizer import load_tokenizer
 
 BIT = {"type": "object", "properties": {"bit": {"enum": [0, 1]}}, "required": ["bit"], "additionalProperties": False}
@@ -120,18 +121,45 @@ def test_only_the_latest_structures_are_kept(vocabulary):
     assert compiler.num_compiled == 4
 
 
-def test_a_structure_that_takes_too_long_is_refused_and_does_not_block_the_next(vocabulary):
-    may_go_on = threading.Event()
+@pytest.fixture
+def slow_compiler(vocabulary, monkeypatch):
+    """Makes a compiler whose work goes through a function of the test's first."""
 
-    def slow_vocabulary():
-        may_go_on.wait(30)
-        return vocabulary
+    def make(work, **options) -> StructureCompiler:
+        real = grammar._compiled
+        monkeypatch.setattr(grammar, "_compiled", lambda spec, tokenizer: (work(), real(spec, tokenizer))[1])
+        return StructureCompiler(lambda: vocabulary, **options)
 
-    compiler = StructureCompiler(slow_vocabulary, timeout_s=0.05)
+    return make
+
+
+def test_a_structure_that_takes_too_long_is_refused_and_does_not_block_the_next(slow_compiler):
+    may_end = threading.Event()
+
+    def compute() -> None:
+        while not may_end.is_set():
+            sum(range(1000))
+
+    compiler = slow_compiler(compute, timeout_s=0.05)
     with pytest.raises(RequestError, match="longer than"):
         compiler.prepare(StructureSpec("regex", "a"))
+    may_end.set()
+    compiler.prepare(StructureSpec("regex", "b"))
+
+
+def test_a_busy_machine_is_no_fault_of_the_structure(slow_compiler):
+    """Waiting costs no processor time: what was not compiled in the end can be sent again, and is compiled then."""
+    may_go_on = threading.Event()
+    compiler = slow_compiler(lambda: may_go_on.wait(60), timeout_s=0.02)
+    with pytest.raises(OverloadedError, match="too busy"):
+        compiler.prepare(StructureSpec("regex", "a"))
+    with pytest.raises(OverloadedError, match="too busy"):
+        compiler.prepare(StructureSpec("regex", "b"))
+    with pytest.raises(OverloadedError, match="too many"):
+        compiler.prepare(StructureSpec("regex", "c"))
     may_go_on.set()
-    StructureCompiler(lambda: vocabulary).prepare(StructureSpec("regex", "a"))
+    for text in "abc":
+        compiler.prepare(StructureSpec("regex", text))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from workbench.engine.structure import StructureKind, StructureSpec
-from workbench.errors import RequestError
+from workbench.errors import OverloadedError, RequestError
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -25,6 +26,8 @@ _JSON_WHITESPACE = r"[ ]?|\n[ \t]{0,20}"
 # Bounds the memory of one compiled structure to some 50 MB in the worst case (llguidance: 1-2 kB per state).
 _MAX_LEXER_STATES = 25_000
 _NUM_COMPILE_THREADS = 2
+# A busy machine may take this many times longer over a structure than its own processor time.
+_PATIENCE = 6
 
 
 class TokenMatcher:
@@ -67,8 +70,8 @@ class TokenMatcher:
 class StructureCompiler:
     """Compiles structures for one model's tokens and keeps the latest ones. Every method may be called by any thread.
 
-    `tokenizer` gives llguidance's view of the vocabulary; it is called once, when the first structure comes.
-    A structure that is refused is remembered too, so that sending it again costs nothing.
+    `tokenizer` gives llguidance's view of the vocabulary; it is called once, when the first structure comes, and is no
+    part of the time limit, which counts the compiler's own processor time. A structure that is refused is remembered too, so that sending it again costs nothing.
     """
 
     def __init__(
@@ -91,7 +94,8 @@ class StructureCompiler:
     def prepare(self, spec: StructureSpec) -> None:
         """Compile in a thread of its own, so that `matcher` answers at once.
 
-        Raises RequestError for a structure that cannot be enforced, or that takes longer than the time limit.
+        Raises RequestError for a structure that cannot be enforced, or that takes longer than the time limit, and
+        OverloadedError when too many others are being compiled.
         """
         self._find(spec)
 
@@ -111,18 +115,34 @@ class StructureCompiler:
         return found
 
     def _compile_in_thread(self, spec: StructureSpec) -> LLMatcher | str:
+        try:
+            tokenizer = self._shared_tokenizer()
+        except ValueError as error:
+            return _gist(str(error))
         # The compiler cannot be interrupted: one that takes too long ends by itself and keeps its slot until then.
         if not self._slots.acquire(timeout=self._timeout_s):
-            return "too many structures are being compiled: try again"
-        thread = threading.Thread(target=self._compile, args=(spec,), name="workbench-structure", daemon=True)
+            raise OverloadedError("too many structures are being compiled: try again")
+        thread = threading.Thread(target=self._compile, args=(spec, tokenizer), name="workbench-structure", daemon=True)
         thread.start()
-        thread.join(self._timeout_s)
+        is_late = self._wait(thread)
         with self._lock:
-            return self._compiled.get(spec, f"compiling it took longer than {self._timeout_s:g} s")
+            found = self._compiled.get(spec)
+        if found is None and not is_late:
+            raise OverloadedError("the machine is too busy to compile a structure: try again")
+        return found or f"compiling it took longer than {self._timeout_s:g} s"
 
-    def _compile(self, spec: StructureSpec) -> None:
+    def _wait(self, thread: threading.Thread) -> bool:
+        """Wait for a thread to end, or for its processor time or our patience to run out; whether the first did."""
+        ends_s = time.monotonic() + self._timeout_s * _PATIENCE
+        while thread.is_alive() and time.monotonic() < ends_s:
+            thread.join(self._timeout_s / 10)
+            if thread.is_alive() and _processor_seconds(thread) >= self._timeout_s:
+                return True
+        return False
+
+    def _compile(self, spec: StructureSpec, tokenizer: LLTokenizer) -> None:
         try:
-            outcome = _compiled(spec, self._shared_tokenizer())
+            outcome = _compiled(spec, tokenizer)
         except (ValueError, RecursionError) as error:
             outcome = _gist(str(error))
         finally:
@@ -137,6 +157,14 @@ class StructureCompiler:
             if self._tokenizer is None:
                 self._tokenizer = self._make_tokenizer()
             return self._tokenizer
+
+
+def _processor_seconds(thread: threading.Thread) -> float:
+    """What a running thread has used; where the system does not tell, no limit but patience holds."""
+    try:
+        return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+    except (AttributeError, OSError):
+        return 0.0
 
 
 def token_vocabulary(tokenizer: Tokenizer, vocab_size: int, eos_token_ids: frozenset[int]) -> LLTokenizer:

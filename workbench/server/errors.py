@@ -17,6 +17,7 @@ from workbench.errors import (
     ModelFormatError,
     ModelNotFoundError,
     OutOfMemoryError,
+    OverloadedError,
     PromptTooLongError,
     RequestAborted,
     RequestError,
@@ -28,6 +29,7 @@ __all__ = ["ApiError", "api_error", "invalid", "load_error", "validation_error"]
 
 _MAX_MESSAGE_CHARS = 500
 _MAX_PARAM_CHARS = 100
+_RETRY_AFTER_S = "2"
 
 _TYPES = {
     400: "invalid_request_error",
@@ -78,6 +80,7 @@ def invalid(message: str, *, param: str | None = None, code: str | None = None) 
 _WORKBENCH_ERRORS: tuple[tuple[type[WorkbenchError], int, str | None, str | None], ...] = (
     (PromptTooLongError, 400, "context_length_exceeded", None),
     (RequestError, 400, None, None),
+    (OverloadedError, 503, "overloaded", None),
     (RequestAborted, 503, "request_aborted", "the request was stopped before it finished"),
     (EngineStoppedError, 503, "model_not_loaded", "the model was unloaded or is not running"),
     (OutOfMemoryError, 503, "out_of_memory", "the device ran out of memory: ask for less at once, or try again"),
@@ -101,7 +104,9 @@ def api_error(error: BaseException, *, param: str | None = None) -> ApiError:
         return error
     for kind, status, code, message in _WORKBENCH_ERRORS:
         if isinstance(error, kind):
-            return ApiError(status, message or str(error), code=code, param=param if status == 400 else None)
+            headers = {"retry-after": _RETRY_AFTER_S} if kind is OverloadedError else None
+            param = param if status == 400 else None
+            return ApiError(status, message or str(error), code=code, param=param, headers=headers)
     if isinstance(error, HTTPException):
         return ApiError(error.status_code, str(error.detail), headers=error.headers)
     return ApiError(500, "the server failed to answer this request; its log has the cause", code="internal_error")
