@@ -71,7 +71,8 @@ class StructureCompiler:
     """Compiles structures for one model's tokens and keeps the latest ones. Every method may be called by any thread.
 
     `tokenizer` gives llguidance's view of the vocabulary; it is called once, when the first structure comes, and is no
-    part of the time limit, which counts the compiler's own processor time. A structure that is refused is remembered too, so that sending it again costs nothing.
+    part of the time limit, which counts the compiler's own processor time. A structure that is refused is remembered
+    too, so that sending it again costs nothing.
     """
 
     def __init__(
