@@ -99,7 +99,7 @@ def test_supported_versions() -> None:
 
 
 def test_extras() -> None:
-    assert set(EXTRAS) == {"cluster", "vllm", "amd", "dev"}
+    assert set(EXTRAS) == {"cluster", "vllm", "amd", "tracing", "dev"}
     assert [(requirement.name, requirement.extras) for requirement in EXTRAS["cluster"]] == [("ray", {"serve"})]
 
 

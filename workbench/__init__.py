@@ -18,6 +18,7 @@ _HOMES = {
     "Generation": "workbench.engine",
     "LlamaGPU": "workbench.llm",
     "Plan": "workbench.planner",
+    "PlanWarning": "workbench.planner",
     "Progress": "workbench.progress",
     "ROCMBackend": "workbench.backends",
     "SamplingParams": "workbench.engine",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +16,15 @@ from workbench.backends import Backend, BackendChoice, get_backend, select_backe
 from workbench.engine import EngineConfig, EngineLimits, EngineStats, Generation, RequestInFlight, SamplingParams
 from workbench.engine.engines import find_engine
 from workbench.errors import BackendUnavailableError, ConfigError, EngineStoppedError, RequestError
-from workbench.models import Catalogue, EmbeddingRecipe, LoadedModel, ModelSpec, Tokenizer
+from workbench.models import Catalogue, EmbeddingRecipe, LoadedModel, ModelFiles, ModelSpec, Tokenizer
 from workbench.models.model_code import import_model_code
+from workbench.planner import Comparison, LoadGuard, LoadRecord, Plan
 from workbench.plugins import PluginManager, default_plugins
 from workbench.progress import ProgressCallback, no_progress
 from workbench.quantize import QuantizationConfig, QuantizationType, parse_quant_type
 from workbench.quantize.quantization_type import ExtensionType
 from workbench.stand_in import find_stand_in
+from workbench.telemetry import GPUUsage, HostUsage, MemoryOwners, ModelMemory, OwnedMemory, RequestLog, StepProfile
 
 if TYPE_CHECKING:
     from workbench.engine.client import EngineClient
@@ -33,6 +37,9 @@ Messages = str | Sequence[Mapping[str, object]]
 
 _DEFAULT_MAX_TOKENS = SamplingParams().max_tokens
 _LONGEST_DELAY_S = 60
+_PROFILED_PROMPT_TOKENS = 128
+# A trace of more steps than this grows past what a browser opens.
+_MOST_TRACED_TOKENS = 16
 
 
 class LlamaGPU:
@@ -53,6 +60,8 @@ class LlamaGPU:
         engine: all of the engine's knobs; `context_length` then goes into it.
         progress: called with `Progress` values while loading; raising LoadCancelled in it cancels.
         trust_remote_code, allow_pickle: allow files that run code when loaded.
+        check_plan: plan the load first and issue PlanWarning where it will not fit; loading goes on all the same.
+            `plan` and `comparison()` then hold predicted and measured figures.
 
     Where the environment variable WORKBENCH_MODEL names a model, that one stands in for every other (see
     docs/notebooks.md).
@@ -78,6 +87,7 @@ class LlamaGPU:
         progress: ProgressCallback | None = None,
         trust_remote_code: bool = False,
         allow_pickle: bool = False,
+        check_plan: bool = True,
     ) -> None:
         self.model_path = "default" if model_path is None else str(model_path)
         stand_in = find_stand_in(self.model_path, backend=backend, quant_type=quant_type, context_length=context_length)
@@ -106,9 +116,16 @@ class LlamaGPU:
             self.model_path, progress=report, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
         )
         self.model_name = files.name
-        self._start(files, config, report)
+        guard = None
+        if check_plan:
+            weights = self.dtype if requested is None else requested.name
+            guard = LoadGuard(files, self.backend, device_index, weights, config)
+            guard.warn(stacklevel=2)
+        self._start(files, config, report, guard)
 
-    def _start(self, files, config: EngineConfig, progress: ProgressCallback) -> None:
+    def _start(
+        self, files: ModelFiles, config: EngineConfig, progress: ProgressCallback, guard: LoadGuard | None
+    ) -> None:
         import_model_code()
         from workbench.engine.attention import register_attention
         from workbench.models import load_model
@@ -143,8 +160,18 @@ class LlamaGPU:
         self.weight_bytes = loaded.weight_bytes
         self.embedding_recipe: EmbeddingRecipe | None = loaded.embedding
         self._client = started.client
+        self._record: LoadRecord | None = None
+        if guard is not None:
+            # On a CPU the cache takes memory as it fills, so nothing of it was there when the load was measured.
+            kv_bytes = 0 if self.backend.device_type == "cpu" else self.limits.kv_bytes
+            self._record = guard.loaded(weight_bytes=self.weight_bytes, kv_bytes=kv_bytes)
+        if self._record is not None:
+            started.client.requests.observe(self._record.finished)
+        self._loaded_process_bytes = self._device_bytes()
         # Dropping the last reference stops the engine's thread, which holds the weights.
-        self._finalizer = weakref.finalize(self, _stop, started.client, self.plugins, self.model_name, device)
+        self._finalizer = weakref.finalize(
+            self, _stop, started.client, self._record, self.plugins, self.model_name, device
+        )
         self.plugins.events.dispatch("engine_start", name=self.model_name, device=device)
 
     @property
@@ -301,6 +328,71 @@ class LlamaGPU:
         """Stop a request, whoever made it; its caller gets what has come. Unknown and finished ids are ignored."""
         self._client.abort(request_id)
 
+    @property
+    def plan(self) -> Plan | None:
+        """What was predicted before loading; None with `check_plan=False` and for a model that cannot be planned."""
+        return None if self._record is None else self._record.plan
+
+    @property
+    def answers(self) -> RequestLog:
+        """Every answer so far as a row, with histograms; `answers.to_dataframe()` for pandas."""
+        return self._client.requests
+
+    def comparison(self) -> Comparison:
+        """Predicted beside measured: memory, tokens/s, time to the first token. It is kept for later plans.
+
+        Raises ConfigError where there is no plan.
+        """
+        if self._record is None:
+            raise ConfigError("there is no plan to compare with: load with check_plan=True")
+        return self._record.comparison()
+
+    def memory_owners(self) -> MemoryOwners:
+        """The device's memory by owner; the parts add up to what is in use there."""
+        on_cpu = self.backend.device_type == "cpu"
+        device = HostUsage() if on_cpu else GPUUsage(self.device_index, backend=self.backend.name)
+        return OwnedMemory(device, self._model_memory).owners()
+
+    def profile(
+        self, prompt: Prompt | None = None, *, batch: int = 1, max_tokens: int = 32, operations: bool = True
+    ) -> StepProfile:
+        """Where the time of each step goes, while `batch` copies of a prompt are answered.
+
+        `prompt` is text or token ids; None takes 128 tokens. The split is timed by itself; with `operations` the same
+        is answered once more under torch's profiler, for its operations, a flame graph and a trace. Other requests
+        that run meanwhile are in the recording too.
+        """
+        for name, count in (("batch", batch), ("max_tokens", max_tokens)):
+            if type(count) is not int or count < 1:
+                raise ConfigError(f"{name}={count!r}: must be an integer of at least 1")
+        ids = _profiled_prompt(self.spec.vocab_size) if prompt is None else list(self._encode(prompt, None))
+        split = self._recorded(ids, batch, max_tokens, False)
+        if not operations:
+            return split
+        detailed = self._recorded(ids, batch, min(max_tokens, _MOST_TRACED_TOKENS), True)
+        return replace(detailed, steps=split.steps)
+
+    def _recorded(self, ids: list[int], batch: int, max_tokens: int, with_operations: bool) -> StepProfile:
+        self._client.start_profile(with_operations=with_operations)
+        try:
+            # The salt keeps the prompt from being found in the cache, where it would take no time.
+            options = {"max_tokens": max_tokens, "ignore_eos": True, "cache_salt": os.urandom(8).hex()}
+            running = [self.submit(ids, **options) for _ in range(batch)]
+            for generation in running:
+                generation.result()
+        finally:
+            profile = self._client.stop_profile()
+        return profile
+
+    def _model_memory(self) -> ModelMemory | None:
+        if not self.is_loaded:
+            return None
+        if self.backend.device_type != "cpu":
+            return ModelMemory(self.weight_bytes, self.limits.kv_bytes)
+        filled_bytes = self.stats().kv_blocks_peak * self.limits.kv_bytes // max(1, self.limits.num_blocks)
+        grown_bytes = self._device_bytes() - self._loaded_process_bytes
+        return ModelMemory(self.weight_bytes, filled_bytes, max(0, grown_bytes - filled_bytes))
+
     def get_backend_info(self) -> dict[str, object]:
         """The documented keys (`backend_type`, `model_path`, `prefer_gpu`, `auto_detect_aws`, `aws_instance`, and on
         EC2 GPU instances `aws_gpu_info`), and what was chosen with the reasons."""
@@ -440,9 +532,16 @@ def _quantize(loaded: LoadedModel, config: QuantizationConfig) -> None:
     loaded.weight_bytes = storage_bytes(loaded.module)
 
 
-def _stop(client: EngineClient, plugins: PluginManager, name: str, device: str) -> None:
+def _stop(client: EngineClient, record: LoadRecord | None, plugins: PluginManager, name: str, device: str) -> None:
     client.stop()
+    if record is not None:
+        record.save()
     plugins.events.dispatch("engine_stop", name=name, device=device)
+
+
+def _profiled_prompt(vocab_size: int) -> list[int]:
+    """Ids that lie apart, so that they look like no special token run."""
+    return [(7919 * (i + 1)) % vocab_size for i in range(_PROFILED_PROMPT_TOKENS)]
 
 
 def _release(backend: Backend) -> None:

@@ -120,6 +120,14 @@ def test_smaller_weights_are_counted_with_their_scales() -> None:
     assert 0.3 < sizes["int4"] / sizes["bf16"] < 0.35
 
 
+def test_packed_weights_are_those_of_the_gguf_file(tmp_path: Path) -> None:
+    file = write_tiny_gguf(tmp_path / "tiny.gguf")
+    packed = plan(file, backend="cpu", quant="gguf").devices[0].parts.weights
+    assert packed < 0.6 * plan(file, backend="cpu", quant="bf16").devices[0].parts.weights
+    with pytest.raises(ConfigError, match="no .gguf file"):
+        plan("random:tiny", backend="cpu", quant="gguf")
+
+
 def test_speed_follows_bytes_and_arithmetic() -> None:
     bf16, int8 = (plan("random:llama-3.1-8b", instance="p5.48xlarge", context=2048, batch=64) for _ in range(2))
     assert bf16 == int8

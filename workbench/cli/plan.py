@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from workbench.errors import ConfigError
-from workbench.planner import plan
+from workbench.planner import measure, plan
 
 __all__ = ["command"]
 
@@ -32,8 +32,11 @@ def command(
     ] = None,
     prompt_tokens: Annotated[int, typer.Option(help="Prompt length for the time to the first token.")] = 512,
     instance: Annotated[str | None, typer.Option(help="Plan for this EC2 instance type, not this machine.")] = None,
+    measured: Annotated[bool, typer.Option("--measure", help="Measure the devices first: 3 s each, once.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
+    if measured:
+        measure(backend, _gpus(gpus))
     made = plan(
         model,
         backend=backend,

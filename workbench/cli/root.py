@@ -69,6 +69,8 @@ class _RootGroup(LazyGroup):
         "chat": Entry("workbench.cli.chat", "Talk to a model."),
         "app": Entry("workbench.cli.app", "Open the web app, on a model or on a running endpoint."),
         "serve": Entry("workbench.cli.serve", "Serve a model to OpenAI clients."),
+        "profile": Entry("workbench.cli.profile", "Show where the time of a model's steps goes."),
+        "monitor": Entry("workbench.cli.monitor", "Watch processor, memory and GPUs of this machine."),
         "keys": Entry(_KeysGroup, "Make, show and revoke the endpoint's keys."),
         "plugins": Entry(_PluginsGroup, "Find, install, switch and write plugins."),
         "aws": Entry(_AwsGroup, "Advice and scripts for EC2."),

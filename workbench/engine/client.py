@@ -13,10 +13,22 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from workbench.engine.generation import Generation, Mailbox
-from workbench.engine.messages import Abort, Chunk, Embed, Embedded, EngineStats, ReadStats, Request
+from workbench.engine.messages import (
+    Abort,
+    Chunk,
+    Embed,
+    Embedded,
+    EngineStats,
+    Profiled,
+    ReadStats,
+    Request,
+    StartProfile,
+    StopProfile,
+)
 from workbench.engine.request_in_flight import RequestInFlight
 from workbench.engine.sampling_params import SamplingParams
 from workbench.errors import EngineStoppedError, PromptTooLongError, RequestError
+from workbench.telemetry import RequestLog, StepProfile
 
 if TYPE_CHECKING:
     from workbench.engine.grammar import StructureCompiler
@@ -24,13 +36,17 @@ if TYPE_CHECKING:
 
 __all__ = ["EngineClient"]
 
+_Question = Embed | ReadStats | StartProfile | StopProfile
+_Reply = Embedded | EngineStats | Profiled
+
 
 class EngineClient:
     """One engine, many callers: every method may be called from any thread.
 
     `connect(emit)` starts a core that answers through `emit` and gives it back; it needs `send`, `stop`, `is_alive`.
     `vocab_size` counts the model's output rows, `max_context` is in tokens. `structures` compiles what answers must
-    look like, before the engine sees them; `plugins` are asked before and after each request.
+    look like, before the engine sees them; `plugins` are asked before and after each request. `requests` has a row for
+    every answer.
     """
 
     def __init__(
@@ -50,10 +66,11 @@ class EngineClient:
         self._lock = threading.Lock()
         self._mailboxes: dict[str, Mailbox] = {}
         self._unfinished: dict[str, int] = {}
-        self._replies: dict[str, SimpleQueue[Embedded | EngineStats]] = {}
+        self._replies: dict[str, SimpleQueue[_Reply]] = {}
         self._in_flight: dict[str, RequestInFlight] = {}
         self._watches: dict[str, FinishWatch] = {}
         self._stopped = False
+        self.requests = RequestLog()
         self._core = connect(self._route)
 
     @property
@@ -79,6 +96,7 @@ class EngineClient:
             if watch is not None:
                 self._watches[request_id] = watch
             self._core.send(request)
+            self.requests.begin(request_id, params.n)
         return Generation(request_id, params.n, seed, mailbox, self.abort, filters)
 
     def abort(self, request_id: str) -> None:
@@ -104,6 +122,18 @@ class EngineClient:
         if reply.error is not None:
             raise reply.error
         return reply.values
+
+    def start_profile(self, *, with_operations: bool = False, timeout_s: float = 30.0) -> None:
+        """Record every step from now on; `with_operations` also each of torch's. One recording at a time: starting
+        again begins anew."""
+        self._ask(StartProfile(f"profile-{next(self._ids)}", with_operations), timeout_s)
+
+    def stop_profile(self, timeout_s: float = 300.0) -> StepProfile:
+        """End the recording and give it. Raises RequestError if there is none."""
+        reply = self._ask(StopProfile(f"profile-{next(self._ids)}"), timeout_s)
+        if reply.profile is None:
+            raise RequestError("no profile is being recorded: start one first")
+        return reply.profile
 
     def stop(self) -> None:
         """End the engine. Requests in flight end with EngineStoppedError. Stopping twice is harmless."""
@@ -140,9 +170,9 @@ class EngineClient:
         """Raise RequestError or PromptTooLongError for a text of which there can be no embedding."""
         self.check(prompt_token_ids, SamplingParams(max_tokens=0, prompt_logprobs=0))
 
-    def _ask(self, question: Embed | ReadStats, timeout_s: float) -> Embedded | EngineStats:
+    def _ask(self, question: _Question, timeout_s: float) -> _Reply:
         """The core's answer to a question with a `reply_id`."""
-        reply: SimpleQueue[Embedded | EngineStats] = SimpleQueue()
+        reply: SimpleQueue[_Reply] = SimpleQueue()
         with self._lock:
             self._check_alive()
             self._replies[question.reply_id] = reply
@@ -173,7 +203,7 @@ class EngineClient:
         if not self._core.is_alive:
             raise EngineStoppedError("the engine's loop has died: load the model again")
 
-    def _route(self, message: Chunk | Embedded | EngineStats) -> None:
+    def _route(self, message: Chunk | _Reply) -> None:
         if not isinstance(message, Chunk):
             reply = self._replies.get(message.reply_id)
             if reply is not None:
@@ -189,9 +219,11 @@ class EngineClient:
         if message.finish_reason is not None:
             with self._lock:
                 self._unfinished[message.request_id] -= 1
-                if self._unfinished[message.request_id] == 0:
+                is_last = self._unfinished[message.request_id] == 0
+                if is_last:
                     del self._unfinished[message.request_id], self._mailboxes[message.request_id]
                     del self._in_flight[message.request_id]
+            self._note_end(message, is_last)
         mailbox.put(message)
 
     def _tell_watch(self, chunk: Chunk) -> None:
@@ -200,3 +232,23 @@ class EngineClient:
             watch.take(chunk)
             if self._unfinished[chunk.request_id] == 1 and chunk.finish_reason is not None:
                 del self._watches[chunk.request_id]
+
+    def _note_end(self, chunk: Chunk, is_last: bool) -> None:
+        usage = chunk.usage
+        counts = {}
+        if usage is not None:
+            counts = {
+                "num_prompt_tokens": usage.num_prompt_tokens,
+                "num_cached_tokens": usage.num_cached_tokens,
+                "num_generated_tokens": usage.num_generated_tokens,
+                "started_s": usage.started_s,
+                "first_token_s": usage.first_token_s,
+            }
+        self.requests.end(
+            chunk.request_id,
+            chunk.index,
+            finish_reason=str(chunk.finish_reason),
+            is_last=is_last,
+            error=None if chunk.error is None else str(chunk.error),
+            **counts,
+        )

@@ -11,16 +11,29 @@ from queue import Empty, SimpleQueue
 import torch
 
 from workbench.engine.engine import Engine
-from workbench.engine.messages import Abort, Chunk, Embed, Embedded, EngineStats, ReadStats, Request, Stop
+from workbench.engine.messages import (
+    Abort,
+    Chunk,
+    Embed,
+    Embedded,
+    EngineStats,
+    Profiled,
+    ReadStats,
+    Request,
+    StartProfile,
+    Stop,
+    StopProfile,
+)
 from workbench.engine.sequence import FinishReason
+from workbench.engine.step_profiler import StepProfiler
 from workbench.errors import EngineStoppedError, InferenceError, OutOfMemoryError, WorkbenchError
 
 __all__ = ["EngineCore", "Message", "Reply"]
 
 _log = logging.getLogger(__name__)
 
-Message = Request | Abort | Embed | ReadStats | Stop
-Reply = Chunk | Embedded | EngineStats
+Message = Request | Abort | Embed | ReadStats | StartProfile | StopProfile | Stop
+Reply = Chunk | Embedded | EngineStats | Profiled
 
 
 class EngineCore:
@@ -30,6 +43,7 @@ class EngineCore:
         self._engine: Engine | None = engine
         self._emit = emit
         self._num_threads = num_threads
+        self._profiler: StepProfiler | None = None
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._closing = threading.Lock()
         self._is_closed = False
@@ -107,6 +121,16 @@ class EngineCore:
             self._emit(self._embedded(message))
         elif isinstance(message, ReadStats):
             self._emit(self._engine.stats(message.reply_id))
+        elif isinstance(message, StartProfile | StopProfile):
+            self._emit(self._profiled(message))
+
+    def _profiled(self, message: StartProfile | StopProfile) -> Profiled:
+        running, self._profiler = self._profiler, None
+        profile = None if running is None else running.stop()
+        if isinstance(message, StopProfile):
+            return Profiled(message.reply_id, profile)
+        self._profiler = StepProfiler(self._engine, with_operations=message.with_operations)
+        return Profiled(message.reply_id)
 
     def _embedded(self, message: Embed) -> Embedded:
         try:
@@ -136,6 +160,8 @@ class EngineCore:
                 self._emit(Embedded(message.reply_id, error=error))
             elif isinstance(message, ReadStats):
                 self._emit(self._engine.stats(message.reply_id))
+            elif isinstance(message, StartProfile | StopProfile):
+                self._emit(Profiled(message.reply_id))
         for chunk in self._engine.fail_all(error):
             self._emit(chunk)
         self._engine = None

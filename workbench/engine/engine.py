@@ -26,6 +26,7 @@ from workbench.engine.scheduler import Scheduler, StepPlan
 from workbench.engine.sequence import FinishReason, Sequence
 from workbench.errors import InferenceError, OutOfMemoryError, RequestError, WorkbenchError
 from workbench.plugins import PluginManager
+from workbench.telemetry.histogram import SIZES, Histogram
 
 __all__ = ["Engine"]
 
@@ -39,7 +40,9 @@ class _Answer:
         self.request = request
         self.sequence = sequence
         self.text = AnswerText(sequence, decode)
+        self.started_s: float | None = None
         self.first_token_s: float | None = None
+        self.last_token_s = 0.0
 
     def usage(self, now_s: float) -> Usage:
         sequence = self.sequence
@@ -50,6 +53,7 @@ class _Answer:
             submitted_s=self.request.submitted_s,
             first_token_s=self.first_token_s,
             finished_s=now_s,
+            started_s=self.started_s,
         )
 
 
@@ -90,6 +94,9 @@ class Engine:
         self._in_flight: LaunchedStep | None = None
         self._counts: Counter[str] = Counter()
         self._finished: Counter[str] = Counter()
+        self._inter_token_s = Histogram()
+        self._batch_size = Histogram(SIZES)
+        self._kv_blocks_peak = 0
 
     @property
     def has_work(self) -> bool:
@@ -156,6 +163,9 @@ class Engine:
             preemptions_total=scheduler.num_preemptions,
             steps_total=self._counts["steps"],
             finished_by_reason=dict(self._finished),
+            inter_token_s=self._inter_token_s.view(),
+            batch_size=self._batch_size.view(),
+            kv_blocks_peak=self._kv_blocks_peak,
             reply_id=reply_id,
         )
 
@@ -204,13 +214,23 @@ class Engine:
         return any(self._runner.needs_history(item.sequence) for item in self._in_flight.sampled)
 
     def _launch(self, plan: StepPlan) -> LaunchedStep:
+        self._note_starts(plan)
         launched = self._runner.launch(plan)
         self._counts["steps"] += 1
+        self._batch_size.add(len(plan.items))
+        self._kv_blocks_peak = max(self._kv_blocks_peak, self.scheduler.pool.num_used_blocks)
         self._counts["prompt_tokens"] += sum(item.num_prompt_tokens for item in plan.items)
         self.scheduler.commit(plan)
         for item in launched.sampled:
             item.sequence.num_pending_tokens += 1
         return launched
+
+    def _note_starts(self, plan: StepPlan) -> None:
+        """When each answer's first chunk of prompt was launched; decodes come first in a plan and are long begun."""
+        for item in plan.items[plan.num_decodes :]:
+            answer = self._answers.get(item.sequence)
+            if answer is not None and answer.started_s is None:
+                answer.started_s = self._clock()
 
     def _collect(self) -> list[Chunk]:
         """Wait for the step in flight, if there is one, and finish what it brings."""
@@ -252,6 +272,9 @@ class Engine:
         is_first = answer.first_token_s is None
         if is_first:
             answer.first_token_s = now_s
+        else:
+            self._inter_token_s.add(now_s - answer.last_token_s)
+        answer.last_token_s = now_s
         piece = answer.text.advance()
         logprobs = tokens.logprobs[row]
         new = {

@@ -8,8 +8,22 @@ from workbench.engine.logprobs import TokenLogprobs
 from workbench.engine.sampling_params import SamplingParams
 from workbench.engine.sequence import FinishReason
 from workbench.errors import WorkbenchError
+from workbench.telemetry import HistogramView, StepProfile
 
-__all__ = ["Abort", "Chunk", "Embed", "Embedded", "EngineStats", "ReadStats", "Request", "Stop", "Usage"]
+__all__ = [
+    "Abort",
+    "Chunk",
+    "Embed",
+    "Embedded",
+    "EngineStats",
+    "Profiled",
+    "ReadStats",
+    "Request",
+    "StartProfile",
+    "Stop",
+    "StopProfile",
+    "Usage",
+]
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,29 @@ class ReadStats:
 
 
 @dataclass(frozen=True)
+class StartProfile:
+    """Record steps from now on, `with_operations` torch's as well. Answered by `Profiled` without a profile."""
+
+    reply_id: str
+    with_operations: bool = False
+
+
+@dataclass(frozen=True)
+class StopProfile:
+    """End the recording; it comes back as `Profiled`."""
+
+    reply_id: str
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """What was recorded; None where nothing was."""
+
+    reply_id: str
+    profile: StepProfile | None = None
+
+
+@dataclass(frozen=True)
 class Stop:
     """End the core's loop; running requests are told so."""
 
@@ -63,7 +100,8 @@ class Stop:
 class Usage:
     """Token counts and times of a finished answer; times are seconds on the monotonic clock.
 
-    `num_cached_tokens` of the prompt came from the prefix cache. `first_token_s` is None if there was none.
+    `num_cached_tokens` of the prompt came from the prefix cache. `first_token_s` is None if there was none, `started_s`
+    (the first step that computed something of it) where that was not seen.
     """
 
     num_prompt_tokens: int
@@ -72,6 +110,7 @@ class Usage:
     submitted_s: float
     first_token_s: float | None
     finished_s: float
+    started_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +136,11 @@ class Chunk:
 
 @dataclass(frozen=True)
 class EngineStats:
-    """Figures of a running engine. Counters (`*_total`) only grow; the others are as of now."""
+    """Figures of a running engine. Counters (`*_total`) and histograms only grow; the others are as of now.
+
+    `inter_token_s` counts the time between two tokens of an answer, `batch_size` the answers in each step.
+    `kv_blocks_peak` is the most blocks that were in use at the end of a step.
+    """
 
     num_running: int = 0
     num_waiting: int = 0
@@ -114,4 +157,7 @@ class EngineStats:
     preemptions_total: int = 0
     steps_total: int = 0
     finished_by_reason: dict[str, int] = field(default_factory=dict)
+    inter_token_s: HistogramView | None = None
+    batch_size: HistogramView | None = None
+    kv_blocks_peak: int = 0
     reply_id: str = ""

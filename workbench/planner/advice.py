@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from workbench.backends import DTYPE_NAMES
 from workbench.errors import WorkbenchError
 from workbench.parallel import ParallelShape
-from workbench.planner.estimate import RatesOf, build_plan, largest_context
+from workbench.planner.estimate import largest_context
 from workbench.planner.inputs import PlanInputs, available_kv_dtypes, resolve_quant
 from workbench.planner.report import byte_text
 from workbench.planner.result import Advice, Plan
 from workbench.planner.target import Target
 from workbench.planner.verdict import Verdict
 from workbench.planner.weight_bytes import total_bytes
+from workbench.quantize import QuantizationType
 from workbench.quantize.quant_type import QUANTIZED_NAMES
 
 __all__ = ["advise"]
+
+# Makes the plan of other inputs, under the same rates and corrections.
+Build = Callable[[PlanInputs], Plan]
 
 # Suggested contexts are whole multiples of this, and not less than this.
 _CONTEXT_STEP = 256
@@ -32,7 +36,7 @@ class _Change:
     inputs: PlanInputs
 
 
-def advise(inputs: PlanInputs, plan: Plan, rates_of: RatesOf, spare: tuple[Target, ...]) -> tuple[Advice, ...]:
+def advise(inputs: PlanInputs, plan: Plan, build: Build, spare: tuple[Target, ...]) -> tuple[Advice, ...]:
     """What would make `plan` fit, or fit with room where it is tight; nothing for one that fits.
 
     `spare` are devices of the same kind that the plan does not use. Of each kind of change there is the smallest that
@@ -48,9 +52,9 @@ def advise(inputs: PlanInputs, plan: Plan, rates_of: RatesOf, spare: tuple[Targe
         _splits(inputs, spare),
         _on_the_cpu(inputs),
     )
-    found = [advice for group in groups if (advice := _first(group, plan, rates_of))]
+    found = [advice for group in groups if (advice := _first(group, plan, build))]
     if not any("backend" not in advice.change for advice in found):
-        both = _first(_both(inputs, spare), plan, rates_of)
+        both = _first(_both(inputs, spare), plan, build)
         found = [both, *found] if both else found
     return tuple(found)
 
@@ -102,6 +106,8 @@ def _smaller_weights(inputs: PlanInputs) -> Iterator[_Change]:
             quant, dtype = resolve_quant(name, inputs.target)
         except WorkbenchError:
             continue
+        if quant.config is not None and quant.config.quantization_type is QuantizationType.GGUF:
+            continue
         sizes[name] = (total_bytes(inputs.shape, quant, dtype), quant, dtype)
     now_bytes = total_bytes(inputs.shape, inputs.quant, inputs.dtype)
     for name in sorted(sizes, key=lambda name: -sizes[name][0]):
@@ -136,14 +142,14 @@ def _on_the_cpu(inputs: PlanInputs) -> Iterator[_Change]:
     yield _Change("run on the CPU", change, inputs.changed(change, **settled))
 
 
-def _first(changes: Iterator[_Change], before: Plan, rates_of: RatesOf) -> Advice | None:
-    return next((advice for change in changes if (advice := _try(change, before, rates_of))), None)
+def _first(changes: Iterator[_Change], before: Plan, build: Build) -> Advice | None:
+    return next((advice for change in changes if (advice := _try(change, before, build))), None)
 
 
-def _try(change: _Change, before: Plan, rates_of: RatesOf) -> Advice | None:
+def _try(change: _Change, before: Plan, build: Build) -> Advice | None:
     """The advice, if the change is enough: what did not fit must fit, what was tight must have room."""
     try:
-        after = build_plan(change.inputs, rates_of)
+        after = build(change.inputs)
     except WorkbenchError:
         return None
     is_enough = after.fits and (before.verdict is Verdict.DOES_NOT_FIT or after.verdict is Verdict.FITS)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import psutil
 
+from workbench.planner.calibration import Calibration
 from workbench.planner.inputs import PlanInputs
 from workbench.planner.layout import DeviceShare, lay_out
 from workbench.planner.memory import (
@@ -19,9 +20,9 @@ from workbench.planner.memory import (
     host_load_peak,
     kv_bytes_per_token,
 )
+from workbench.planner.predictor import Predictor
 from workbench.planner.rates import DeviceRates
-from workbench.planner.result import DevicePlan, Plan, SpeedPlan
-from workbench.planner.speed import decode_step, prefill, turning_batch
+from workbench.planner.result import DevicePlan, Plan, RooflinePoint, SpeedPlan
 from workbench.planner.target import Target
 from workbench.planner.verdict import Verdict, judge
 
@@ -35,8 +36,10 @@ _CPU_POOL_SHARE = 0.5
 _LEAST_CONTEXT = 256
 
 
-def build_plan(inputs: PlanInputs, rates_of: RatesOf) -> Plan:
+def build_plan(inputs: PlanInputs, rates_of: RatesOf, calibration: Calibration) -> Plan:
     """The plan, without advice. A context of None becomes the model's own, or the largest that fits."""
+    offset = calibration.memory_offset(inputs.device_key, inputs.model_class)
+    inputs = replace(inputs, overhead_offset=offset)
     notes: list[str] = []
     shares = lay_out(inputs.shape, inputs.sizes, inputs.batch)
     if inputs.context is None:
@@ -49,6 +52,7 @@ def build_plan(inputs: PlanInputs, rates_of: RatesOf) -> Plan:
     devices = tuple(_device_plan(inputs, share, target) for share, target in zip(shares, inputs.targets, strict=True))
     work = _workload(inputs)
     host_needed = host_load_peak(inputs.shape, work, on_gpu=inputs.target.is_gpu)
+    predictor = _predictor(inputs, shares, rates_of(inputs.target), calibration)
     host_available = available_bytes(inputs, inputs.host)
     return Plan(
         model=inputs.shape.name,
@@ -66,10 +70,11 @@ def build_plan(inputs: PlanInputs, rates_of: RatesOf) -> Plan:
         host_load_bytes=host_needed,
         host_available_bytes=host_available,
         host_verdict=judge(host_needed, host_available),
-        speed=_speed(inputs, shares, rates_of(inputs.target)),
+        speed=_speed(inputs, predictor),
         advice=(),
         evidence=inputs.shape.evidence,
         notes=tuple(notes),
+        predictor=predictor,
     )
 
 
@@ -113,6 +118,7 @@ def _context_fits(inputs: PlanInputs, shares: list[DeviceShare], context: int) -
 
 def _device_plan(inputs: PlanInputs, share: DeviceShare, target: Target) -> DevicePlan:
     parts = device_memory(inputs.shape, share, _workload(inputs), on_gpu=target.is_gpu)
+    parts = replace(parts, overhead=max(0, parts.overhead + inputs.overhead_offset))
     available = available_bytes(inputs, target)
     verdict = judge(parts.total, available)
     return DevicePlan(target.label, target.name, parts, target.total_bytes, target.free_bytes, available, verdict)
@@ -123,23 +129,44 @@ def _workload(inputs: PlanInputs) -> Workload:
     return Workload(inputs.context, inputs.batch, inputs.quant, inputs.dtype, inputs.kv_dtype)
 
 
-def _speed(inputs: PlanInputs, shares: list[DeviceShare], rates: DeviceRates) -> SpeedPlan:
-    work, sizes, on_gpu = _workload(inputs), inputs.sizes, inputs.target.is_gpu
-    # One rank of every stage of the first replica, which is the one with the most requests.
-    stages = shares[: sizes.tensor * sizes.pipeline : sizes.tensor]
-    alone = decode_step(inputs.shape, stages, work, rates, batch=1, on_gpu=on_gpu)
-    batched = decode_step(inputs.shape, stages, work, rates, batch=max(1, stages[0].batch), on_gpu=on_gpu)
-    prompt_tokens = min(inputs.prompt_tokens, work.context)
-    prompt = prefill(inputs.shape, stages, work, rates, tokens=prompt_tokens, on_gpu=on_gpu)
+def _predictor(
+    inputs: PlanInputs, shares: list[DeviceShare], rates: DeviceRates, calibration: Calibration
+) -> Predictor:
+    sizes, shape = inputs.sizes, inputs.shape
+    return Predictor(
+        shape=shape,
+        # One rank of every stage of the first replica, which is the one with the most requests.
+        stages=tuple(shares[: sizes.tensor * sizes.pipeline : sizes.tensor]),
+        work=_workload(inputs),
+        rates=rates,
+        on_gpu=inputs.target.is_gpu,
+        device_key=inputs.device_key,
+        model_class=inputs.model_class,
+        calibration=calibration,
+    )
+
+
+def _speed(inputs: PlanInputs, predictor: Predictor) -> SpeedPlan:
+    prompt_tokens = min(inputs.prompt_tokens, predictor.work.context)
+    batch = max(1, predictor.stages[0].batch)
+    alone, batched = (predictor.decode(count, prompt_tokens) for count in (1, batch))
+    prompt = predictor.prefill(prompt_tokens)
+    seconds = [predictor.decode_s(count, prompt_tokens) for count in (1, batch)]
+    ttft_s = predictor.prefill_s(prompt_tokens)
+    points = [RooflinePoint("one request", alone.operations, alone.bytes_read, seconds[0])]
+    if batch > 1:
+        points.append(RooflinePoint(f"batch of {batch}", batched.operations, batched.bytes_read, seconds[1]))
+    points.append(RooflinePoint(f"prompt of {prompt_tokens}", prompt.operations, prompt.bytes_read, ttft_s))
     return SpeedPlan(
-        tokens_per_s=1 / alone.total_s,
-        batch_tokens_per_s=inputs.batch / batched.total_s,
-        ttft_s=prompt.total_s,
+        tokens_per_s=1 / seconds[0],
+        batch_tokens_per_s=inputs.batch / seconds[1],
+        ttft_s=ttft_s,
         prompt_tokens=prompt_tokens,
         bound=alone.bound,
         batch_bound=batched.bound,
         prefill_bound=prompt.bound,
-        turning_batch=turning_batch(inputs.shape, stages, work, rates, on_gpu=on_gpu),
-        origin=rates.origin,
-        is_measured=rates.is_measured,
+        turning_batch=predictor.turning_batch(prompt_tokens),
+        rates=predictor.rates,
+        points=tuple(points),
+        calibration=predictor.calibration.words(inputs.device_key, inputs.model_class),
     )

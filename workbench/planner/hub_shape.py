@@ -82,7 +82,9 @@ def _ask(source: ModelSource) -> HubShape:
         raise ModelNotFoundError(
             f"the hub has no model {repo!r} (a private one needs HF_TOKEN): check the spelling of 'org/name'"
         ) from None
-    except (errors.EntryNotFoundError, errors.LocalEntryNotFoundError):
+    except errors.LocalEntryNotFoundError as error:
+        raise DownloadError(f"{repo} could not be looked at: {error}") from None
+    except errors.EntryNotFoundError:
         raise ModelNotFoundError(
             f"{repo} has no config.json, so it is not a model that transformers can load"
         ) from None

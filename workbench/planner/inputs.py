@@ -10,7 +10,9 @@ from typing import Any
 from workbench.engine import EngineConfig
 from workbench.errors import BackendUnavailableError, ConfigError
 from workbench.parallel import ParallelShape
+from workbench.planner.calibration import model_class_of
 from workbench.planner.model_shape import ModelShape
+from workbench.planner.roofline import device_key
 from workbench.planner.target import Target
 from workbench.quantize import QuantType, parse_quant_type
 
@@ -43,6 +45,18 @@ class PlanInputs:
     memory_fraction: float
     reclaim_bytes: int
     arguments: Mapping[str, Any]
+    overhead_offset: int = 0
+
+    @property
+    def device_key(self) -> str:
+        """Names the kind of device, for what is learnt of it."""
+        return device_key(self.target)
+
+    @property
+    def model_class(self) -> str:
+        """Names models that are alike enough to learn from each other."""
+        shape = self.shape
+        return model_class_of(shape.spec.model_type, shape.num_parameters, self.quant.name, self.dtype)
 
     @property
     def target(self) -> Target:

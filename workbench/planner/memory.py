@@ -10,7 +10,7 @@ from workbench.planner.layout import DeviceShare
 from workbench.planner.model_shape import ModelShape
 from workbench.planner.weight_bytes import total_bytes
 from workbench.planner.weight_shape import WeightRole
-from workbench.quantize import QuantType
+from workbench.quantize import QuantizationType, QuantType
 
 __all__ = [
     "BLOCK_TOKENS",
@@ -103,6 +103,8 @@ def host_load_peak(shape: ModelShape, work: Workload, *, on_gpu: bool) -> int:
     plain = total_bytes(shape, _unquantized(work.quant), work.dtype)
     if work.quant.config is None:
         return CPU_PROCESS_BYTES + plain + _READ_CHUNK_BYTES
+    if work.quant.config.quantization_type is QuantizationType.GGUF:
+        return CPU_PROCESS_BYTES + total_bytes(shape, work.quant, work.dtype) + _READ_CHUNK_BYTES
     # A matrix that is packed is there three times: as it was, its magnitudes, and as it becomes.
     largest = max(weight.num_elements for weight in shape.weights)
     return CPU_PROCESS_BYTES + plain + largest * (dtype_bytes(work.dtype) + 1)

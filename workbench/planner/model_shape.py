@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import ModelFormatError
-from workbench.models import Catalogue, ModelSource, ModelSpec, parse_source
-from workbench.models.embedded import embedded_folder
+from workbench.models import Catalogue, ModelFiles, ModelSource, ModelSpec, parse_source
+from workbench.models.embedded import EMBEDDED_GGUF, embedded_folder
 from workbench.models.gguf_header import GgufHeader, read_gguf_header
 from workbench.models.presets import get_preset
 from workbench.models.safetensors_header import read_folder_headers
@@ -20,7 +21,7 @@ from workbench.planner.config_weights import EXACT_FAMILIES, weights_from_config
 from workbench.planner.hub_shape import read_hub_shape
 from workbench.planner.weight_shape import WeightRole, WeightShape
 
-__all__ = ["ModelShape", "read_model_shape"]
+__all__ = ["ModelShape", "read_model_shape", "shape_of_files"]
 
 # The shape of the embedded model, for before it is fetched.
 _EMBEDDED_PRESET = "smollm2-135m"
@@ -29,7 +30,8 @@ _EMBEDDED_PRESET = "smollm2-135m"
 @dataclass(frozen=True)
 class ModelShape:
     """`evidence` says in words where the weights' shapes come from; `packing` names the quantisation that the files
-    themselves have (None for plain ones). `key_dim` and `value_dim` are those of one head in the KV cache."""
+    themselves have (None for plain ones); `is_gguf` says that they are those of a .gguf file. `key_dim` and `value_dim`
+    are those of one head in the KV cache."""
 
     name: str
     source: ModelSource
@@ -42,8 +44,9 @@ class ModelShape:
     experts_per_token: int = 0
     num_experts: int = 0
     packing: str | None = None
+    is_gguf: bool = False
 
-    @property
+    @cached_property
     def num_parameters(self) -> int:
         """Numbers in all weights, tied ones once."""
         return sum(weight.num_elements for weight in self.weights)
@@ -53,14 +56,14 @@ class ModelShape:
         """Numbers that each layer keeps of a token."""
         return (self.spec.num_kv_heads * (self.key_dim + self.value_dim),) * self.spec.num_layers
 
-    @property
+    @cached_property
     def has_own_head(self) -> bool:
         """Whether the output layer is a weight of its own, not the input table."""
         return any(weight.role is WeightRole.HEAD for weight in self.weights)
 
 
-def read_model_shape(model: str | os.PathLike[str]) -> ModelShape:
-    """The shape of anything that `LlamaGPU` takes as a model.
+def read_model_shape(model: str | os.PathLike[str], *, packed: bool = False) -> ModelShape:
+    """The shape of anything that `LlamaGPU` takes as a model; with `packed` the weights are those of its .gguf file.
 
     Raises ConfigError, ModelNotFoundError, DownloadError, or ModelFormatError for damaged files and for an
     architecture that could not be loaded.
@@ -73,7 +76,7 @@ def read_model_shape(model: str | os.PathLike[str]) -> ModelShape:
         case "embedded":
             folder = embedded_folder()
             if folder.is_ready():
-                return _from_folder(source, folder.path)
+                return _from_folder(source, folder.path, folder.path / EMBEDDED_GGUF.name if packed else None)
             fields = get_preset(_EMBEDDED_PRESET).config_fields()
             return _from_config(source, fields, None, "the known shape of the embedded model, not fetched yet")
         case "s3" | "plugin":
@@ -88,7 +91,16 @@ def read_model_shape(model: str | os.PathLike[str]) -> ModelShape:
             return shape if found.weights or not found.total_bytes else _scaled(shape, found.total_bytes, found.config)
 
 
-def _from_folder(source: ModelSource, folder: Path) -> ModelShape:
+def shape_of_files(files: ModelFiles, *, packed: bool = False) -> ModelShape:
+    """The same of a model that is resolved already; asks no hub."""
+    if files.path is None:
+        return read_model_shape(files.source.text)
+    return _from_folder(files.source, files.path, files.gguf_path if packed else None)
+
+
+def _from_folder(source: ModelSource, folder: Path, gguf: Path | None = None) -> ModelShape:
+    if gguf is not None and gguf.is_file():
+        return _from_gguf(source, read_gguf_header(gguf))
     headers = read_folder_headers(folder)
     weights = tuple(WeightShape(entry.name, entry.shape, entry.num_bytes) for entry in headers.values())
     return _from_config(source, read_config(folder), weights or None, "the headers of its files")
@@ -134,7 +146,7 @@ def _from_gguf(source: ModelSource, header: GgufHeader) -> ModelShape:
     weights = tuple(
         WeightShape(tensor.name, tuple(reversed(tensor.shape)), tensor.num_bytes) for tensor in header.tensors
     )
-    return _from_config(source, fields, weights, "the header of the .gguf file")
+    return replace(_from_config(source, fields, weights, "the header of the .gguf file"), is_gguf=True)
 
 
 def _gguf_config(source: ModelSource, header: GgufHeader) -> dict[str, Any]:

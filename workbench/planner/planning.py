@@ -14,19 +14,21 @@ from workbench.errors import ConfigError
 from workbench.parallel import GPUConfig
 from workbench.parallel.config import ParallelShape
 from workbench.planner.advice import advise
+from workbench.planner.calibration import Calibration
 from workbench.planner.estimate import RatesOf, build_plan
 from workbench.planner.inputs import PlanInputs, checked_count, resolve_kv_dtype, resolve_quant
 from workbench.planner.layout import parse_parallel
-from workbench.planner.model_shape import read_model_shape
-from workbench.planner.rates import DeviceRates, assumed_rates
+from workbench.planner.model_shape import ModelShape, read_model_shape
 from workbench.planner.result import Plan
+from workbench.planner.roofline import known_rates
 from workbench.planner.target import Target, find_targets, host_target, instance_targets, spare_targets
+from workbench.quantize import QuantizationType
 
 __all__ = ["plan"]
 
 
 def plan(
-    model: str | os.PathLike[str] = "default",
+    model: str | os.PathLike[str] | ModelShape = "default",
     *,
     backend: str | Backend | None = None,
     gpus: int | Sequence[int | str] | None = None,
@@ -39,12 +41,14 @@ def plan(
     instance: str | None = None,
     memory_fraction: float | None = None,
     reclaim_bytes: int = 0,
-    rates_of: RatesOf | None = None,
+    rates_of: RatesOf = known_rates,
+    calibration: Calibration | None = None,
 ) -> Plan:
     """What loading `model` this way would take, whether it fits now, how fast it would be, and what would help.
 
     Args:
-        model: anything that `LlamaGPU` takes. Of a hub model only its config and the headers of its files are read.
+        model: anything that `LlamaGPU` takes, or a shape that was read before. Of a hub model only its config and the
+            headers of its files are read.
         backend: "cpu", "cuda" or "rocm"; None for the one that would be chosen.
         gpus: how many, or a list of indexes or UUIDs; None for the first one.
         quant: precision or quantisation of the weights, as `LlamaGPU(quant_type=...)`.
@@ -58,6 +62,7 @@ def plan(
         memory_fraction: share of a GPU that the engine may take; None for the engine's default.
         reclaim_bytes: bytes on each device that will be given back before the load, such as a loaded model's.
         rates_of: gives a device's rates; by default those measured here before, else a data sheet's.
+        calibration: corrections by earlier runs; None for what this machine remembers, `Calibration()` for none.
 
     Raises ConfigError, ModelNotFoundError, DownloadError, ModelFormatError (also for an architecture that cannot be
     loaded), BackendUnavailableError and GPUUnavailableError for devices that are not there.
@@ -68,10 +73,13 @@ def plan(
         checked_count("context", context)
     gpu_ids, sizes = parse_parallel(parallel, gpus)
     targets = _targets(backend, gpu_ids, instance, sizes)
-    shape = read_model_shape(model)
+    resolved, dtype = resolve_quant(quant, targets[0])
+    is_packed = resolved.config is not None and resolved.config.quantization_type is QuantizationType.GGUF
+    shape = model if isinstance(model, ModelShape) else read_model_shape(model, packed=is_packed)
+    if is_packed and not shape.is_gguf:
+        raise ConfigError(f"quant={quant!r}: {shape.name} has no .gguf file whose weights could be used as they are")
     if context is not None and context > shape.spec.max_context:
         raise ConfigError(f"context={context}: the model was trained for at most {shape.spec.max_context} tokens")
-    resolved, dtype = resolve_quant(quant, targets[0])
     inputs = PlanInputs(
         shape=shape,
         targets=targets,
@@ -87,9 +95,13 @@ def plan(
         reclaim_bytes=reclaim_bytes,
         arguments=_arguments(shape.name, targets, gpu_ids, resolved.name, batch, kv_dtype, sizes, instance),
     )
-    rates = rates_of or _rates_of
-    made = build_plan(inputs, rates)
-    return replace(made, advice=advise(inputs, made, rates, spare_targets(targets, backend, instance)))
+    learnt = Calibration.read() if calibration is None else calibration
+
+    def build(inputs: PlanInputs) -> Plan:
+        return build_plan(inputs, rates_of, learnt)
+
+    made = build(inputs)
+    return replace(made, advice=advise(inputs, made, build, spare_targets(targets, backend, instance)))
 
 
 def _targets(
@@ -102,10 +114,6 @@ def _targets(
 
 def _host(instance: str | None) -> Target:
     return host_target() if instance is None else instance_targets(instance, "cpu", None)[0]
-
-
-def _rates_of(target: Target) -> DeviceRates:
-    return assumed_rates(target.backend_name, target.name, target.num_cores)
 
 
 def _arguments(

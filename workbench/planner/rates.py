@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 
 from workbench.aws import InstanceCatalogue
 
@@ -30,7 +29,6 @@ class DeviceRates:
     launch_s: float
     origin: str
     is_measured: bool = False
-    details: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
 
     def flops_of(self, dtype: str) -> float:
         """Products in `dtype`; where that was not measured, the slowest of those that were."""

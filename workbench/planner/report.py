@@ -118,7 +118,7 @@ def _speed_lines(plan: Plan) -> list[str]:
         f"first token of {speed.prompt_tokens:,} prompt tokens after {speed.ttft_s:.2g} s (bound by "
         f"{speed.prefill_bound}){turn}"
     )
-    lines.append(f"rates {speed.origin}" + (f"; {speed.calibration}" if speed.calibration else ""))
+    lines.append(f"rates {speed.rates.origin}" + (f"; {speed.calibration}" if speed.calibration else ""))
     return lines
 
 

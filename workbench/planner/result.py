@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 from workbench.planner.memory import MemoryParts
+from workbench.planner.rates import DeviceRates
 from workbench.planner.verdict import Verdict
 
-__all__ = ["Advice", "DevicePlan", "Plan", "SpeedPlan"]
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from workbench.planner.predictor import Predictor
+
+__all__ = ["Advice", "DevicePlan", "Plan", "RooflinePoint", "SpeedPlan"]
 
 
 @dataclass(frozen=True)
@@ -36,13 +42,23 @@ class DevicePlan:
 
 
 @dataclass(frozen=True)
+class RooflinePoint:
+    """One step: what it computes, what it reads, and how long it takes."""
+
+    name: str
+    operations: float
+    bytes_read: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class SpeedPlan:
     """Tokens per second, seconds, and what holds each back: "memory", "compute", "host" or "communication".
 
     `tokens_per_s` is of one request alone, `batch_tokens_per_s` of all requests of the planned batch together, both
-    half way through the context. `ttft_s` is the time to the first token of a prompt of `prompt_tokens` on an idle
-    engine. `turning_batch` is the batch from which a decode step is held back by computing (None: none up to 4,096).
-    `origin` says where the device's rates come from, `calibration` what earlier runs here corrected (None: nothing).
+    behind prompts of `prompt_tokens`. `ttft_s` is the time to the first token of such a prompt on an idle engine.
+    `turning_batch` is the batch from which a decode step is held back by computing (None: none up to 4,096).
+    `calibration` says what earlier runs here corrected (None: nothing); `points` are the same steps for the roofline.
     """
 
     tokens_per_s: float
@@ -53,8 +69,8 @@ class SpeedPlan:
     batch_bound: str
     prefill_bound: str
     turning_batch: int | None
-    origin: str
-    is_measured: bool
+    rates: DeviceRates
+    points: tuple[RooflinePoint, ...] = ()
     calibration: str | None = None
 
 
@@ -104,6 +120,8 @@ class Plan:
     advice: tuple[Advice, ...]
     evidence: str
     notes: tuple[str, ...] = ()
+    # Answers for other loads than the planned one; not part of what the plan says.
+    predictor: Predictor | None = field(default=None, compare=False, repr=False)
 
     @property
     def verdict(self) -> Verdict:
@@ -151,9 +169,17 @@ class Plan:
             arguments["device_index"] = gpus[0]
         return arguments
 
+    def roofline(self) -> go.Figure:
+        """The device's roofline with this model's steps on it, as a plotly figure."""
+        from workbench.planner.figure import roofline_figure
+
+        return roofline_figure(self.speed.rates, self.dtype, self.speed.points, title=self.devices[0].name)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        values = asdict(self)
+        chosen = (field.name for field in fields(self) if field.name not in ("predictor", "devices", "advice"))
+        values = {name: getattr(self, name) for name in chosen}
+        values["speed"] = asdict(self.speed)
         values["arguments"] = dict(self.arguments)
         values["devices"] = [_device_dict(device) for device in self.devices]
         values["advice"] = [advice.to_dict() for advice in self.advice]

@@ -24,12 +24,15 @@ _STEP_OPERATIONS, _REQUEST_OPERATIONS = 60, 8
 _GATHER_PASSES = 3
 # One small all-reduce between GPUs; two a layer. See `aws/roofline.py` for where the figure comes from.
 _REDUCE_S = 20e-6
+_LARGEST_BATCH = 4096
 _CPU_STEP_TOKENS, _GPU_STEP_TOKENS = 512, 8192
 
 
 @dataclass(frozen=True)
 class StepTime:
     """Seconds by what takes them: reading memory, computing, starting operations on the host, talking to other devices.
+
+    `bytes_read` and `operations` are what memory and arithmetic have to do.
 
     On a GPU the first two overlap with the host; on a CPU the host is what computes, so it comes on top.
     """
@@ -39,6 +42,8 @@ class StepTime:
     host_s: float
     communication_s: float = 0.0
     overlaps: bool = False
+    bytes_read: float = 0.0
+    operations: float = 0.0
 
     @property
     def total_s(self) -> float:
@@ -60,13 +65,20 @@ class StepTime:
 
 
 def decode_step(
-    shape: ModelShape, shares: Sequence[DeviceShare], work: Workload, rates: DeviceRates, *, batch: int, on_gpu: bool
+    shape: ModelShape,
+    shares: Sequence[DeviceShare],
+    work: Workload,
+    rates: DeviceRates,
+    *,
+    batch: int,
+    mean_context: float,
+    on_gpu: bool,
 ) -> StepTime:
-    """One token for each of `batch` requests of one replica, half way through their context.
+    """One token for each of `batch` requests of one replica that have `mean_context` tokens each.
 
     `shares` are one rank of each stage of the replica: a token passes them one after the other.
     """
-    parts = [_decode_part(shape, share, work, rates, batch, on_gpu) for share in shares]
+    parts = [_decode_part(shape, share, work, rates, batch, mean_context, on_gpu) for share in shares]
     return _sum(parts, on_gpu)
 
 
@@ -74,7 +86,7 @@ def prefill(
     shape: ModelShape, shares: Sequence[DeviceShare], work: Workload, rates: DeviceRates, *, tokens: int, on_gpu: bool
 ) -> StepTime:
     """A prompt of `tokens`, alone, until its first token is known."""
-    step_tokens = _GPU_STEP_TOKENS if on_gpu else _CPU_STEP_TOKENS
+    step_tokens = _rows_at_once(on_gpu)
     num_steps = max(1, -(-tokens // step_tokens))
     parts = []
     for share in shares:
@@ -82,34 +94,63 @@ def prefill(
         products = 2 * _multiplied(shape, share, tokens, 1) + _attention_products(shape, share, tokens)
         host_s = num_steps * _host_s(len(share.layers), rates, 1, on_gpu)
         communication_s = num_steps * _communication_s(share)
-        parts.append(
-            StepTime(read / rates.read_bytes_per_s, products / rates.flops_of(work.dtype), host_s, communication_s)
-        )
+        parts.append(_part(read, products, host_s, communication_s, rates, work.dtype))
     return _sum(parts, on_gpu)
 
 
 def turning_batch(
-    shape: ModelShape, shares: Sequence[DeviceShare], work: Workload, rates: DeviceRates, *, on_gpu: bool
+    shape: ModelShape,
+    shares: Sequence[DeviceShare],
+    work: Workload,
+    rates: DeviceRates,
+    *,
+    mean_context: float,
+    on_gpu: bool,
 ) -> int | None:
-    """The smallest batch at which computing a step takes longer than reading for it; None if no batch up to 4,096."""
-    for batch in (*range(1, 9), *range(10, 33, 2), *range(36, 129, 4), *range(144, 513, 16), *range(576, 4097, 64)):
-        step = decode_step(shape, shares, work, rates, batch=batch, on_gpu=on_gpu)
-        if step.compute_s >= step.memory_s:
-            return batch
-    return None
+    """The smallest batch, within a sixteenth, at which computing a step takes longer than reading for it; None if no
+    batch up to 4,096 does."""
+
+    def is_bound_by_computing(batch: int) -> bool:
+        step = decode_step(shape, shares, work, rates, batch=batch, mean_context=mean_context, on_gpu=on_gpu)
+        return step.compute_s >= step.memory_s
+
+    if not is_bound_by_computing(_LARGEST_BATCH):
+        return None
+    low, high = 0, _LARGEST_BATCH
+    while high - low > max(1, high // 16):
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_bound_by_computing(middle) else (middle, high)
+    return high
 
 
 def _decode_part(
-    shape: ModelShape, share: DeviceShare, work: Workload, rates: DeviceRates, batch: int, on_gpu: bool
+    shape: ModelShape,
+    share: DeviceShare,
+    work: Workload,
+    rates: DeviceRates,
+    batch: int,
+    mean_context: float,
+    on_gpu: bool,
 ) -> StepTime:
     kv_per_token = kv_bytes_per_token(shape, work.kv_dtype, share.kv_heads, len(share.layers))
-    kv = batch * work.context / 2 * kv_per_token * (1 if on_gpu else _GATHER_PASSES)
-    read = _read_bytes(shape, share, work, batch) + kv
+    kv = batch * mean_context * kv_per_token * (1 if on_gpu else _GATHER_PASSES)
+    num_passes = -(-batch // _rows_at_once(on_gpu))
+    read = num_passes * _read_bytes(shape, share, work, batch) + kv
     products = 2 * _multiplied(shape, share, batch, batch)
-    host_s = _host_s(len(share.layers), rates, batch, on_gpu)
-    return StepTime(
-        read / rates.read_bytes_per_s, products / rates.flops_of(work.dtype), host_s, _communication_s(share)
-    )
+    host_s = num_passes * _host_s(len(share.layers), rates, batch, on_gpu)
+    return _part(read, products, host_s, _communication_s(share), rates, work.dtype)
+
+
+def _rows_at_once(on_gpu: bool) -> int:
+    """Rows that one pass through the weights computes."""
+    return _GPU_STEP_TOKENS if on_gpu else _CPU_STEP_TOKENS
+
+
+def _part(
+    read: float, products: float, host_s: float, communication_s: float, rates: DeviceRates, dtype: str
+) -> StepTime:
+    memory_s, compute_s = read / rates.read_bytes_per_s, products / rates.flops_of(dtype)
+    return StepTime(memory_s, compute_s, host_s, communication_s, bytes_read=read, operations=products)
 
 
 def _read_bytes(shape: ModelShape, share: DeviceShare, work: Workload, tokens: int) -> float:
@@ -157,4 +198,6 @@ def _sum(parts: Sequence[StepTime], on_gpu: bool) -> StepTime:
         sum(part.host_s for part in parts),
         sum(part.communication_s for part in parts),
         on_gpu,
+        sum(part.bytes_read for part in parts),
+        sum(part.operations for part in parts),
     )
