@@ -21,6 +21,7 @@ _CHOICES = [
     LoadChoice("org/name@main", "cuda", "bf16", 4096, (1,)),
     LoadChoice("/models/with space/it's.gguf", None, "int4", None),
     LoadChoice("x", "cuda", gpus=(0, 2)),
+    LoadChoice("y", "cuda", None, 512, (1,), "fp8"),
 ]
 
 

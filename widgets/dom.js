@@ -24,7 +24,7 @@ function part(el, className, label) {
 
 // A button that stays in the tab order when it can't be used, so that the keyboard's place is not lost.
 function button(label, title, press, className = "") {
-  const node = element("button", { type: "button", class: `wb-button ${className}`, title }, label);
+  const node = element("button", { type: "button", class: `wb-button ${className}`, title, "aria-disabled": "false" }, label);
   node.addEventListener("click", () => {
     if (node.getAttribute("aria-disabled") !== "true") press();
   });

@@ -5,17 +5,21 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
 
 from widgets.front_end import module_text, style_text
 from widgets.part import Part
+from widgets.shared_session import as_session
 from workbench.errors import EngineStoppedError
 from workbench.failure import Failure
 from workbench.session import Session, SessionState, SessionStatus
 from workbench.twin import Twin
+
+if TYPE_CHECKING:
+    from workbench.llm import LlamaGPU
 
 __all__ = ["EndpointCard"]
 
@@ -23,7 +27,7 @@ _KEY_WORDS = {True: "Every call needs the key.", False: "Whoever reaches the add
 
 
 class EndpointCard(Part, anywidget.AnyWidget):
-    """Serves what `session` has loaded to OpenAI clients, and tells how to reach it.
+    """Serves an engine, or what a session has loaded, to OpenAI clients, and tells how to reach it.
 
     `name` and `options` go to `workbench.server.serve`: one endpoint of a name runs in a process. The key stays in the
     kernel, out of the page and the saved notebook, until "Copy key" is pressed. The endpoint stops with the model, and
@@ -54,8 +58,8 @@ class EndpointCard(Part, anywidget.AnyWidget):
     # Whether the endpoint goes when the card goes.
     owns_endpoint = False
 
-    def __init__(self, session: Session, *, name: str = "default", **options: Any) -> None:
-        self._session = session
+    def __init__(self, source: Session | LlamaGPU, *, name: str = "default", **options: Any) -> None:
+        self._session = session = as_session(source)
         self._name = name
         self._options = options
         self._lock = threading.RLock()

@@ -25,7 +25,8 @@ class GPUMap(Part, anywidget.AnyWidget):
     """The GPUs of this machine, live while they can be seen; `chosen` are those that the user picked.
 
     `on_choose(backend, indexes)` is called after each pick. `statuses` are the backends (None: looked up), `sampler`
-    reads the devices (None: one of its own, every two seconds).
+    reads the devices (None: one of its own, every two seconds). At most `most_chosen` are chosen: one more takes the
+    place of the first.
     """
 
     _esm = module_text("gpu_map")
@@ -46,10 +47,12 @@ class GPUMap(Part, anywidget.AnyWidget):
         *,
         statuses: Sequence[BackendStatus] | None = None,
         sampler: Sampler | None = None,
+        most_chosen: int | None = None,
     ) -> None:
         statuses = detect() if statuses is None else statuses
         self._on_choose = on_choose or (lambda backend, indexes: None)
         self._views_in_sight: set[str] = set()
+        self._most_chosen = most_chosen
         gpus = [status for status in statuses if status.backend.device_type != "cpu"]
         super().__init__(
             devices=[
@@ -119,6 +122,7 @@ class GPUMap(Part, anywidget.AnyWidget):
         elif content.get("type") == "choose":
             name = str(content.get("name"))
             names = [n for n in self.chosen if n != name] if name in self.chosen else [*self.chosen, name]
+            names = names[-self._most_chosen :] if self._most_chosen else names
             try:
                 self.choose(*names)
             except ConfigError:

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable, Sequence
 
 import ipywidgets
-import plotly.graph_objects as go
 
 from widgets.chart_rows import ChartRow, memory_rows, throughput_rows, utilisation_row
 from widgets.figures import LiveView, live_figure, live_layout, live_over, live_summary, live_updates, live_view
+from widgets.live_figure import LiveFigure
 from widgets.monitor_controls import WINDOWS_S, MonitorControls
 from widgets.part import Part
 from workbench.backends import BackendStatus, detect
@@ -72,7 +72,7 @@ class LivePlot(Part, ipywidgets.VBox):
         self._lock = threading.Lock()
         empty = live_view({}, self.rows, 0.0, window_s)
         figure = live_figure(empty, _share(threshold_percent))
-        self.figure = figure if is_headless() else _figure_widget(figure)
+        self.figure = figure if is_headless() else LiveFigure(figure)
         self.note = MonitorControls(
             self._redraw_next,
             summary=live_summary(empty),
@@ -181,13 +181,6 @@ def _machine_probes(statuses: Sequence[BackendStatus]) -> list[Probe]:
 
 def _share(percent: float | None) -> float | None:
     return None if percent is None else percent / 100
-
-
-def _figure_widget(figure: go.Figure) -> go.FigureWidget:
-    widget = go.FigureWidget(figure)
-    # The browser's half learns plotly's options from this trait only; there is no public way to give them.
-    widget._config = {"responsive": True, "displayModeBar": False}
-    return widget
 
 
 def _has_moved(drawn: LiveView | None, view: LiveView) -> bool:

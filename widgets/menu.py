@@ -11,10 +11,13 @@ from workbench.models import Catalogue, CatalogueEntry
 from workbench.parallel import ParallelismStrategy
 from workbench.quantize import QuantizationType, parse_quant_type
 
-__all__ = ["AUTO", "Menu", "Option"]
+__all__ = ["AUTO", "ONE_GPU_REASON", "Menu", "Option"]
 
 # The value of "choose for me" in every picker; no backend, precision or model may bear this name.
 AUTO = "auto"
+
+# What the panel loads is one engine.
+ONE_GPU_REASON = "one engine takes one GPU here; for several use MultiGPUManager in a cell"
 
 _GB = 1e9
 _QUANT_WORDS = {
@@ -129,13 +132,14 @@ class Menu:
         reason = f"the engine keeps keys and values in {' or '.join(allowed)} beside weights computed in {dtype}"
         return (
             Option(AUTO, f"As computed ({dtype})"),
-            *(Option(name, name, None if name in allowed else reason) for name in KV_DTYPES),
+            *(Option(name, name, None if name in allowed else reason) for name in KV_DTYPES if name != dtype),
         )
 
     def splits(self, backend: str) -> tuple[Option, ...]:
         """Ways to spread a model over several GPUs."""
         count = len(self.gpus(backend))
-        reason = None if count > 1 else f"needs two GPUs or more; {'there is one' if count else 'there are none'} here"
+        few = f"needs two GPUs or more; {'there is one' if count else 'there are none'} here"
+        reason = ONE_GPU_REASON if count > 1 else few
         return (
             Option(AUTO, "One device"),
             *(Option(kind.value, words, reason) for kind, words in _SPLIT_WORDS.items()),

@@ -93,8 +93,7 @@ function render({ model, el }) {
     gpus.replaceChildren(element("legend", { class: "wb-label" }, "GPUs"), ...options.map((option) => {
       const index = Number(option.value);
       const box = element("input", { type: "checkbox", onchange: () => {
-        const others = model.get("gpus").filter((one) => one !== index);
-        choose("gpus", box.checked ? [...others, index] : others);
+        choose("gpus", box.checked ? [index] : []);
       } });
       box.checked = model.get("gpus").includes(index);
       return element("label", { class: "wb-check" }, box, ` ${option.label}`);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anywidget
@@ -11,7 +11,7 @@ import traitlets
 
 from widgets.front_end import module_text, style_text
 from widgets.latest_job import LatestJob
-from widgets.menu import AUTO, Menu, Option
+from widgets.menu import AUTO, ONE_GPU_REASON, Menu, Option
 from widgets.part import Part
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.model_defaults import ModelDefaults
@@ -87,7 +87,12 @@ class ModelPicker(Part, anywidget.AnyWidget):
         """What the pickers say now."""
         with self._lock:
             return LoadChoice(
-                self.model, _or_none(self.backend), _or_none(self.precision), self.context_length, tuple(self.gpus)
+                self.model,
+                _or_none(self.backend),
+                _or_none(self.precision),
+                self.context_length,
+                tuple(self.gpus),
+                _or_none(self.kv_dtype),
             )
 
     def choose(self, field: str, value: Any) -> None:
@@ -138,8 +143,15 @@ class ModelPicker(Part, anywidget.AnyWidget):
         backend = choice.backend or AUTO
         _allowed(self._menu.backends, "backend", backend)
         _allowed(self._menu.precisions(backend), "precision", choice.precision or AUTO)
-        for index in choice.gpus:
-            _allowed(self._menu.gpus(backend), "gpus", str(index))
+        kv_dtypes = self._menu.kv_dtypes(backend, choice.precision or AUTO)
+        _allowed(kv_dtypes, "kv_dtype", choice.kv_dtype or AUTO)
+        self._checked_gpus(backend, choice.gpus)
+
+    def _checked_gpus(self, backend: str, indexes: Sequence[Any]) -> list[int]:
+        if len(indexes) > 1:
+            raise ConfigError(f"gpus {list(indexes)!r}: {ONE_GPU_REASON}")
+        options = self._menu.gpus(backend)
+        return [int(_allowed(options, "gpus", str(index)).value) for index in indexes]
 
     def _take(self, choice: LoadChoice) -> None:
         backend = choice.backend or AUTO
@@ -147,7 +159,7 @@ class ModelPicker(Part, anywidget.AnyWidget):
             is_new_model = choice.model != self.model
             self.model, self.backend, self.precision = choice.model, backend, choice.precision or AUTO
             self.context_length, self.gpus = choice.context_length, list(choice.gpus)
-            self.kv_dtype = self.split = AUTO
+            self.kv_dtype, self.split = choice.kv_dtype or AUTO, AUTO
             self._explain()
         if is_new_model:
             self._look_up_model(choice.model)
@@ -180,8 +192,7 @@ class ModelPicker(Part, anywidget.AnyWidget):
         self.split = _allowed(self._menu.splits(self.backend), "split", value).value
 
     def _choose_gpus(self, value: Any) -> None:
-        options = self._menu.gpus(self.backend)
-        self.gpus = sorted(int(_allowed(options, "gpus", str(index)).value) for index in value)
+        self.gpus = self._checked_gpus(self.backend, value)
 
     def _choose_context_length(self, value: int | None) -> None:
         length = LoadChoice(self.model, context_length=value).context_length

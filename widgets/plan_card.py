@@ -140,7 +140,7 @@ class PlanCard(Part, anywidget.AnyWidget):
     def _run(self, choice: LoadChoice, *, is_loaded: bool) -> None:
         """On the job's thread."""
         try:
-            arguments = plan_arguments(choice, 1 if is_loaded else self.batch)
+            arguments = plan_arguments(choice, 1 if is_loaded else self.batch, choice.kv_dtype)
             reclaim_bytes = self._reclaim_bytes()
             if reclaim_bytes:
                 arguments["reclaim_bytes"] = reclaim_bytes
@@ -168,7 +168,13 @@ class PlanCard(Part, anywidget.AnyWidget):
             self.measured = comparison_rows(self._plan_of_loaded, self._seen)
 
     def _apply_here(self, change: Mapping[str, Any]) -> None:
-        names = {"context": "context_length", "quant": "precision", "gpus": "gpus", "backend": "backend"}
+        names = {
+            "context": "context_length",
+            "quant": "precision",
+            "gpus": "gpus",
+            "backend": "backend",
+            "kv_dtype": "kv_dtype",
+        }
         if "batch" in change:
             self.batch = change["batch"]
         fields = {names[name]: value for name, value in change.items() if name in names}

@@ -127,7 +127,7 @@ class Workbench(Part, ipywidgets.VBox):
         self.history = RunHistory(log=log)
         self.history.watch(session, self._predicted)
         self.carry_on = CarryOnBox(on_open=self.picker.apply)
-        self.gpu_map = GPUMap(self._choose_gpus, statuses=menu.statuses)
+        self.gpu_map = GPUMap(self._choose_gpus, statuses=menu.statuses, most_chosen=1)
 
     def _lay_out(self) -> None:
         head = ipywidgets.Box([ipywidgets.VBox([self.picker, self.load_bar]), self.plan_card])
@@ -219,7 +219,7 @@ class Workbench(Part, ipywidgets.VBox):
 
     def _apply_advice(self, change: Mapping[str, Any]) -> None:
         """Set the panel to a piece of the plan's advice."""
-        names = {"context": "context_length", "quant": "precision", "backend": "backend"}
+        names = {"context": "context_length", "quant": "precision", "backend": "backend", "kv_dtype": "kv_dtype"}
         fields = {names[name]: value for name, value in change.items() if name in names}
         if change.get("gpus"):
             fields["gpus"] = tuple(index for index in change["gpus"] if isinstance(index, int))

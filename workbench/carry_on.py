@@ -25,13 +25,15 @@ __all__ = [
 FORMAT = "workbench.choice"
 VERSION = 1
 # Field of a choice -> keyword of LlamaGPU; `gpus` becomes a device_index.
-_KEYWORDS = {"backend": "backend", "precision": "quant_type", "context_length": "context_length"}
+_KEYWORDS = {"backend": "backend", "precision": "quant_type"}
+_ENGINE_KEYWORDS = ("context_length", "kv_dtype")
 _FLAGS = {
     "model": "--model",
     "backend": "--backend",
     "precision": "--quant",
     "context_length": "--context-length",
     "gpus": "--device-index",
+    "kv_dtype": "--kv-dtype",
 }
 
 
@@ -45,7 +47,15 @@ def choice_to_code(choice: LoadChoice) -> str:
     ]
     if choice.gpus:
         arguments.append(f"device_index={choice.gpus[0]}" if len(choice.gpus) == 1 else f"gpus={choice.gpus!r}")
-    return f"from workbench import LlamaGPU\n\nllm = LlamaGPU({', '.join(arguments)})"
+    engine = [f"{name}={getattr(choice, name)!r}" for name in _ENGINE_KEYWORDS if getattr(choice, name) is not None]
+    if choice.kv_dtype is None:
+        # The one of the engine's knobs that LlamaGPU takes by itself.
+        arguments += engine
+        names = "LlamaGPU"
+    else:
+        arguments.append(f"engine=EngineConfig({', '.join(engine)})")
+        names = "EngineConfig, LlamaGPU"
+    return f"from workbench import {names}\n\nllm = LlamaGPU({', '.join(arguments)})"
 
 
 def choice_to_command(choice: LoadChoice, command: str = "serve") -> str:
@@ -121,7 +131,12 @@ def choice_from_code(text: str) -> LoadChoice:
     if len(calls) != 1:
         raise ConfigError(f"exactly one call of {' or '.join(_CALLS)} is needed; there are {len(calls)}")
     (call,) = calls
-    found = {keyword.arg: _literal(keyword.value) for keyword in call.keywords}
+    found: dict[str | None, Any] = {}
+    for keyword in call.keywords:
+        if keyword.arg == "engine" and isinstance(keyword.value, ast.Call):
+            found |= {inner.arg: _literal(inner.value) for inner in keyword.value.keywords}
+        else:
+            found[keyword.arg] = _literal(keyword.value)
     if call.args:
         found["model"] = _literal(call.args[0])
     return _choice({_FROM_KEYWORD.get(str(name), str(name)): value for name, value in found.items()})
@@ -155,7 +170,7 @@ def _choice(values: Mapping[str, Any]) -> LoadChoice:
     unknown = sorted(set(values) - known)
     if unknown:
         raise ConfigError(f"{unknown[0]!r} is not part of a choice; known are {', '.join(sorted(known))}")
-    for name in ("backend", "precision"):
+    for name in ("backend", "precision", "kv_dtype"):
         if not isinstance(values.get(name), str | None):
             raise ConfigError(f"{name}={values[name]!r}: must be a name or nothing")
     context_length = values.get("context_length")

@@ -34,6 +34,7 @@ Observer = Callable[[SessionStatus], None]
 
 def load_engine(choice: LoadChoice, progress: ProgressCallback) -> LlamaGPU:
     """Load a choice with `LlamaGPU`. Raises what it raises."""
+    from workbench.engine import EngineConfig
     from workbench.llm import LlamaGPU
 
     if len(choice.gpus) > 1:
@@ -43,7 +44,7 @@ def load_engine(choice: LoadChoice, progress: ProgressCallback) -> LlamaGPU:
         backend=choice.backend,
         quant_type=choice.precision,
         device_index=choice.gpus[0] if choice.gpus else 0,
-        context_length=choice.context_length,
+        engine=EngineConfig(context_length=choice.context_length, kv_dtype=choice.kv_dtype),
         progress=progress,
     )
 

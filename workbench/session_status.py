@@ -27,7 +27,8 @@ class SessionState(Enum):
 
 @dataclass(frozen=True)
 class LoadChoice:
-    """What to load. `backend`, `precision` and `context_length` (tokens) are None for "choose for me".
+    """What to load. `backend`, `precision`, `context_length` (tokens) and `kv_dtype` (of the cache) are None for
+    "choose for me".
 
     `gpus` are indexes of the backend's devices, empty for its first one.
     """
@@ -37,6 +38,7 @@ class LoadChoice:
     precision: str | None = None
     context_length: int | None = None
     gpus: tuple[int, ...] = ()
+    kv_dtype: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, str) or not self.model.strip():

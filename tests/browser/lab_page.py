@@ -70,6 +70,10 @@ class LabPage:
         """End the notebook's kernel, so that kernels of earlier tests take no memory."""
         self.page.evaluate(f"() => {_NOTEBOOK}.context.sessionContext.shutdown()")
 
+    def restart_kernel(self) -> None:
+        """Start the notebook's kernel anew, as the menu does."""
+        self.page.evaluate(f"() => {_NOTEBOOK}.context.sessionContext.session.kernel.restart()")
+
     def cover(self) -> None:
         """Put another tab over the notebook."""
         self.page.evaluate("() => window.jupyterapp.commands.execute('launcher:create')")

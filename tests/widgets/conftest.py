@@ -39,6 +39,14 @@ class FrontEnd:
         """Changes of a widget's traits so far, each as one message."""
         return [data["state"] for data in self._of(widget) if data.get("method") == "update"]
 
+    def opening(self, widget: Any) -> dict[str, Any]:
+        """The state a widget was opened with."""
+        return next(
+            data["state"]
+            for comm_id, kind, data in self._messages
+            if comm_id == widget.model_id and kind == "comm_open"
+        )
+
     def wait_for(self, condition: Callable[[], Any]) -> Any:
         """Wait until `condition()` holds; it is asked again at every message."""
         with self._arrived:

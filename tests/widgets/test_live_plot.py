@@ -222,3 +222,10 @@ def test_each_monitor_alone(front_end, sampler, kind, shown):
     assert repr(monitor) == f"{kind.__name__}\n  plot  {shown} over the last 120 s"
     monitor.close()
     assert front_end.opened() == front_end.closed()
+
+
+def test_the_figure_is_whole_when_it_is_opened(front_end, plot):
+    state = front_end.opening(plot.figure)
+    assert state["_widget_layout"]["height"] > 100
+    assert len(state["_widget_data"]) == len(plot.figure.data)
+    assert state["_config"]["displayModeBar"] is False

@@ -84,11 +84,16 @@ def test_gpus_are_chosen_one_by_one_and_go_with_the_backend(front_end, gpu_menu)
     front_end.tell(picker, type="choose", field="gpus", value=[1])
     assert picker.choice.gpus == (1,)
     front_end.tell(picker, type="choose", field="split", value="tensor")
-    assert picker.split == "tensor"
+    assert "one engine takes one GPU here" in picker.problem
+    front_end.tell(picker, type="choose", field="gpus", value=[0, 1])
+    assert "one engine takes one GPU here" in picker.problem
+    assert picker.choice.gpus == (1,)
+    front_end.tell(picker, type="choose", field="kv_dtype", value="fp8")
+    assert picker.choice.kv_dtype == "fp8"
     front_end.tell(picker, type="choose", field="gpus", value=[7])
     assert "gpus '7' is not known; use one of: 0, 1" in picker.problem
     front_end.tell(picker, type="choose", field="backend", value="cpu")
-    assert (picker.choice.gpus, picker.gpu_options, picker.split) == ((), [], "auto")
+    assert (picker.choice.gpus, picker.gpu_options, picker.choice.kv_dtype) == ((), [], None)
 
 
 def test_each_change_is_told(front_end, menu):
