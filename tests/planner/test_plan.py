@@ -178,6 +178,16 @@ def test_tensor_parallel_splits_weights_and_cache() -> None:
     assert split.speed.tokens_per_s > 2 * alone.speed.tokens_per_s
 
 
+def test_a_cache_in_8_bits_takes_half_and_is_loaded_so() -> None:
+    full = plan("random:llama-3.1-8b", backend=machine(1), context=8192, batch=8)
+    half = plan("random:llama-3.1-8b", backend=machine(1), context=8192, batch=8, kv_dtype="fp8")
+    assert half.devices[0].parts.kv == full.devices[0].parts.kv // 2
+    assert half.load_arguments()["engine"].kv_dtype == "fp8"
+    assert full.load_arguments()["engine"].kv_dtype is None
+    tight = plan("random:llama-3.1-8b", backend=machine(1), context=8192, batch=64)
+    assert {"kv_dtype": "fp8"} in [dict(advice.change) for advice in tight.advice]
+
+
 def test_pipeline_deals_out_layers_and_data_deals_out_requests() -> None:
     alone = plan("random:llama-3.1-8b", backend=machine(1), context=8192, batch=8)
     pipeline = plan("random:llama-3.1-8b", backend=machine(2), parallel="pipeline", gpus=2, context=8192, batch=8)

@@ -85,5 +85,6 @@ def _plan(files: ModelFiles, backend: Backend, device_index: int, quant: str, co
         quant=quant,
         context=context,
         batch=batch,
+        kv_dtype=config.kv_dtype,
         memory_fraction=config.memory_fraction,
     )
