@@ -44,9 +44,8 @@ Decoder::Decoder(const ModelShape& shape)
 }
 
 void Decoder::run(const Step& step) {
-    // Numbers too small for full precision count as zero, here as in the matrix units.
     const unsigned mode = _mm_getcsr();
-    _mm_setcsr(mode | 0x8040);
+    _mm_setcsr(mode | kFlushTiny);
     team_.begin_step();
     embed(step);
     for (const auto& layer : layers_) {

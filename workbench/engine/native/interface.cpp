@@ -37,6 +37,8 @@ void workbench_pack(
 
 // One product by itself: `x` [num_rows, columns] floats -> `out` [num_rows, rows padded to 16].
 void workbench_multiply(const PackedMatrix* matrix, const float* x, int32_t num_rows, float* out) {
+    const unsigned mode = _mm_getcsr();
+    _mm_setcsr(mode | kFlushTiny);
     ActivationBuffers buffers;
     buffers.allocate(num_rows, matrix->columns);
     for (int row = 0; row < num_rows; ++row)
@@ -46,6 +48,7 @@ void workbench_multiply(const PackedMatrix* matrix, const float* x, int32_t num_
         }
     for (int block = 0; block < matrix->blocks(); ++block)
         multiply_block(*matrix, block, buffers.view(), 0, num_rows, out + block * kBlockRows, matrix->blocks() * kBlockRows);
+    _mm_setcsr(mode);
 }
 
 // One token's attention by itself, see attend(): `keys` and `values` in the pool's layout, out [num_heads, dim].

@@ -8,6 +8,7 @@
 
 #include "activations.h"
 #include "packed_matrix.h"
+#include "tiles.h"
 
 // Rows that one pass over a block's weights serves.
 constexpr int kRowsAtOnce = 8;
@@ -88,6 +89,12 @@ template <WeightKind kind>
 void rows_times_block(
     const uint8_t* block, const Activations& x, int64_t first_row, int num_rows, float* out, int64_t out_stride
 ) {
+#ifdef WORKBENCH_HAS_TILES
+    const int done = tiled_rows<kind>(block, x, first_row, num_rows, out, out_stride);
+    first_row += done;
+    num_rows -= done;
+    out += done * out_stride;
+#endif
     for (; num_rows >= kRowsAtOnce; num_rows -= kRowsAtOnce) {
         some_rows<kind, kRowsAtOnce>(block, x, first_row, out, out_stride);
         first_row += kRowsAtOnce;

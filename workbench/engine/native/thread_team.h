@@ -18,6 +18,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "vector_math.h"
+
 class ThreadTeam {
 public:
     // `num_threads` counts the caller of `run`.
@@ -79,6 +81,7 @@ private:
     static constexpr int kSpins = 2000;
 
     void live(int index) {
+        _mm_setcsr(_mm_getcsr() | kFlushTiny);
         uint64_t seen = 0;
         for (;;) {
             const uint32_t signal = signal_.load();

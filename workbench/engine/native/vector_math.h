@@ -6,6 +6,9 @@
 
 #include <immintrin.h>
 
+// Bits of the control register: numbers too small for full precision count as zero, as they do in the matrix units.
+constexpr unsigned kFlushTiny = 0x8040;
+
 inline __m512 widen_bf16(__m256i values) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(values), 16));
 }

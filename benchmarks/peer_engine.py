@@ -1,0 +1,202 @@
+"""One engine behind a pipe, for `peers.py`: reads {"prompts", "new_tokens"} lines, answers {"seconds"} lines.
+
+Runs under any interpreter, so that an engine whose packages do not go with ours can have its own; it imports nothing of
+this project but for our own engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Protocol
+
+Prompts = list[list[int]]
+
+
+class PeerEngine(Protocol):
+    """Generates exactly `new_tokens` greedy tokens for each prompt of token ids, all prompts at once."""
+
+    def generate(self, prompts: Prompts, new_tokens: int) -> None: ...
+
+
+class Ours:
+    """This project, through its scheduler."""
+
+    def __init__(self, options: argparse.Namespace, quant_type: str) -> None:
+        from workbench import EngineConfig, LlamaGPU
+
+        config = EngineConfig(num_threads=options.threads, enable_prefix_caching=False, context_length=options.context)
+        device = {"prefer_gpu": options.device == "cuda"}
+        self._llm = LlamaGPU(options.model, quant_type=quant_type, engine=config, **device)
+        while "being compiled" in self._llm.runner_reason:
+            time.sleep(0.1)
+        self.version = f"{quant_type}, {self._llm.runner_reason}"
+
+    def generate(self, prompts: Prompts, new_tokens: int) -> None:
+        running = [self._llm.submit(prompt, max_tokens=new_tokens, ignore_eos=True) for prompt in prompts]
+        for generation in running:
+            generation.result()
+
+
+class Generate:
+    """transformers' `generate` in bf16; `compiled` adds a static cache and torch.compile."""
+
+    def __init__(self, options: argparse.Namespace, compiled: bool) -> None:
+        import torch
+        import transformers
+
+        torch.set_num_threads(options.threads)
+        self._torch, self._device, self._compiled = torch, options.device, compiled
+        self._model = transformers.AutoModelForCausalLM.from_pretrained(options.folder, dtype=torch.bfloat16)
+        self._model.to(options.device).eval()
+        if compiled:
+            self._model.forward = torch.compile(self._model.forward, dynamic=False)
+        self.version = f"bf16, transformers {transformers.__version__}, torch {torch.__version__}"
+
+    def generate(self, prompts: Prompts, new_tokens: int) -> None:
+        ids = self._torch.tensor(prompts, device=self._device)
+        cache = {"cache_implementation": "static"} if self._compiled else {}
+        out = self._model.generate(
+            ids,
+            attention_mask=self._torch.ones_like(ids),
+            max_new_tokens=new_tokens,
+            min_new_tokens=new_tokens,
+            do_sample=False,
+            pad_token_id=0,
+            **cache,
+        )
+        assert out.shape[1] == ids.shape[1] + new_tokens
+
+
+class ContinuousBatching:
+    """transformers' continuous batching in bf16."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        import torch
+        import transformers
+
+        torch.set_num_threads(options.threads)
+        self._config = transformers.GenerationConfig
+        self._model = transformers.AutoModelForCausalLM.from_pretrained(
+            options.folder, dtype=torch.bfloat16, attn_implementation="sdpa"
+        )
+        self._model.to(options.device).eval()
+        self.version = f"bf16, transformers {transformers.__version__}, torch {torch.__version__}"
+
+    def generate(self, prompts: Prompts, new_tokens: int) -> None:
+        config = self._config(max_new_tokens=new_tokens, do_sample=False, eos_token_id=-1, pad_token_id=0)
+        outputs = self._model.generate_batch(prompts, generation_config=config, progress_bar=False)
+        assert all(len(output.generated_tokens) == new_tokens for output in outputs.values())
+
+
+class LlamaCpp:
+    """llama.cpp on the same .gguf file, through llama-cpp-python's low-level calls: prompts and streams in one batch."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        import llama_cpp
+        import numpy
+
+        self._api, self._numpy = llama_cpp, numpy
+        llama_cpp.llama_backend_init()
+        model_options = llama_cpp.llama_model_default_params()
+        model_options.use_extra_bufts = options.llama_extra_buffers
+        self._model = llama_cpp.llama_model_load_from_file(str(options.gguf).encode(), model_options)
+        context_options = llama_cpp.llama_context_default_params()
+        context_options.n_ctx, context_options.n_seq_max, context_options.kv_unified = 8192, 8, True
+        context_options.n_batch = context_options.n_ubatch = 512
+        context_options.n_threads = context_options.n_threads_batch = options.threads
+        self._context = llama_cpp.llama_init_from_model(self._model, context_options)
+        self._vocab_size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model))
+        extra = "with" if options.llama_extra_buffers else "without"
+        self.version = (
+            f"{options.gguf.suffixes[-2][1:]}, llama-cpp-python {llama_cpp.__version__}, {extra} extra buffers"
+        )
+
+    def generate(self, prompts: Prompts, new_tokens: int) -> None:
+        self._api.llama_memory_clear(self._api.llama_get_memory(self._context), True)
+        chosen = []
+        for sequence, prompt in enumerate(prompts):
+            last = len(prompt) - 1
+            rows = [(token, position, sequence, position == last) for position, token in enumerate(prompt)]
+            for begin in range(0, len(rows), 512):
+                self._decode(rows[begin : begin + 512])
+            chosen.append(self._likeliest(-1))
+        for step in range(new_tokens - 1):
+            self._decode([(token, len(prompts[s]) + step, s, True) for s, token in enumerate(chosen)])
+            chosen = [self._likeliest(row) for row in range(len(chosen))]
+
+    def _decode(self, rows: list[tuple[int, int, int, bool]]) -> None:
+        batch = self._api.llama_batch_init(len(rows), 0, 1)
+        batch.n_tokens = len(rows)
+        for i, (token, position, sequence, wants_logits) in enumerate(rows):
+            batch.token[i], batch.pos[i], batch.logits[i] = token, position, wants_logits
+            batch.n_seq_id[i], batch.seq_id[i][0] = 1, sequence
+        status = self._api.llama_decode(self._context, batch)
+        self._api.llama_batch_free(batch)
+        if status != 0:
+            raise RuntimeError(f"llama_decode gave {status}")
+
+    def _likeliest(self, row: int) -> int:
+        logits = self._api.llama_get_logits_ith(self._context, row)
+        return int(self._numpy.ctypeslib.as_array(logits, shape=(self._vocab_size,)).argmax())
+
+
+class Vllm:
+    """vLLM's offline engine in bf16."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        import vllm
+
+        self._vllm = vllm
+        self._llm = vllm.LLM(
+            model=str(options.folder), dtype="bfloat16", max_model_len=options.context, enable_prefix_caching=False
+        )
+        self.version = f"bf16, vllm {vllm.__version__}"
+
+    def generate(self, prompts: Prompts, new_tokens: int) -> None:
+        params = self._vllm.SamplingParams(temperature=0.0, max_tokens=new_tokens, ignore_eos=True)
+        inputs = [{"prompt_token_ids": prompt} for prompt in prompts]
+        self._llm.generate(inputs, params, use_tqdm=False)
+
+
+ENGINES = {
+    "ours-gguf": lambda options: Ours(options, "gguf"),
+    "ours-int4": lambda options: Ours(options, "int4"),
+    "ours-bf16": lambda options: Ours(options, "bf16"),
+    "generate": lambda options: Generate(options, compiled=False),
+    "generate-compiled": lambda options: Generate(options, compiled=True),
+    "continuous-batching": ContinuousBatching,
+    "llama.cpp": LlamaCpp,
+    "vllm": Vllm,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=ENGINES)
+    parser.add_argument("--model", required=True, help="as LlamaGPU takes it")
+    parser.add_argument("--folder", type=Path, required=True, help="the model in transformers' form")
+    parser.add_argument("--gguf", type=Path)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--context", type=int, required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--llama-extra-buffers", action="store_true")
+    options = parser.parse_args()
+    # Libraries print where they like; the pipe carries answers only.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    engine: PeerEngine = ENGINES[options.name](options)
+    print(json.dumps({"version": engine.version}), file=answers)
+    for line in sys.stdin:
+        task = json.loads(line)
+        started = time.perf_counter()
+        engine.generate(task["prompts"], task["new_tokens"])
+        print(json.dumps({"seconds": time.perf_counter() - started}), file=answers)
+
+
+if __name__ == "__main__":
+    main()
