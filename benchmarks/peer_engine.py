@@ -94,7 +94,7 @@ class ContinuousBatching:
 
 
 class LlamaCpp:
-    """llama.cpp on the same .gguf file, through llama-cpp-python's low-level calls: prompts and streams in one batch."""
+    """llama.cpp on the same .gguf file, through the low-level calls of llama-cpp-python: streams share a batch."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         import llama_cpp

@@ -9,8 +9,8 @@ same random token ids go to all, new ones each time. Figures, in tokens/s, are m
     prefill   one request of 512 tokens, over the time to its first new token
     streams   8 requests of 128 tokens at once: all new tokens over the whole time, prompts included
 
-`--peer-python NAME=PYTHON` names the interpreter of one engine; without it the engine runs under this one. An engine that
-cannot start, or fails, is listed with its last words.
+`--peer-python NAME=PYTHON` names the interpreter of one engine; without it the engine runs under this one. An engine
+that cannot start, or fails, is listed with its last words.
 """
 
 from __future__ import annotations
