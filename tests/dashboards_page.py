@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from playwright.sync_api import Locator, Page, expect
 
-WAIT_MS = 90_000
+WAIT_MS = 45_000
 # The machine may have much else to do.
 expect.set_options(timeout=30_000)
 # Chromium's own remarks, which tell of nothing that is wrong.
@@ -111,6 +111,14 @@ class AppPage:
             timeout=WAIT_MS,
         )
         expect(self.part("wb-stop")).to_be_enabled()
+
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
+        """Wait for something on the server's side, while the page lives on."""
+        for _ in range(WAIT_MS // 50):
+            if is_so():
+                return
+            self.page.wait_for_timeout(50)
+        raise AssertionError("it did not come to pass")
 
     @contextmanager
     def saved_file(self) -> Iterator[list[str]]:

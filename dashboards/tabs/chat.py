@@ -186,7 +186,8 @@ class ChatTab:
             self._event(event, self._measure, inputs, [self.meter], trigger_mode="always_last")
 
     def _wire_exports(self) -> None:
-        text, name = gr.Textbox(visible=False), gr.Textbox(visible=False)
+        # Hidden, not absent: what is absent has no value in the browser.
+        text, name = gr.Textbox(visible="hidden"), gr.Textbox(visible="hidden")
         for button, which in ((self.export, self._export_one), (self.export_all, self._export_all)):
             self._event(button.click, which, [], [text, name]).then(
                 None, [text, name], None, js=DOWNLOAD_JS, api_visibility="private"

@@ -51,7 +51,8 @@ class PresetBar:
         self.save.click(self._save, values, [self.choice], **options)
         self.remove.click(self._remove, [self.choice], [self.choice], **options)
         self.imported.upload(self._import, [self.imported], [self.choice], **options)
-        text, name = gr.Textbox(visible=False), gr.Textbox(visible=False)
+        # Hidden, not absent: what is absent has no value in the browser.
+        text, name = gr.Textbox(visible="hidden"), gr.Textbox(visible="hidden")
         self.export.click(self._export, None, [text, name], **options).then(
             None, [text, name], None, js=DOWNLOAD_JS, api_visibility="private"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 
 import httpx
 import pytest
@@ -80,13 +79,14 @@ def test_escape_stops_and_frees_the_engine_and_the_reply_can_go_on(page, session
     assert after.startswith(before[:-5]) and len(after) > len(before)
 
 
-def test_questions_and_replies_can_be_edited_and_branched(page):
+def test_questions_and_replies_can_be_edited_and_branched(page, app):
     page.new_chat()
     page.ask("Name a colour.")
     page.page.get_by_role("button", name="Edit", exact=True).first.click()
     page.page.locator("#wb-chatbot textarea").fill("Name an animal.")
     page.page.get_by_role("button", name="Submit").click()
-    expect(page.chat).to_contain_text("Name an animal.")
+    # The page shows the edit before the server has it.
+    page.wait_until(lambda: _questions(app) == ["Name an animal."])
     page.wait_for_replies(1)
     page.press("wb-edit")
     page.page.get_by_label("Text of the reply").fill("A fine elephant.")
@@ -104,6 +104,7 @@ def test_conversations_are_exported_imported_and_kept_over_a_reload(page, tmp_pa
     name = page.part("wb-name").locator("input, textarea")
     name.fill("Fruit talk")
     name.press("Enter")
+    expect(page.part("wb-conversations")).to_contain_text("Fruit talk")
     with page.saved_file() as texts:
         page.page.get_by_role("button", name="Export", exact=True).first.click()
     exported = json.loads(texts[0])
@@ -168,7 +169,7 @@ def test_presets_are_saved_used_exported_and_imported(page, app, tmp_path):
     page.choose("wb-preset", "Pirate")
     expect(page.page.get_by_label("System prompt")).to_have_value("You speak like a pirate.")
     with page.saved_file() as texts:
-        page.part("wb-preset-files").get_by_role("button", name="Export").click()
+        page.part("wb-preset-files").get_by_role("button", name="Export", exact=True).click()
     file = tmp_path / "presets.json"
     file.write_text(texts[0].replace("Pirate", "Sailor"))
     page.part("wb-preset-import").locator("input[type=file]").set_input_files(file)
@@ -269,11 +270,7 @@ def test_two_browsers_share_a_batch_and_closing_one_stops_only_its_own(page, app
     assert session.stats().num_running == 2
     assert len(session.llm.requests()) == 2
     other.close()
-    deadline = threading.Event()
-    for _ in range(200):
-        if session.stats().num_running < 2:
-            break
-        deadline.wait(0.1)
+    page.wait_until(lambda: session.stats().num_running < 2)
     assert session.stats().num_running == 1
     expect(page.part("wb-stop")).to_be_enabled()
     page.press("wb-stop")
@@ -325,6 +322,12 @@ def test_every_tab_fits_a_phone_and_can_be_read_in_the_dark(app, open_page, tmp_
     phone.ask("Hello!")
     assert phone.take_problems() == []
     phone.close()
+
+
+def _questions(app) -> list[str]:
+    """The questions of the conversation on the page that was opened last, once its reply has ended."""
+    desk = list(app.parts.desks)[-1]
+    return [m.text for m in desk.current.messages if m.role == "user"] if desk.reply is None else []
 
 
 # Controls that are shown and have no name for a screen reader.

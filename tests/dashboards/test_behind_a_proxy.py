@@ -15,11 +15,15 @@ PREFIX = "/user/x/proxy/8000"
 KEY = "a-key-for-this-app"
 
 
-@pytest.mark.parametrize("says_prefix", [True, False], ids=["header", "root_path"])
-def test_the_app_works_under_a_path_prefix_with_a_key(session, open_page, says_prefix):
+@pytest.mark.parametrize(
+    ("says_prefix", "scope", "answer"),
+    [(True, "admin_key", "0 requests cancelled"), (False, "app_key", "needs a key with the admin scope")],
+    ids=["header", "root_path"],
+)
+def test_the_app_works_under_a_path_prefix_with_a_key(session, open_page, says_prefix, scope, answer):
     settings = AppSettings(root_path="" if says_prefix else PREFIX, require_key=True)
     with (
-        make_app(session=session, listen=ListenSettings(port=0), settings=settings, admin_key=KEY) as app,
+        make_app(session=session, listen=ListenSettings(port=0), settings=settings, **{scope: KEY}) as app,
         reverse_proxy(app.url, PREFIX, says_prefix=says_prefix) as address,
     ):
         page = open_page(address)
@@ -37,5 +41,7 @@ def test_the_app_works_under_a_path_prefix_with_a_key(session, open_page, says_p
         page.ask("Say hello.")
         page.tab("Monitor")
         expect(page.part("wb-live-plot").locator(".js-plotly-plot")).to_be_visible(timeout=60_000)
+        page.press("wb-cancel-all")
+        expect(page.page.get_by_text(answer)).to_be_visible()
         assert page.take_problems() == []
         page.close()
