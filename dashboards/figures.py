@@ -11,7 +11,15 @@ import plotly.graph_objects as go
 from workbench.conversation import Alternative, ScoredToken, perplexity
 from workbench.engine import SamplingParams
 
-__all__ = ["HEAT_SCALES", "NextToken", "heat_spans", "heat_summary", "next_token_figure", "next_tokens", "visible"]
+__all__ = [
+    "HEAT_SCALES",
+    "NextToken",
+    "heat_spans",
+    "heat_summary",
+    "next_token_figure",
+    "next_tokens",
+    "visible",
+]
 
 _MODEL_COLOR, _SAMPLED_COLOR = "#3b8ec4", "#d5642b"
 _NO_FILL = "rgba(0,0,0,0)"

@@ -13,6 +13,7 @@ from dashboards.tabs.header import Header
 from dashboards.tabs.inside import InsideTab
 from dashboards.tabs.models import ModelsTab
 from dashboards.tabs.monitor import MonitorTab
+from dashboards.tabs.plugins import PluginsTab
 from widgets.chart_rows import memory_rows, throughput_rows, utilisation_row
 from widgets.menu import Menu
 from workbench.models import Catalogue
@@ -61,6 +62,8 @@ def _add_tabs_of_the_engine(parts: AppParts, tabs: gr.Tabs) -> None:
         models.plan_on(tab)
     with gr.Tab("Endpoint", id="endpoint") as tab:
         EndpointTab(parts).show_on(tab)
+    with gr.Tab("Plugins", id="plugins") as tab:
+        PluginsTab(parts).show_on(tab)
 
     def run_while_shown(event: gr.SelectData) -> tuple[gr.Timer, gr.Timer]:
         # A timer costs requests, so each runs while its tab is shown.

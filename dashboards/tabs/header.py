@@ -62,7 +62,7 @@ class Header:
         else:
             words = html.escape(words)
         dot = '<span class="wb-dot" aria-hidden="true"></span>'
-        return f'<div class="wb-header wb-{mark}" role="status">{dot}{words}</div>'
+        return f'<div class="wb-header wb-{mark}" role="status">{dot}<span>{words}</span></div>'
 
     def _details(self) -> str:
         session = self._parts.session

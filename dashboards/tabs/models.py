@@ -9,10 +9,10 @@ from typing import Any
 import gradio as gr
 
 from dashboards.parts import AppParts, shown_error
+from dashboards.tabs.tradeoff import TradeoffPart
 from widgets.menu import AUTO, Menu, Option
 from workbench.errors import WorkbenchError
 from workbench.failure import Failure
-from workbench.quantize.quant_type import QUANTIZED_NAMES
 from workbench.session import LoadChoice, SessionState
 
 __all__ = ["ModelsTab"]
@@ -59,6 +59,7 @@ class ModelsTab:
                 gr.Markdown("#### Before you load")
                 self.plan = gr.HTML("", elem_id="wb-plan", padding=False)
                 self.advice = gr.Radio([], label="What would help", visible=False, elem_id="wb-advice")
+        TradeoffPart(parts, self.model)
         self.timer = gr.Timer(0.5, active=False)
         self._wire()
 
@@ -92,8 +93,7 @@ class ModelsTab:
         )
 
     def _precisions(self, backend: str) -> list[tuple[str, str]]:
-        quantised = [(f"{name}, quantised while loading", name) for name in QUANTIZED_NAMES]
-        return _choices(self._menu.precisions(backend)) + quantised
+        return _choices(self._menu.precisions(backend))
 
     async def _follow_backend(self, backend: str) -> tuple[Any, str]:
         return gr.Dropdown(choices=self._precisions(backend), value=AUTO), _reasons(self._menu, backend)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from browser.conftest import chromium as chromium
 from dashboards_page import AppPage
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, sync_playwright
 
 from dashboards.app import App
 from dashboards.launching import AppSettings, make_app
@@ -17,6 +18,24 @@ from workbench.server.settings import ListenSettings
 from workbench.session import LoadChoice, Session
 
 OpenPage = Callable[..., AppPage]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """The system's Chromium. Without one the tests are skipped, or fail where WORKBENCH_REQUIRE_BROWSER=1.
+
+    Open for one module only: while Playwright is, no test of an event loop could run.
+    """
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        missing = "no Chromium on this machine (looked for chromium, chromium-browser, google-chrome)"
+        if os.environ.get("WORKBENCH_REQUIRE_BROWSER") == "1":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="module")

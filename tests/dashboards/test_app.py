@@ -260,6 +260,16 @@ def test_the_endpoint_is_started_used_and_stopped_and_keys_are_made(page):
     assert not endpoint.is_running
 
 
+def test_plugins_are_listed_and_switched(page):
+    page.tab("Plugins")
+    expect(page.part("wb-plugins")).to_contain_text("request-logger")
+    page.choose("wb-plugin", "request-logger")
+    page.press("wb-plugin-enable")
+    expect(page.part("wb-plugins")).to_contain_text("active")
+    page.press("wb-plugin-disable")
+    expect(page.part("wb-plugins")).not_to_contain_text("active")
+
+
 def test_two_browsers_share_a_batch_and_closing_one_stops_only_its_own(page, app, open_page, session):
     other = open_page(app.url).wait_until_ready()
     for one in (page, other):
@@ -313,7 +323,7 @@ def test_a_dead_engine_shows_a_banner_and_is_restarted(page, session):
 
 def test_every_tab_fits_a_phone_and_can_be_read_in_the_dark(app, open_page, tmp_path):
     phone = open_page(app.url, viewport={"width": 360, "height": 740}, color_scheme="dark").wait_until_ready()
-    for name in ("Chat", "Compare", "Inside", "Monitor", "Models", "Endpoint"):
+    for name in ("Chat", "Compare", "Inside", "Monitor", "Models", "Endpoint", "Plugins"):
         phone.tab(name)
         wide = phone.page.evaluate("() => document.documentElement.scrollWidth")
         assert wide <= 360, f"{name} is {wide} px wide"
