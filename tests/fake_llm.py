@@ -124,6 +124,7 @@ class FakeLlama:
         self.model_path = choice.model
         self.backend = SimpleNamespace(name=choice.backend or "cpu")
         self.dtype = choice.precision or "fp32"
+        self.quantization = None
         self.max_context = choice.context_length or 2048
         self.model_name = str(choice.model)
         self.weight_bytes = 400_000_000

@@ -10,6 +10,7 @@ from workbench.errors import ConfigError, WorkbenchError
 from workbench.models import Catalogue, CatalogueEntry
 from workbench.parallel import ParallelismStrategy
 from workbench.quantize import QuantizationType, parse_quant_type
+from workbench.quantize.capabilities import known_capabilities
 
 __all__ = ["AUTO", "ONE_GPU_REASON", "Menu", "Option"]
 
@@ -115,11 +116,7 @@ class Menu:
         return (
             Option(AUTO, f"Automatic ({default.dtype})", note=default.reason),
             *(Option(name, name, chosen.supports_dtype(name)) for name in DTYPE_NAMES),
-            *(
-                Option(kind.value, _QUANT_WORDS.get(kind.value, kind.value), _quant_reason(kind.value, chosen.name))
-                for kind in QuantizationType
-                if not kind.is_cast
-            ),
+            *(_quantized_option(kind.value, chosen) for kind in QuantizationType if not kind.is_cast),
         )
 
     def kv_dtypes(self, backend: str, precision: str) -> tuple[Option, ...]:
@@ -180,6 +177,16 @@ def _quant_reason(name: str, backend: str) -> str | None:
 
 def _default_dtype(backend: Backend) -> str:
     return "fp32" if backend.unavailable_reason() is not None else backend.default_dtype().dtype
+
+
+def _quantized_option(name: str, backend: Backend) -> Option:
+    """A quantisation with what a probe found of it here, where there was one."""
+    found = known_capabilities(backend.torch_device(0)).get(name)
+    reason = _quant_reason(name, backend.name)
+    if reason is None and found is not None and not found.is_usable:
+        reason = found.reason
+    note = "" if found is None or not found.is_usable else found.in_words
+    return Option(name, _QUANT_WORDS.get(name, name), reason, note)
 
 
 def _backend_option(status: BackendStatus) -> Option:

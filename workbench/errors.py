@@ -2,6 +2,7 @@
 
 WorkbenchError  (documented elsewhere as LlamaGPUError)
 ├── ConfigError (ValueError)            a setting, name or option is wrong; the message lists what is allowed
+├── CacheError                          a cache cannot be read or written; the message says why
 ├── BackendError                        a backend or device cannot do what was asked
 │   ├── BackendUnavailableError         not usable on this machine; the message says why
 │   │   └── GPUUnavailableError         a GPU was required and none can be used
@@ -27,6 +28,7 @@ from __future__ import annotations
 __all__ = [
     "BackendError",
     "BackendUnavailableError",
+    "CacheError",
     "ConfigError",
     "DownloadError",
     "EngineStoppedError",
@@ -58,6 +60,10 @@ LlamaGPUError = WorkbenchError
 
 class ConfigError(WorkbenchError, ValueError):
     """A setting is wrong. The message names the field, the value and what is allowed."""
+
+
+class CacheError(WorkbenchError):
+    """A cache cannot be read or written: no permission, no space, or too small a limit."""
 
 
 class BackendError(WorkbenchError):

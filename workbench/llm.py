@@ -16,13 +16,13 @@ from workbench.backends import Backend, BackendChoice, get_backend, select_backe
 from workbench.engine import EngineConfig, EngineLimits, EngineStats, Generation, RequestInFlight, SamplingParams
 from workbench.engine.engines import find_engine
 from workbench.errors import BackendUnavailableError, ConfigError, EngineStoppedError, RequestError
-from workbench.models import Catalogue, EmbeddingRecipe, LoadedModel, ModelFiles, ModelSpec, Tokenizer
+from workbench.models import Catalogue, EmbeddingRecipe, ModelFiles, ModelSpec, Tokenizer
 from workbench.models.model_code import import_model_code
 from workbench.planner import Comparison, LoadGuard, LoadRecord, Plan
 from workbench.plugins import PluginManager, default_plugins
 from workbench.progress import ProgressCallback, no_progress
-from workbench.quantize import QuantizationConfig, QuantizationType, parse_quant_type
-from workbench.quantize.quantization_type import ExtensionType
+from workbench.quantize import QuantizationCache, QuantizationConfig, QuantizationType, parse_quant_type
+from workbench.quantize.quant_type import ENGINE_PACKED_NAMES
 from workbench.stand_in import find_stand_in
 from workbench.telemetry import GPUUsage, HostUsage, MemoryOwners, ModelMemory, OwnedMemory, RequestLog, StepProfile
 
@@ -51,13 +51,16 @@ class LlamaGPU:
         prefer_gpu: use ROCm or CUDA where available; False stays on the CPU.
         auto_detect_aws: look once whether this is an EC2 instance, and report it in `get_backend_info()`.
         quant_type: precision of the weights: "fp32", "bf16" or "fp16" (and their long names). None chooses for the
-            device; `dtype_reason` says why. Also "int8" and "int4" (weights only, computed in the device's own
-            precision); on the CPU "dynamic" (activations in 8 bits too) and "gguf": the packed weights of a .gguf file
-            (the embedded model has one) used as they are; on GPUs "fp8" (e4m3; activations too in large batches).
+            device; `dtype_reason` says why. Also a quantisation: "int8", "int4", "nf4" (weights only, computed in the
+            device's own precision), "dynamic" and "static" (activations in 8 bits too), "fp8" (e4m3; activations too in
+            large batches), and on the CPU "gguf": the packed weights of a .gguf file (the embedded model has one) used
+            as they are. Or a QuantizationConfig.
         backend: "cpu", "cuda", "rocm" or a Backend; overrides `prefer_gpu`.
         device_index: which of the backend's devices.
         context_length: most tokens of one request; None takes the model's own, or what the KV pool holds.
         engine: all of the engine's knobs; `context_length` then goes into it.
+        quantization_cache: where quantised weights are kept for the next load: the workbench's own cache when None;
+            False keeps none.
         progress: called with `Progress` values while loading; raising LoadCancelled in it cancels.
         trust_remote_code, allow_pickle: allow files that run code when loaded.
         check_plan: plan the load first and issue PlanWarning where it will not fit; loading goes on all the same.
@@ -78,12 +81,13 @@ class LlamaGPU:
         model_path: str | Path | None = "default",
         prefer_gpu: bool = True,
         auto_detect_aws: bool = True,
-        quant_type: str | None = None,
+        quant_type: str | QuantizationConfig | None = None,
         *,
         backend: str | Backend | None = None,
         device_index: int = 0,
         context_length: int | None = None,
         engine: EngineConfig | None = None,
+        quantization_cache: QuantizationCache | bool | None = None,
         progress: ProgressCallback | None = None,
         trust_remote_code: bool = False,
         allow_pickle: bool = False,
@@ -111,6 +115,7 @@ class LlamaGPU:
         requested_dtype = None if requested is None else requested.dtype
         self.dtype, self.dtype_reason = _choose_dtype(self.backend, device_index, requested_dtype)
         self.quantization: QuantizationConfig | None = None if requested is None else requested.config
+        self._cache = _choose_cache(quantization_cache)
         report = progress or no_progress
         files = Catalogue().resolve(
             self.model_path, progress=report, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
@@ -131,6 +136,9 @@ class LlamaGPU:
         from workbench.models import load_model
 
         device = self.backend.torch_device(self.device_index)
+        # On a GPU the engine packs these for its own kernels; a config with flags of its own is done as it says.
+        engine_packs = self.backend.device_type != "cpu" and self.quant_type in ENGINE_PACKED_NAMES
+        low_bit = self.quant_type if engine_packs else None
         try:
             loaded = load_model(
                 files,
@@ -138,15 +146,10 @@ class LlamaGPU:
                 dtype=self.dtype,
                 attn_implementation=register_attention(),
                 keep_packed=self.keeps_packed,
+                quantization=None if self.keeps_packed or low_bit else self.quantization,
+                cache=self._cache,
                 progress=progress,
             )
-            low_bit = None
-            brought = self.quantization and isinstance(self.quantization.quantization_type, ExtensionType)
-            if self.quantization is not None and self.backend.device_type != "cpu" and not brought:
-                # The engine packs them for its own kernels.
-                low_bit = self.quantization.quantization_type.value
-            elif self.quantization is not None and not self.keeps_packed:
-                _quantize(loaded, self.quantization)
             start = find_engine(self.plugins, config.engine_name)
             started = start(loaded, self.backend, self.device_index, config, low_bit=low_bit, plugins=self.plugins)
         except BaseException:
@@ -159,6 +162,10 @@ class LlamaGPU:
         self._runner_status = started.runner_status
         self.weight_bytes = loaded.weight_bytes
         self.embedding_recipe: EmbeddingRecipe | None = loaded.embedding
+        self.dtype = loaded.dtype
+        self.quantized = loaded.quantized
+        if loaded.quantized is not None:
+            self.quantization = loaded.quantized.config
         self._client = started.client
         self._record: LoadRecord | None = None
         if guard is not None:
@@ -524,12 +531,10 @@ def _choose_dtype(backend: Backend, index: int, requested: str | None) -> tuple[
     return requested, "as asked"
 
 
-def _quantize(loaded: LoadedModel, config: QuantizationConfig) -> None:
-    from workbench.quantize.memory import storage_bytes
-    from workbench.quantize.methods import choose_method
-
-    choose_method(config, loaded.device).apply(loaded.module, config, samples=())
-    loaded.weight_bytes = storage_bytes(loaded.module)
+def _choose_cache(cache: QuantizationCache | bool | None) -> QuantizationCache | None:
+    if cache is False:
+        return None
+    return QuantizationCache() if cache in (None, True) else cache
 
 
 def _stop(client: EngineClient, record: LoadRecord | None, plugins: PluginManager, name: str, device: str) -> None:

@@ -181,7 +181,7 @@ def test_weights_beyond_the_free_memory_are_refused_with_what_would_fit(
 def test_memory_that_runs_out_on_the_way_is_our_error_and_comes_back(folder: Path) -> None:
     import resource
 
-    from workbench.models.weight_reader import allocate
+    from workbench.shell import allocate
 
     with pytest.raises(OutOfMemoryError) as caught:
         allocate((1 << 46,), torch.float32, "cpu")

@@ -7,8 +7,8 @@ from workbench.models import Catalogue, ModelSpec, load_model
 from workbench.models.byte_tokenizer import make_byte_tokenizer
 from workbench.models.presets import PRESETS, get_preset
 from workbench.models.random_model import make_random_model, preset_config
-from workbench.models.shell import build_shell, place, restore_buffers
 from workbench.progress import Progress
+from workbench.shell import build_shell, place, restore_buffers
 
 _TINY = [name for name in PRESETS if name.startswith("tiny")]
 # Parameters as the models' authors publish them, in thousands.

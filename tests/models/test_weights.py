@@ -7,8 +7,8 @@ from transformers import AutoConfig, PreTrainedModel, Qwen3VLMoeForConditionalGe
 from workbench.models.byte_tokenizer import make_byte_tokenizer
 from workbench.models.random_model import preset_config
 from workbench.models.safetensors_header import TensorEntry
-from workbench.models.shell import build_shell
 from workbench.models.weights import matches_shell
+from workbench.shell import build_shell
 
 
 def _entries(shell: PreTrainedModel, dtype: str = "BF16") -> dict[str, TensorEntry]:

@@ -75,7 +75,7 @@ def test_precision_is_taken_for_the_next_load(admin):
     ("body", "param"),
     [
         ({"quantization_type": "int3"}, "quantization_type"),
-        ({"quantization_type": "nf4"}, "quantization_type"),
+        ({"quantization_type": "nf4", "symmetric": False}, "symmetric"),
         ({"quantization_type": "int8", "symmetric": False}, "symmetric"),
         ({"quantization_type": "bf16", "dynamic": True}, "dynamic"),
         ({"quantization_type": "int4", "bits": 4}, "bits"),
@@ -87,12 +87,16 @@ def test_a_precision_that_a_load_cannot_have_is_named(admin, body, param):
     assert reply.status_code == 400 and reply.json()["error"]["param"] == param
 
 
-def test_there_is_no_store_of_quantised_models(admin):
+def test_the_store_of_quantised_models(admin):
     assert admin.post("/v1/quantization/cache", json={"model_name": "no-such"}).status_code == 404
     assert admin.post("/v1/quantization/cache", json={"model_name": "x", "action": "burn"}).status_code == 400
     body = {"model_name": MODEL, "action": "clear"}
-    reply = admin.post("/v1/quantization/cache", json=body)
-    assert reply.status_code == 400 and reply.json()["error"]["code"] == "not_supported"
+    assert admin.post("/v1/quantization/cache", json=body).json()["status"] == "cache_cleared"
+    missing = admin.post("/v1/quantization/cache", json={**body, "action": "load"})
+    assert missing.status_code == 404 and missing.json()["error"]["code"] == "not_found"
+    for kind in ("bf16", "gguf", "int3"):
+        refused = admin.post("/v1/quantization/cache", json={**body, "quantization_type": kind})
+        assert refused.status_code == 400 and refused.json()["error"]["param"] == "quantization_type"
 
 
 def test_precision_figures_are_those_of_the_loaded_model(http, llm):

@@ -27,6 +27,22 @@ def test_what_cannot_be_used_is_listed_with_its_reason(menu):
     assert menu.splits("cpu")[1].reason == "needs two GPUs or more; there are none here"
 
 
+def test_a_probe_that_failed_is_a_reason_and_one_that_worked_a_note(menu):
+    from workbench.quantize import Capability, CapabilityState
+    from workbench.quantize.capabilities import remember_capabilities
+
+    remember_capabilities(
+        [
+            Capability("nf4", "cpu", CapabilityState.NOT, "it fails here"),
+            Capability("fp8", "cpu", CapabilityState.SLOW, "5.0 times as long as the unquantised product", 0.2),
+        ]
+    )
+    options = {option.value: option for option in menu.precisions("cpu")}
+    assert options["nf4"].reason == "it fails here"
+    assert (options["fp8"].reason, options["fp8"].note) == (None, "slow: 5.0 times as long as the unquantised product")
+    assert options["int8"].reason is None
+
+
 def test_an_unknown_backend_lists_the_known_ones(menu):
     with pytest.raises(ConfigError, match="use one of: auto, cuda, cpu"):
         menu.precisions("tpu")

@@ -1,5 +1,17 @@
 """The documented import path of quantisation."""
 
-from workbench.quantize import QuantizationConfig, QuantizationManager, QuantizationType
+from workbench.quantize import (
+    QuantizationCache,
+    QuantizationConfig,
+    QuantizationManager,
+    QuantizationType,
+    QuantizedInference,
+)
 
-__all__ = ["QuantizationConfig", "QuantizationManager", "QuantizationType"]
+__all__ = [
+    "QuantizationCache",
+    "QuantizationConfig",
+    "QuantizationManager",
+    "QuantizationType",
+    "QuantizedInference",
+]

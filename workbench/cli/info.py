@@ -11,12 +11,16 @@ from typing import Annotated, Any
 import typer
 
 from workbench import __version__
-from workbench.backends import BackendStatus, detect, select_backend
+from workbench.backends import Backend, BackendStatus, detect, select_backend
 from workbench.cli.byte_size import byte_size
 from workbench.paths import home
+from workbench.quantize import parse_quant_type, probe_capabilities
+from workbench.quantize.capabilities import known_capabilities, remember_capabilities
+from workbench.quantize.quant_type import QUANTIZED_NAMES
 
 __all__ = ["command", "machine_facts"]
 
+_NOT_TRIED = "not tried yet here (workbench info --probe)"
 _PACKAGES = (
     "torch",
     "transformers",
@@ -40,8 +44,14 @@ def command(
     ctx: typer.Context,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Try every quantisation on a small matrix first, and remember the results.")
+    ] = False,
 ) -> None:
-    facts = machine_facts(detect())
+    statuses = detect()
+    if probe:
+        _probe(statuses)
+    facts = machine_facts(statuses)
     if as_json:
         print(json.dumps(facts, indent=2))
     else:
@@ -64,10 +74,31 @@ def machine_facts(statuses: list[BackendStatus]) -> dict[str, Any]:
 
 def _backend_facts(status: BackendStatus) -> dict[str, Any]:
     devices = [
-        {**asdict(device), "default_dtype": asdict(status.backend.default_dtype(device.index))}
+        {
+            **asdict(device),
+            "default_dtype": asdict(status.backend.default_dtype(device.index)),
+            "quantization": _quantization_facts(status.backend, device.index),
+        }
         for device in status.devices
     ]
     return {"name": status.name, "available": status.available, "reason": status.reason, "devices": devices}
+
+
+def _quantization_facts(backend: Backend, device_index: int) -> dict[str, str]:
+    """By type what is known of it on a device, in words."""
+    found = known_capabilities(backend.torch_device(device_index))
+    facts = {}
+    for name in QUANTIZED_NAMES:
+        reason = parse_quant_type(name).unavailable_reason(backend.name)
+        facts[name] = f"not: {reason}" if reason else found[name].in_words if name in found else _NOT_TRIED
+    return facts
+
+
+def _probe(statuses: list[BackendStatus]) -> None:
+    for status in statuses:
+        for device in status.devices:
+            name = status.backend.torch_device(device.index)
+            remember_capabilities(probe_capabilities(name, status.backend.default_dtype(device.index).dtype))
 
 
 def _version(package: str) -> str | None:
@@ -102,3 +133,9 @@ def _print_device(console: Any, device: dict[str, Any]) -> None:
     console.print(f"     memory {free} free of {total}; computes in {', '.join(device['dtypes'])}")
     choice = device["default_dtype"]
     console.print(f"     {choice['dtype']} by default: {choice['reason']}")
+    known = {name: words for name, words in device["quantization"].items() if words != _NOT_TRIED}
+    for name, words in known.items():
+        console.print(f"     {name}: {words}")
+    untried = [name for name in device["quantization"] if name not in known]
+    if untried:
+        console.print(f"     {', '.join(untried)}: {_NOT_TRIED}")

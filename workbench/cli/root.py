@@ -60,6 +60,14 @@ class _AwsGroup(LazyGroup):
     }
 
 
+class _CacheGroup(LazyGroup):
+    entries = {
+        "ls": Entry("workbench.cli.cache.ls", "Show the quantised models that are kept."),
+        "rm": Entry("workbench.cli.cache.rm", "Remove one."),
+        "clear": Entry("workbench.cli.cache.clear", "Remove all."),
+    }
+
+
 class _RootGroup(LazyGroup):
     entries = {
         "info": Entry("workbench.cli.info", "Show the machine, its backends and the installed versions."),
@@ -71,6 +79,8 @@ class _RootGroup(LazyGroup):
         "serve": Entry("workbench.cli.serve", "Serve a model to OpenAI clients."),
         "profile": Entry("workbench.cli.profile", "Show where the time of a model's steps goes."),
         "monitor": Entry("workbench.cli.monitor", "Watch processor, memory and GPUs of this machine."),
+        "quantize": Entry("workbench.cli.quantize", "Make a model's weights smaller, or compare the ways to."),
+        "cache": Entry(_CacheGroup, "Show and remove quantised models."),
         "keys": Entry(_KeysGroup, "Make, show and revoke the endpoint's keys."),
         "plugins": Entry(_PluginsGroup, "Find, install, switch and write plugins."),
         "aws": Entry(_AwsGroup, "Advice and scripts for EC2."),

@@ -11,8 +11,8 @@ import numpy as np
 
 from workbench.errors import ConfigError, ModelFormatError
 from workbench.models.gguf_header import GgufHeader, GgufTensor, read_gguf_header
-from workbench.models.shell import place, restore_buffers
 from workbench.progress import Progress, ProgressCallback
+from workbench.shell import place, restore_buffers
 
 if TYPE_CHECKING:
     import torch

@@ -9,12 +9,25 @@ from workbench.models.embedding_recipe import EmbeddingRecipe, read_embedding_re
 from workbench.models.files import ModelFiles
 from workbench.models.spec import ModelSpec, read_json_object
 from workbench.models.tokenizer import Tokenizer
+from workbench.quantize import QuantizationConfig
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-__all__ = ["LoadedModel", "count_bytes", "describe_loaded"]
+__all__ = ["LoadedModel", "QuantizedFacts", "count_bytes", "describe_loaded", "is_tied"]
+
+
+@dataclass(frozen=True)
+class QuantizedFacts:
+    """What was done to a model's matrices: the settings, the names of layers that kept more precision, the bytes of the
+    weights before (in the model's own precision), the seconds it took, and whether they came out of the cache."""
+
+    config: QuantizationConfig
+    kept_layers: tuple[str, ...]
+    original_bytes: int | None
+    elapsed_s: float
+    from_cache: bool = False
 
 
 @dataclass
@@ -23,6 +36,7 @@ class LoadedModel:
 
     `weight_bytes` counts tied weights once; `generation_defaults` is what the model's author suggests for sampling;
     `embedding` is how the model makes embeddings, None if it was not trained for that.
+    `quantized` says how the matrices were made smaller, None where they were not.
     """
 
     module: nn.Module
@@ -35,6 +49,7 @@ class LoadedModel:
     eos_token_ids: frozenset[int]
     generation_defaults: dict[str, Any] = field(default_factory=dict)
     embedding: EmbeddingRecipe | None = None
+    quantized: QuantizedFacts | None = None
 
 
 def describe_loaded(
@@ -46,7 +61,7 @@ def describe_loaded(
         ModelSpec.from_config(module.config),
         architecture=type(module).__name__,
         num_parameters=sum(parameter.numel() for parameter in module.parameters()),
-        tied_embeddings=_is_tied(module),
+        tied_embeddings=is_tied(module),
     )
     return LoadedModel(
         module=module,
@@ -67,7 +82,8 @@ def count_bytes(module: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in [*module.parameters(), *module.buffers()])
 
 
-def _is_tied(module: PreTrainedModel) -> bool:
+def is_tied(module: PreTrainedModel) -> bool:
+    """Whether the output layer is the embedding table."""
     embeddings, head = module.get_input_embeddings(), module.get_output_embeddings()
     return head is not None and getattr(head, "weight", None) is getattr(embeddings, "weight", None)
 

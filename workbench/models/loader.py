@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import replace
+from functools import partial
 
 from workbench.backends.dtypes import parse_dtype, torch_dtype
 from workbench.errors import ConfigError
@@ -11,13 +12,16 @@ from workbench.models.files import ModelFiles
 from workbench.models.gguf_weights import fill_from_gguf
 from workbench.models.load_memory import check_memory, release_memory
 from workbench.models.loaded_model import LoadedModel, count_bytes, describe_loaded
+from workbench.models.quantized_load import load_packed_model, load_quantized
 from workbench.models.random_model import make_random_model
 from workbench.models.safetensors_header import read_folder_headers
-from workbench.models.shell import build_shell, quiet_transformers
 from workbench.models.tokenizer import load_tokenizer
 from workbench.models.weights import blaming_files, check_fits, load_by_rules, matches_shell, stream_weights
 from workbench.progress import Progress, ProgressCallback, no_progress
+from workbench.quantize import QuantizationCache, QuantizationConfig
 from workbench.quantize.memory import storage_bytes
+from workbench.quantize.packed_folder import is_packed_folder
+from workbench.shell import build_shell, quiet_transformers
 
 __all__ = ["load_model"]
 
@@ -29,20 +33,28 @@ def load_model(
     dtype: str,
     attn_implementation: str | None = None,
     keep_packed: bool = False,
+    quantization: QuantizationConfig | None = None,
+    cache: QuantizationCache | None = None,
     progress: ProgressCallback = no_progress,
 ) -> LoadedModel:
     """The model on torch device `device` ("cpu", "cuda:0") with weights in `dtype` ("fp32", "bf16", "fp16").
 
-    `attn_implementation` is a name registered with transformers. With `keep_packed` the weights of a .gguf file stay as
-    they are (on the CPU), and ConfigError is raised for a model that has no such file.
+    `attn_implementation` is a name registered with transformers. `quantization` makes the matrices smaller as they are
+    read, unless `cache` holds them so already; a folder of quantised weights needs none. With `keep_packed` the weights
+    of a .gguf file stay as they are (on the CPU), and ConfigError is raised for a model that has no such file.
 
     Raises `ModelFormatError`, `OutOfMemoryError` or whatever `progress` raises (`LoadCancelled`); after any of them,
     and after KeyboardInterrupt, the memory is given back even while the exception is kept.
     """
     dtype = parse_dtype(dtype)
-    load = _load_random if files.source.kind == "random" else _load_folder
     if keep_packed:
         load = _load_packed
+    elif files.path is not None and is_packed_folder(files.path):
+        load = partial(load_packed_model, asked=quantization)
+    elif quantization is not None:
+        load = partial(load_quantized, quantization=quantization, cache=cache)
+    else:
+        load = _load_random if files.source.kind == "random" else _load_folder
     try:
         return load(files, device, dtype, attn_implementation, progress)
     except BaseException as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,13 +10,14 @@ from workbench.backends.dtypes import torch_dtype
 from workbench.models.byte_tokenizer import make_byte_tokenizer
 from workbench.models.load_memory import check_memory
 from workbench.models.presets import get_preset
-from workbench.models.shell import build_shell, place, quiet_transformers, restore_buffers
 from workbench.models.tokenizer import Tokenizer
-from workbench.models.weight_reader import allocate
 from workbench.progress import Progress, ProgressCallback, no_progress
+from workbench.shell import allocate, build_shell, place, quiet_transformers, restore_buffers
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
+
+    from workbench.quantize.streaming import StreamingQuantizer
 
 __all__ = ["RandomModel", "make_random_model", "preset_config"]
 
@@ -45,8 +47,11 @@ def make_random_model(
     attn_implementation: str | None = None,
     progress: ProgressCallback = no_progress,
     seed: int = 0,
+    quantizer_for: Callable[[PreTrainedModel], StreamingQuantizer] | None = None,
 ) -> RandomModel:
     """The preset with weights drawn from `seed`; the same seed, device and dtype give the same weights.
+
+    `quantizer_for` makes what takes the matrices of the shell as they are drawn.
 
     Matrices follow the config's `initializer_range`; norms, biases and tables are what the family starts with.
     Raises `ModelNotFoundError` for an unknown preset and `OutOfMemoryError`.
@@ -55,13 +60,22 @@ def make_random_model(
     config = preset_config(preset, tokenizer)
     with quiet_transformers():
         shell = build_shell(config, torch_dtype(dtype), attn_implementation)
-        check_memory(sum(parameter.nbytes for parameter in shell.parameters()), device, dtype)
-        _fill(shell, device, config.initializer_range, seed, progress)
+        quantizer = None if quantizer_for is None else quantizer_for(shell)
+        if quantizer is None:
+            check_memory(sum(parameter.nbytes for parameter in shell.parameters()), device, dtype)
+        _fill(shell, device, config.initializer_range, seed, progress, quantizer)
         restore_buffers(shell, device)
     return RandomModel(shell, tokenizer)
 
 
-def _fill(shell: PreTrainedModel, device: str, std: float, seed: int, progress: ProgressCallback) -> None:
+def _fill(
+    shell: PreTrainedModel,
+    device: str,
+    std: float,
+    seed: int,
+    progress: ProgressCallback,
+    quantizer: StreamingQuantizer | None,
+) -> None:
     import torch
 
     generator = torch.Generator(device).manual_seed(seed)
@@ -72,7 +86,11 @@ def _fill(shell: PreTrainedModel, device: str, std: float, seed: int, progress: 
         progress(Progress("make weights", completed_bytes, total_bytes))
         tensor = allocate(tuple(parameter.shape), parameter.dtype, device)
         if tensor.dim() > 1:
-            place(shell, name, tensor.normal_(0.0, std, generator=generator))
+            tensor.normal_(0.0, std, generator=generator)
+            if quantizer is not None and quantizer.takes(name):
+                tensor = quantizer.take(name, tensor)
+            if tensor is not None:
+                place(shell, name, tensor)
         else:
             # Left unmarked, so that transformers gives it the family's own start value.
             place(shell, name, tensor, is_final=False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import mmap
 from collections.abc import Callable
 from contextlib import ExitStack
 from io import FileIO
@@ -11,13 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from workbench.errors import ModelFormatError, OutOfMemoryError
+from workbench.errors import ModelFormatError
 from workbench.models.safetensors_header import TensorEntry
+from workbench.shell import allocate
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["READABLE_DTYPES", "WeightReader", "allocate"]
+__all__ = ["READABLE_DTYPES", "WeightReader"]
 
 # Names in the file to names in torch; packed and 8-bit floats belong to a quantiser and are not read here.
 READABLE_DTYPES = {
@@ -27,7 +26,6 @@ READABLE_DTYPES = {
 _CHUNK_BYTES = 16 << 20
 # torch runs elementwise work of at most this many elements on one thread (at::internal::GRAIN_SIZE).
 _SERIAL_ELEMENTS = 32_768
-_OWN_MAPPING_BYTES = 1 << 20
 
 
 class WeightReader:
@@ -107,22 +105,3 @@ def _convert(source: torch.Tensor, target: torch.Tensor) -> None:
     # Pieces too small for torch to share out among threads: on busy cores waiting for those takes ten times longer.
     for source_piece, target_piece in zip(source.split(_SERIAL_ELEMENTS), target.split(_SERIAL_ELEMENTS), strict=True):
         target_piece.copy_(source_piece)
-
-
-def allocate(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> torch.Tensor:
-    """Uninitialised memory. Raises `OutOfMemoryError` with the bytes of this one tensor.
-
-    On the CPU a large tensor is a mapping of its own: freed, it goes back to the system at once and whole, where the
-    C heap would keep most of it.
-    """
-    import torch
-
-    needed_bytes = math.prod(shape) * dtype.itemsize
-    try:
-        if device == "cpu" and needed_bytes >= _OWN_MAPPING_BYTES:
-            return torch.frombuffer(mmap.mmap(-1, needed_bytes), dtype=dtype).view(shape)
-        return torch.empty(shape, dtype=dtype, device=device)
-    # torch says RuntimeError on the CPU and its subclass OutOfMemoryError on a GPU; the arguments are known good.
-    except (RuntimeError, MemoryError, OSError):
-        pass
-    raise OutOfMemoryError(f"no room on {device} for a tensor of {needed_bytes:,} bytes", needed_bytes=needed_bytes)

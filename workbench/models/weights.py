@@ -5,20 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from workbench.backends.dtypes import torch_dtype
 from workbench.errors import ModelFormatError, WorkbenchError
 from workbench.models.files import ModelFiles
 from workbench.models.safetensors_header import TensorEntry
-from workbench.models.shell import place, restore_buffers
 from workbench.models.weight_reader import READABLE_DTYPES, WeightReader
 from workbench.progress import Progress, ProgressCallback
+from workbench.shell import place, restore_buffers
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
     from transformers import PretrainedConfig, PreTrainedModel
+
+    from workbench.quantize.streaming import StreamingQuantizer
 
 __all__ = ["blaming_files", "check_fits", "load_by_rules", "matches_shell", "stream_weights"]
 
@@ -57,8 +60,15 @@ def check_fits(shell: PreTrainedModel, tensors: Tensors) -> None:
             raise ModelFormatError(f"{entry.file} holds {name!r}, and config.json says {num_layers} layers")
 
 
-def stream_weights(shell: PreTrainedModel, tensors: Tensors, device: str, progress: ProgressCallback) -> None:
-    """Read every tensor of the shell onto `device`, in the order of the files."""
+def stream_weights(
+    shell: PreTrainedModel,
+    tensors: Tensors,
+    device: str,
+    progress: ProgressCallback,
+    quantizer: StreamingQuantizer | None = None,
+) -> None:
+    """Read every tensor of the shell onto `device`, in the order of the files; those that `quantizer` takes become
+    smaller before the next is read."""
     wanted = _wanted_tensors(shell)
     entries = sorted((tensors[name] for name in wanted), key=lambda entry: (entry.file, entry.offset))
     total_bytes = sum(entry.num_bytes for entry in entries)
@@ -72,8 +82,19 @@ def stream_weights(shell: PreTrainedModel, tensors: Tensors, device: str, progre
     report(0)
     with WeightReader(device, report) as reader:
         for entry in entries:
-            place(shell, entry.name, reader.read(entry, wanted[entry.name].dtype))
+            tensor = reader.read(entry, wanted[entry.name].dtype)
+            if quantizer is not None and quantizer.takes(entry.name):
+                tensor = quantizer.take(entry.name, tensor)
+            if tensor is not None:
+                place(shell, entry.name, tensor)
+        if quantizer is not None:
+            dtypes = {name: tensor.dtype for name, tensor in wanted.items()}
+            quantizer.improve(partial(_read_named, reader, tensors, dtypes), partial(place, shell))
     restore_buffers(shell, device)
+
+
+def _read_named(reader: WeightReader, tensors: Tensors, dtypes: Mapping[str, torch.dtype], name: str) -> torch.Tensor:
+    return reader.read(tensors[name], dtypes[name])
 
 
 def load_by_rules(

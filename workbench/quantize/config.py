@@ -23,14 +23,16 @@ class QuantizationConfig:
 
     Args:
         quantization_type: a QuantizationType or its name.
-        dynamic: round activations to 8 bits too, each row by its own range at run time. int8 does unless told
+        dynamic: round activations to 8 bits too, each row by its own range at run time. int8 and fp8 do unless told
             otherwise; False keeps activations as they are.
-        per_channel: one scale for each output row (int8) or within it (int4), not one for the whole matrix.
-        symmetric: scales only, no zero point. int4 uses zero points unless told otherwise.
+        per_channel: one scale for each output row (int8, fp8) or within it (int4, nf4), not one for the whole matrix.
+        symmetric: scales only, no zero point. int4 has zero points in its weights unless told otherwise; static has
+            them in its activations when this is False.
         reduce_range: 7 of 8 bits for int8 weights, so that no CPU overflows when it adds int8 products pairwise.
         memory_efficient: quantise the embedding table, and the output layer that shares it, as well.
-        preserve_accuracy: measure each layer's output error and keep the worst in higher precision: int8 for int4,
-            which then has the embedding table in int8 as well, else the model's own.
+        preserve_accuracy: measure each layer's output error and keep the worst, up to 5 % of the weights, in higher
+            precision: int8 for int4 and nf4, unrounded activations for static, else the model's own. int4 then also
+            searches each group's best range.
         group_size: numbers that share a scale in int4: 32, 64, 128 or 256.
 
     Raises ConfigError for a flag of the wrong kind and for one that the type cannot honour.
@@ -85,6 +87,27 @@ _FIXED = MappingProxyType(
             "dynamic": (True, "rounding activations at run time is what it is"),
         },
         _TYPE.STATIC: {"dynamic": (False, "its ranges are calibrated beforehand")},
+        _TYPE.NF4: {
+            "dynamic": (False, "no kernel multiplies its levels with int8 activations"),
+            "per_channel": (True, "every 64 numbers of a row have a scale of their own"),
+            "symmetric": (True, "its levels lie around zero"),
+            "reduce_range": (False, "its products are added in floating point and cannot overflow"),
+        },
+        _TYPE.FP8: {
+            "symmetric": (True, "floating point has no zero point"),
+            "reduce_range": (False, "its products are added in floating point and cannot overflow"),
+        },
+        _TYPE.GGUF: {
+            name: (value, "the file's weights are used as they are")
+            for name, value in {
+                "dynamic": False,
+                "per_channel": True,
+                "symmetric": False,
+                "reduce_range": False,
+                "memory_efficient": True,
+                "preserve_accuracy": False,
+            }.items()
+        },
         _TYPE.INT4: {
             "dynamic": (False, "no kernel multiplies int4 weights with int8 activations"),
             "per_channel": (True, "every row has scales of its own, one a group"),
@@ -107,13 +130,15 @@ _CAST_FIXED = MappingProxyType(
 def _defaults(kind: QuantizationType, dynamic: bool | None) -> dict[str, object]:
     if kind.is_cast:
         return {name: value for name, (value, _) in _CAST_FIXED.items()}
-    rounds_activations = kind is _TYPE.DYNAMIC or (kind is _TYPE.INT8 and dynamic is not False)
+    fixed = {name: value for name, (value, _) in _FIXED.get(kind, {}).items()}
+    rounds_activations = dynamic is not False and kind in (_TYPE.DYNAMIC, _TYPE.INT8, _TYPE.FP8)
     return {
         "dynamic": rounds_activations,
         "per_channel": True,
         "symmetric": kind is not _TYPE.INT4,
-        "reduce_range": rounds_activations,
+        "reduce_range": rounds_activations or kind is _TYPE.STATIC,
         "memory_efficient": True,
         "preserve_accuracy": True,
         "group_size": INT4_GROUP_SIZES[0] if kind is _TYPE.INT4 else None,
+        **fixed,
     }

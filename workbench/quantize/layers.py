@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -12,11 +13,19 @@ from workbench.errors import ConfigError
 from workbench.quantize.config import QuantizationConfig
 from workbench.quantize.layer_error import LayerInputs, pick_worst, relative_error
 from workbench.quantize.packed_weight import PackedWeight
+from workbench.quantize.weight_use import WeightUse
 
-__all__ = ["WeightSite", "find_sites", "quantize_layers"]
+__all__ = ["Packer", "WeightSite", "find_sites", "put_packed", "quantize_layers"]
 
-# (weight, config, whether rows of it are looked up) -> the packed weight, or None where it does not fit the layout.
-Packer = Callable[[torch.Tensor, QuantizationConfig, bool], PackedWeight | None]
+
+class Packer(Protocol):
+    """The two calls of a `Method` that make packed weights."""
+
+    def pack(self, weight: torch.Tensor, config: QuantizationConfig, use: WeightUse) -> PackedWeight | None:
+        """See Method."""
+
+    def pack_higher(self, weight: torch.Tensor, config: QuantizationConfig, use: WeightUse) -> PackedWeight | None:
+        """See Method."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,11 @@ class WeightSite:
     def name(self) -> str:
         """The module it is known by: a linear one where there is any."""
         return (self.linears + self.embeddings)[0]
+
+    @property
+    def is_table(self) -> bool:
+        """Whether rows of it are looked up."""
+        return bool(self.embeddings)
 
 
 def find_sites(model: nn.Module, with_embeddings: bool) -> list[WeightSite]:
@@ -51,60 +65,60 @@ def find_sites(model: nn.Module, with_embeddings: bool) -> list[WeightSite]:
         embeddings = tuple(name for name, module in modules if _is_plain_table(module, table))
         if len(linears) + len(embeddings) == len(modules) and (with_embeddings or not embeddings):
             sites.append(WeightSite(parameter, linears, embeddings))
+    if not sites:
+        raise ConfigError(f"{type(model).__name__} has no layer to quantise: none is a plain nn.Linear")
     return sites
 
 
 def quantize_layers(
-    model: nn.Module,
-    config: QuantizationConfig,
-    pack: Packer,
-    pack_higher: Packer | None,
-    samples: Sequence[torch.Tensor],
+    model: nn.Module, config: QuantizationConfig, method: Packer, samples: Sequence[torch.Tensor]
 ) -> tuple[str, ...]:
     """Replace the model's matrices one by one and name those kept in higher precision.
 
-    These are the ones that do not fit the layout and, with `preserve_accuracy`, the worst and the embedding table.
-    They become what `pack_higher` makes; without it the table is no exception, and the others stay as they are. Raises
-    ConfigError when there is nothing to quantise.
+    These are the ones that do not fit the layout and, with `preserve_accuracy`, those that lose most on `samples`. They
+    become what the method's `pack_higher` makes, or stay as they are. Raises ConfigError when there is nothing to
+    quantise.
     """
     sites = find_sites(model, config.memory_efficient)
-    if not sites:
-        raise ConfigError(f"{type(model).__name__} has no layer to quantise: none is a plain nn.Linear")
-    worst = _worst_sites(model, sites, config, pack, samples) if config.preserve_accuracy else frozenset()
+    inputs, worst = LayerInputs.unknown(), frozenset()
+    if config.preserve_accuracy:
+        inputs = LayerInputs.record(model, [site.linears[0] for site in sites if site.linears], samples)
+        worst = _worst_sites(sites, config, method, inputs)
     kept = []
     while sites:
         # Taken off the list, so that each matrix is freed once it is replaced.
         site = sites.pop(0)
-        is_careful = config.preserve_accuracy and (site.name in worst or (site.embeddings and pack_higher is not None))
-        packed = None if is_careful else pack(site.weight, config, bool(site.embeddings))
+        use = WeightUse(site.is_table, inputs.mean_square(site.name))
+        packed = None if site.name in worst else method.pack(site.weight, config, use)
         if packed is None:
             kept.append(site.name)
-            packed = pack_higher(site.weight, config, bool(site.embeddings)) if pack_higher else None
+            packed = method.pack_higher(site.weight, config, use)
         if packed is not None:
-            _replace(model, site, packed)
+            put_packed(model, site, packed, site.weight.dtype)
     return tuple(kept)
 
 
-def _worst_sites(
-    model: nn.Module, sites: list[WeightSite], config: QuantizationConfig, pack: Packer, samples
-) -> frozenset[str]:
-    inputs = LayerInputs.record(model, [name for site in sites for name in site.linears[:1]], samples)
-    errors, sizes = {}, {}
-    for site in sites:
-        sizes[site.name] = site.weight.numel()
-        packed = pack(site.weight, config, False) if site.linears and not site.embeddings else None
-        if packed is not None:
-            rows = inputs.rows(site.name, site.weight)
-            errors[site.name] = relative_error(packed.linear(None), site.weight, rows)
-    return pick_worst(errors, sizes)
-
-
-def _replace(model: nn.Module, site: WeightSite, packed: PackedWeight) -> None:
+def put_packed(model: nn.Module, site: WeightSite, packed: PackedWeight, dtype: torch.dtype) -> None:
+    """Modules made of `packed` in place of the site's; tables look up in `dtype`, biases are taken over."""
     for name in site.linears:
         bias = model.get_submodule(name).bias
         model.set_submodule(name, packed.linear(None if bias is None else bias.detach()))
     for name in site.embeddings:
-        model.set_submodule(name, packed.embedding(site.weight.dtype))
+        model.set_submodule(name, packed.embedding(dtype))
+
+
+def _worst_sites(
+    sites: Sequence[WeightSite], config: QuantizationConfig, method: Packer, inputs: LayerInputs
+) -> frozenset[str]:
+    errors, sizes = {}, {}
+    for site in sites:
+        sizes[site.name] = site.weight.numel()
+        use = WeightUse(site.is_table, inputs.mean_square(site.name))
+        packed = method.pack(site.weight, config, use) if site.linears else None
+        if packed is not None:
+            rows = inputs.rows(site.name, site.weight)
+            errors[site.name] = relative_error(packed.linear(None), site.weight, rows)
+    return pick_worst(errors, sizes)
 
 
 def _is_plain_table(module: nn.Module, table: nn.Module | None) -> bool:

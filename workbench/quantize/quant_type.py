@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from types import MappingProxyType
 
 from workbench.backends import DTYPE_NAMES, parse_dtype
 from workbench.errors import BackendUnavailableError, ConfigError
 from workbench.plugins import default_plugins
 from workbench.quantize.config import QuantizationConfig
+from workbench.quantize.quantization_type import QuantizationType
 
-__all__ = ["QUANTIZED_NAMES", "QuantType", "parse_quant_type"]
+__all__ = ["ENGINE_PACKED_NAMES", "QUANTIZED_NAMES", "QuantType", "available_names", "parse_quant_type"]
 
-# Layers of int8 differ too little for it to be worth a second look at each while loading.
+# Layers of 8 bits differ too little for it to be worth a second look at each while loading.
 _CONFIGS = MappingProxyType(
     {
         "int8": {"quantization_type": "int8", "dynamic": False, "preserve_accuracy": False},
         "int4": {"quantization_type": "int4"},
         "dynamic": {"quantization_type": "dynamic", "preserve_accuracy": False},
-        "gguf": {"quantization_type": "gguf", "preserve_accuracy": False},
-        "fp8": {"quantization_type": "fp8"},
+        "static": {"quantization_type": "static"},
+        "nf4": {"quantization_type": "nf4", "preserve_accuracy": False},
+        "fp8": {"quantization_type": "fp8", "preserve_accuracy": False},
+        "gguf": {"quantization_type": "gguf"},
     }
 )
 QUANTIZED_NAMES = tuple(_CONFIGS)
-_NOT_YET = ("static", "nf4")
-# Packed by the engine for its own kernels on a GPU; on the CPU torch's packed kernels or the native ones take these.
-_ON_GPU = ("int8", "int4", "fp8")
-_ON_CPU = ("int8", "int4", "dynamic", "gguf")
+# On a GPU the engine packs these for its own kernels, where it knows the architecture.
+ENGINE_PACKED_NAMES = ("int8", "int4", "fp8")
+_ALIASES = MappingProxyType({"gguf-native": "gguf", "bnb-nf4": "nf4", "bnb-4bit": "nf4", "float8": "fp8"})
 
 
 @dataclass(frozen=True)
@@ -38,28 +41,42 @@ class QuantType:
     dtype: str | None
     config: QuantizationConfig | None = None
 
+    def unavailable_reason(self, backend_name: str) -> str | None:
+        """Why this quantisation cannot be used on that backend ("cpu", "cuda", "rocm"), in words; None when it can."""
+        if self.config is None:
+            return None
+        kind = self.config.quantization_type
+        if kind is QuantizationType.GGUF and backend_name != "cpu":
+            return "packed weights of a .gguf file are read by the CPU only"
+        if kind is QuantizationType.NF4 and find_spec("bitsandbytes") is None:
+            return "bitsandbytes is not installed"
+        return None
+
     def require_on(self, backend_name: str) -> None:
         """Raise BackendUnavailableError, with the reason, if this quantisation has no method on that backend."""
-        # A plugin's method speaks for itself when it is chosen.
-        if self.config is None or self.name not in _CONFIGS:
-            return
-        works = _ON_CPU if backend_name == "cpu" else _ON_GPU
-        if self.name not in works:
+        reason = self.unavailable_reason(backend_name)
+        if reason is not None:
+            working = available_names(backend_name)
             raise BackendUnavailableError(
-                f"quant_type={self.name!r} is not available on {backend_name}: it has no kernels there; "
-                f"use one of {', '.join([*DTYPE_NAMES, *works])}"
+                f"quant_type={self.name!r} is not available on {backend_name}: {reason}; "
+                f"use one of {', '.join([*DTYPE_NAMES, *working])}"
             )
 
 
-def parse_quant_type(name: str) -> QuantType:
-    """What `name` asks for. Raises ConfigError listing the valid names."""
+def available_names(backend_name: str) -> list[str]:
+    """The quantisations that have a method on that backend."""
+    return [name for name in QUANTIZED_NAMES if parse_quant_type(name).unavailable_reason(backend_name) is None]
+
+
+def parse_quant_type(name: str | QuantizationConfig) -> QuantType:
+    """What `name` asks for, or what a config says. Raises ConfigError listing the valid names."""
+    if isinstance(name, QuantizationConfig):
+        kind = name.quantization_type
+        return QuantType(kind.value, kind.value) if kind.is_cast else QuantType(kind.value, None, name)
     spelling = str(name).strip().lower()
-    spelling = "gguf" if spelling == "gguf-native" else spelling
+    spelling = _ALIASES.get(spelling, spelling)
     if spelling in _CONFIGS:
         return QuantType(spelling, None, QuantizationConfig(**_CONFIGS[spelling]))
-    allowed = f"use one of: {', '.join([*DTYPE_NAMES, *QUANTIZED_NAMES])}"
-    if spelling in _NOT_YET:
-        raise ConfigError(f"quant_type={name!r} has no method here yet; {allowed}")
     brought = default_plugins().at("quantization_methods").get(spelling)
     if brought is not None and not brought.is_built_in:
         return QuantType(spelling, None, QuantizationConfig(spelling))

@@ -20,12 +20,13 @@ _INT4_TABLE_ROW_MULTIPLE = 64
 
 
 def stored_type(
-    config: QuantizationConfig, rows: int, columns: int, *, is_embedding: bool = False
+    config: QuantizationConfig, rows: int, columns: int, *, is_embedding: bool = False, device_type: str = "cpu"
 ) -> QuantizationType | None:
     """How a matrix of that shape (an `nn.Linear`: out_features, in_features) is kept; None: in the model's precision.
 
-    `is_embedding` says that the input embedding uses it, alone or tied to the output layer. What `preserve_accuracy`
-    keeps because of a measured error, at most 5 % of all weights, is known only afterwards and not counted here.
+    `is_embedding` says that the input embedding uses it, alone or tied to the output layer; `device_type` is "cpu" or
+    "cuda" (ROCm too). What `preserve_accuracy` keeps because of a measured error, at most 5 % of all weights, is known
+    only afterwards and not counted here.
     """
     kind = config.quantization_type
     if kind.is_cast:
@@ -35,22 +36,29 @@ def stored_type(
     if is_embedding and not config.memory_efficient:
         return None
     if kind is _TYPE.INT4:
+        # Rows can be looked up in the CPU's packed layout only.
+        is_lost = is_embedding and device_type != "cpu"
         multiple = _INT4_TABLE_ROW_MULTIPLE if is_embedding else _INT4_ROW_MULTIPLE
-        is_careful = is_embedding and config.preserve_accuracy
-        return _TYPE.INT8 if is_careful or columns % config.group_size or rows % multiple else kind
+        return _TYPE.INT8 if is_lost or columns % config.group_size or rows % multiple else kind
     if kind is _TYPE.NF4:
         return _TYPE.INT8 if is_embedding or columns % NF4_BLOCK_SIZE else kind
     return kind
 
 
 def weight_bytes(
-    config: QuantizationConfig, rows: int, columns: int, *, is_embedding: bool = False, element_bytes: int = 2
+    config: QuantizationConfig,
+    rows: int,
+    columns: int,
+    *,
+    is_embedding: bool = False,
+    element_bytes: int = 2,
+    device_type: str = "cpu",
 ) -> int:
     """Bytes of the matrix and its scales; `element_bytes` is the size of a number in the model's own precision.
 
     Biases, norms and other vectors are not quantised. Raises ConfigError for gguf, whose sizes its file states.
     """
-    kind = stored_type(config, rows, columns, is_embedding=is_embedding)
+    kind = stored_type(config, rows, columns, is_embedding=is_embedding, device_type=device_type)
     num_weights = rows * columns
     if kind is None:
         return num_weights * element_bytes
@@ -62,13 +70,18 @@ def weight_bytes(
         return num_weights // 2 + num_weights // NF4_BLOCK_SIZE * _FLOAT32_BYTES
     if kind is _TYPE.FP8:
         return num_weights + rows * _FLOAT32_BYTES
-    activation_scale = _FLOAT32_BYTES if kind is _TYPE.STATIC else 0
-    return num_weights + rows * element_bytes + activation_scale
+    return num_weights + rows * element_bytes
 
 
 def bytes_per_weight(
-    config: QuantizationConfig, rows: int, columns: int, *, is_embedding: bool = False, element_bytes: int = 2
+    config: QuantizationConfig,
+    rows: int,
+    columns: int,
+    *,
+    is_embedding: bool = False,
+    element_bytes: int = 2,
+    device_type: str = "cpu",
 ) -> float:
     """`weight_bytes` by weight."""
-    total = weight_bytes(config, rows, columns, is_embedding=is_embedding, element_bytes=element_bytes)
-    return total / (rows * columns)
+    how = {"is_embedding": is_embedding, "element_bytes": element_bytes, "device_type": device_type}
+    return weight_bytes(config, rows, columns, **how) / (rows * columns)

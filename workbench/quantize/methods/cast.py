@@ -11,6 +11,7 @@ from workbench.backends import torch_dtype
 from workbench.errors import ConfigError
 from workbench.quantize.config import QuantizationConfig
 from workbench.quantize.methods.base import Method
+from workbench.quantize.weight_use import WeightUse
 
 __all__ = ["Cast"]
 
@@ -23,6 +24,9 @@ class Cast(Method):
 
     def unavailable_reason(self, device_type: str) -> str | None:
         return None
+
+    def pack(self, weight: torch.Tensor, config: QuantizationConfig, use: WeightUse) -> None:
+        """Nothing is packed: `apply` changes every weight, and a loader reads them in `dtype` at once."""
 
     def apply(self, model: nn.Module, config: QuantizationConfig, samples: Sequence[torch.Tensor]) -> tuple[str, ...]:
         """Cast parameters; buffers stay, since tables such as rotary frequencies need their range.

@@ -1,18 +1,19 @@
-"""int8 weights with one scale a row on torch's packed CPU kernel; activations stay as they are."""
+"""int8 weights with one scale a row on torch's packed kernel; activations stay as they are."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from workbench.quantize.config import QuantizationConfig
-from workbench.quantize.layers import quantize_layers
 from workbench.quantize.methods.base import Method
-from workbench.quantize.packed_weight import PackedWeight
+from workbench.quantize.packed_weight import PackedModule, PackedWeight
+from workbench.quantize.weight_use import WeightUse
 
 __all__ = ["Int8", "Int8Embedding", "Int8Linear", "Int8Weight"]
 
@@ -22,7 +23,7 @@ _MAX_KERNEL_ROWS = 16
 _ROWS_AT_ONCE = 8192
 
 
-class Int8Linear(nn.Module):
+class Int8Linear(PackedModule):
     """Holds `values` int8 [out, in] and `scales` [out]; weight = values * scales."""
 
     def __init__(self, values: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None) -> None:
@@ -32,13 +33,17 @@ class Int8Linear(nn.Module):
         self.register_buffer("scales", scales)
         self.register_buffer("bias", bias)
 
+    @property
+    def packed_weight(self) -> PackedWeight:
+        return Int8Weight(self.values, self.scales)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows = x.reshape(-1, self.in_features)
-        if rows.shape[0] > _MAX_KERNEL_ROWS:
-            # 8-bit integers are exact in every precision here.
-            out = functional.linear(rows, self.values.to(x.dtype)).mul_(self.scales)
+        if rows.shape[0] > _MAX_KERNEL_ROWS or rows.is_cuda:
+            # Scaled before the product: scaling its result would round that a second time in half precision.
+            out = functional.linear(rows, self.values.to(x.dtype) * self.scales.to(x.dtype).unsqueeze(1))
         else:
-            out = torch.ops.aten._weight_int8pack_mm(rows.contiguous(), self.values, self.scales)
+            out = torch.ops.aten._weight_int8pack_mm(rows.contiguous(), self.values, self.scales.to(x.dtype))
         if self.bias is not None:
             out += self.bias
         return out.view(*x.shape[:-1], self.out_features)
@@ -47,7 +52,7 @@ class Int8Linear(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
-class Int8Embedding(nn.Module):
+class Int8Embedding(PackedModule):
     """Rows of the same two tensors, looked up."""
 
     def __init__(self, values: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype) -> None:
@@ -57,6 +62,10 @@ class Int8Embedding(nn.Module):
         self.register_buffer("values", values)
         self.register_buffer("scales", scales)
 
+    @property
+    def packed_weight(self) -> PackedWeight:
+        return Int8Weight(self.values, self.scales)
+
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         return (self.values[ids].to(self.scales.dtype) * self.scales[ids].unsqueeze(-1)).to(self.dtype)
 
@@ -64,6 +73,8 @@ class Int8Embedding(nn.Module):
 @dataclass(frozen=True)
 class Int8Weight:
     """`values` int8 [rows, columns], `scales` [rows] in the model's precision."""
+
+    kind: ClassVar[str] = "int8"
 
     values: torch.Tensor
     scales: torch.Tensor
@@ -91,16 +102,25 @@ class Int8Weight:
         """See PackedWeight."""
         return Int8Embedding(self.values, self.scales, dtype)
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """See PackedWeight."""
+        return {"values": self.values, "scales": self.scales}
+
+    def facts(self) -> dict[str, int | bool]:
+        """See PackedWeight."""
+        return {}
+
+    @classmethod
+    def from_file(cls, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, int | bool], device: str) -> Int8Weight:
+        """See PackedWeight."""
+        return cls(tensors["values"].to(device), tensors["scales"].to(device))
+
 
 class Int8(Method):
     """Weight-only int8."""
 
     def unavailable_reason(self, device_type: str) -> str | None:
-        return None if device_type == "cpu" else "its kernel is the CPU's"
+        return None
 
-    def apply(self, model: nn.Module, config: QuantizationConfig, samples: Sequence[torch.Tensor]) -> tuple[str, ...]:
-        return quantize_layers(model, config, _pack, None, samples)
-
-
-def _pack(weight: torch.Tensor, config: QuantizationConfig, is_table: bool) -> PackedWeight:
-    return Int8Weight.pack(weight, config)
+    def pack(self, weight: torch.Tensor, config: QuantizationConfig, use: WeightUse) -> PackedWeight:
+        return Int8Weight.pack(weight, config)

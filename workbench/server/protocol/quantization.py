@@ -8,7 +8,14 @@ from pydantic import Field
 
 from workbench.server.protocol.wire import WireReply, WireRequest
 
-__all__ = ["CacheRequest", "PrecisionConfig", "PrecisionConfigReply", "PrecisionStats", "PrecisionStatsReply"]
+__all__ = [
+    "CacheReply",
+    "CacheRequest",
+    "PrecisionConfig",
+    "PrecisionConfigReply",
+    "PrecisionStats",
+    "PrecisionStatsReply",
+]
 
 
 class PrecisionConfig(WireRequest):
@@ -46,6 +53,14 @@ class CacheRequest(WireRequest):
     model_name: str = Field(min_length=1, max_length=512)
     quantization_type: str = Field("int8", min_length=1, max_length=32)
     action: Literal["cache", "load", "clear"] = "cache"
+
+
+class CacheReply(WireReply):
+    """What was done; `freed_bytes` belongs to "cache_cleared"."""
+
+    status: Literal["cached", "loaded", "cache_cleared"]
+    model_name: str
+    freed_bytes: int | None = None
 
 
 class PrecisionStats(WireReply):

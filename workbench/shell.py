@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import logging
+import math
+import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from workbench.models.weight_reader import allocate
+from workbench.errors import OutOfMemoryError
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
     from transformers import PretrainedConfig, PreTrainedModel
 
-__all__ = ["build_shell", "place", "quiet_transformers", "restore_buffers"]
+__all__ = ["allocate", "build_shell", "place", "quiet_transformers", "restore_buffers"]
+
+_OWN_MAPPING_BYTES = 1 << 20
 
 
 def build_shell(
@@ -57,6 +61,10 @@ def restore_buffers(module: PreTrainedModel, device: str) -> None:
         for leaf, buffer in owner._buffers.items():
             if buffer is not None and buffer.is_meta:
                 owner._buffers[leaf] = allocate(tuple(buffer.shape), buffer.dtype, device)
+    for parameter in module.parameters():
+        # What has no memory yet is put in later: drawing numbers for it would be work for nothing.
+        if parameter.is_meta:
+            parameter._is_hf_initialized = True
     module.tie_weights()
     module.initialize_weights()
 
@@ -76,3 +84,22 @@ def quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if had_bars:
             transformers_logging.enable_progress_bar()
+
+
+def allocate(shape: tuple[int, ...], dtype: torch.dtype, device: str) -> torch.Tensor:
+    """Uninitialised memory. Raises `OutOfMemoryError` with the bytes of this one tensor.
+
+    On the CPU a large tensor is a mapping of its own: freed, it goes back to the system at once and whole, where the
+    C heap would keep most of it.
+    """
+    import torch
+
+    needed_bytes = math.prod(shape) * dtype.itemsize
+    try:
+        if device == "cpu" and needed_bytes >= _OWN_MAPPING_BYTES:
+            return torch.frombuffer(mmap.mmap(-1, needed_bytes), dtype=dtype).view(shape)
+        return torch.empty(shape, dtype=dtype, device=device)
+    # torch says RuntimeError on the CPU and its subclass OutOfMemoryError on a GPU; the arguments are known good.
+    except (RuntimeError, MemoryError, OSError):
+        pass
+    raise OutOfMemoryError(f"no room on {device} for a tensor of {needed_bytes:,} bytes", needed_bytes=needed_bytes)

@@ -1,0 +1,1 @@
+"""`workbench cache ...`: quantised models that are kept on disk."""

@@ -1,0 +1,251 @@
+"""A quantised model as a folder: safetensors, the model's config, and a manifest that says what each tensor is.
+
+model.safetensors              packed weights and everything that stayed as it was
+workbench-quantization.json    settings, source, checksum, and which modules are made of which packed weight
+config.json, tokenizer files   as in the original
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import ModelFormatError
+from workbench.quantize.config import QuantizationConfig
+from workbench.shell import build_shell, place, quiet_transformers, restore_buffers
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+__all__ = [
+    "MANIFEST_NAME",
+    "PackedManifest",
+    "PackedRecord",
+    "is_packed_folder",
+    "load_packed",
+    "read_manifest",
+    "save_packed",
+    "verify_packed",
+]
+
+MANIFEST_NAME = "workbench-quantization.json"
+WEIGHTS_NAME = "model.safetensors"
+_FORMAT = 1
+_CHUNK_BYTES = 1 << 22
+# Beside the weights: what a tokenizer and a generation need.
+_COPIED = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
+_NOT_COPIED = ("*.index.json", "workbench-*.json")
+
+
+@dataclass(frozen=True)
+class PackedRecord:
+    """One packed weight in the file: its kind, its facts, the modules made of it, and the precision of lookups."""
+
+    name: str
+    kind: str
+    facts: Mapping[str, int | bool]
+    linears: tuple[str, ...]
+    embeddings: tuple[str, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class PackedManifest:
+    """What a folder of quantised weights says of itself.
+
+    `source` holds plain values that tell which model it was made of; `original_bytes` are that model's weights in
+    `dtype`, `accuracy_loss` is the measured mean KL in nats, or None.
+    """
+
+    config: QuantizationConfig
+    dtype: str
+    records: tuple[PackedRecord, ...]
+    kept_layers: tuple[str, ...] = ()
+    source: Mapping[str, Any] = field(default_factory=dict)
+    original_bytes: int | None = None
+    num_parameters: int | None = None
+    tied_embeddings: bool = False
+    accuracy_loss: float | None = None
+    sha256: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """As written."""
+        plain = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("config", "records")}
+        config = {**asdict(self.config), "quantization_type": self.config.quantization_type.value}
+        records = [asdict(record) for record in self.records]
+        return {"format": _FORMAT, **plain, "source": dict(self.source), "config": config, "records": records}
+
+
+def is_packed_folder(folder: Path) -> bool:
+    """Whether quantised weights lie there."""
+    return (folder / MANIFEST_NAME).is_file()
+
+
+def read_manifest(folder: Path) -> PackedManifest:
+    """The checked manifest. Raises ModelFormatError for one that does not parse or that a later version wrote."""
+    path = folder / MANIFEST_NAME
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        if found.pop("format") != _FORMAT:
+            raise ModelFormatError(f"{path} was written in another format: quantise the model again")
+        config = QuantizationConfig(**found.pop("config"))
+        records = tuple(_record(one) for one in found.pop("records"))
+        return PackedManifest(config=config, records=records, **{**found, "kept_layers": tuple(found["kept_layers"])})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelFormatError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+
+
+def save_packed(model: nn.Module, manifest: PackedManifest, folder: Path, source_folder: Path | None = None) -> None:
+    """Write `model`, whose matrices are packed, into the empty `folder`.
+
+    The manifest's records and checksum are filled in. Tokenizer and config are copied from `source_folder`; without it
+    the model's own config is written. Raises OSError where the disk does not take it.
+    """
+    from safetensors.torch import save_file
+
+    tensors, records = _collect(model)
+    save_file(tensors, folder / WEIGHTS_NAME)
+    if source_folder is not None:
+        _copy_surroundings(source_folder, folder)
+    elif not (folder / "config.json").exists():
+        model.config.save_pretrained(folder)
+    facts = {one.name: getattr(manifest, one.name) for one in fields(manifest)}
+    facts.update(records=records, sha256=_sha256(folder / WEIGHTS_NAME))
+    text = json.dumps(PackedManifest(**facts).as_json(), indent=1)
+    (folder / MANIFEST_NAME).write_text(text, "utf-8")
+
+
+def verify_packed(folder: Path, manifest: PackedManifest) -> None:
+    """Raise ModelFormatError unless the weights are the bytes that were written."""
+    path = folder / WEIGHTS_NAME
+    try:
+        found = _sha256(path)
+    except OSError as error:
+        raise ModelFormatError(f"{path} cannot be read: {error.strerror or error}") from error
+    if found != manifest.sha256:
+        raise ModelFormatError(f"{path} is damaged: its checksum is not the one that was written")
+
+
+def load_packed(
+    folder: Path,
+    manifest: PackedManifest,
+    *,
+    device: str,
+    attn_implementation: str | None = None,
+    trust_remote_code: bool = False,
+    on_bytes: Callable[[int], None] = lambda num_bytes: None,
+) -> nn.Module:
+    """The model again on `device`, matrix by matrix. Raises ModelFormatError where file and config contradict."""
+    from safetensors import SafetensorError, safe_open
+    from transformers import AutoConfig
+
+    from workbench.backends import torch_dtype
+    from workbench.quantize.layers import WeightSite, put_packed
+    from workbench.quantize.methods import weight_from_file
+
+    with quiet_transformers():
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=trust_remote_code)
+        shell = build_shell(config, torch_dtype(manifest.dtype), attn_implementation, trust_remote_code)
+        packed = {}
+        try:
+            with safe_open(folder / WEIGHTS_NAME, framework="pt") as file:
+                of_record = {record.name: [] for record in manifest.records}
+                for name in file.keys():
+                    owner, _, leaf = name.rpartition(".")
+                    if owner in of_record and not leaf == "bias":
+                        of_record[owner].append((leaf, name))
+                        continue
+                    tensor = _own(file.get_tensor(name), device)
+                    on_bytes(tensor.nbytes)
+                    place(shell, name, tensor)
+                for record in manifest.records:
+                    tensors = {leaf: _own(file.get_tensor(name), "cpu") for leaf, name in of_record[record.name]}
+                    on_bytes(sum(tensor.nbytes for tensor in tensors.values()))
+                    packed[record.name] = weight_from_file(record.kind, tensors, record.facts, device)
+            restore_buffers(shell, device)
+            for record in manifest.records:
+                site = WeightSite(None, record.linears, record.embeddings)
+                put_packed(shell, site, packed.pop(record.name), torch_dtype(record.dtype))
+        except (KeyError, AttributeError, SafetensorError) as error:
+            raise ModelFormatError(f"{folder} does not fit its config.json: {error}") from error
+    missing = [name for name, parameter in shell.named_parameters() if parameter.is_meta]
+    if missing:
+        raise ModelFormatError(f"{folder} lacks {len(missing)} of the model's tensors, first {missing[0]!r}")
+    return shell.eval().requires_grad_(False)
+
+
+def _collect(model: nn.Module) -> tuple[dict[str, torch.Tensor], tuple[PackedRecord, ...]]:
+    """Tensors by name, and a record for each packed weight; a weight that two modules share appears once."""
+    from workbench.backends import parse_dtype
+    from workbench.quantize.packed_weight import PackedModule
+
+    tensors: dict[str, torch.Tensor] = {}
+    users: dict[int, list[str]] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, PackedModule):
+            users.setdefault(module.key, []).append(name)
+            if getattr(module, "bias", None) is not None:
+                tensors[f"{name}.bias"] = module.bias
+    records = []
+    for names in users.values():
+        modules = {name: model.get_submodule(name) for name in names}
+        tables = tuple(name for name, module in modules.items() if hasattr(module, "num_embeddings"))
+        first = modules[names[0]].packed_weight
+        # A linear layer says more than a table: how its activations are rounded.
+        linears = tuple(name for name in names if name not in tables)
+        weight = modules[linears[0]].packed_weight if linears else first
+        tensors.update({f"{names[0]}.{leaf}": tensor.contiguous() for leaf, tensor in weight.tensors().items()})
+        dtype = str(modules[tables[0]].dtype).removeprefix("torch.") if tables else "float32"
+        records.append(PackedRecord(names[0], weight.kind, weight.facts(), linears, tables, parse_dtype(dtype)))
+    seen: dict[int, str] = {}
+    for name, tensor in _plain_tensors(model):
+        # Tied weights once.
+        if seen.setdefault(tensor.data_ptr(), name) == name:
+            tensors[name] = tensor.detach().contiguous()
+    return tensors, tuple(records)
+
+
+def _plain_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    from workbench.quantize.packed_weight import PackedModule
+
+    for prefix, module in model.named_modules():
+        if isinstance(module, PackedModule):
+            continue
+        own = [*module.named_parameters(recurse=False)]
+        own += module.named_buffers(recurse=False)
+        for leaf, tensor in own:
+            if leaf in module._non_persistent_buffers_set:
+                continue
+            yield (f"{prefix}.{leaf}" if prefix else leaf), tensor
+
+
+def _record(found: dict[str, Any]) -> PackedRecord:
+    return PackedRecord(
+        **{**found, "linears": tuple(found["linears"]), "embeddings": tuple(found["embeddings"])},
+    )
+
+
+def _own(tensor: torch.Tensor, device: str) -> torch.Tensor:
+    """In memory of its own: the file may be removed or change while the model lives."""
+    return tensor.clone() if device == "cpu" else tensor.to(device)
+
+
+def _copy_surroundings(source: Path, folder: Path) -> None:
+    for pattern in _COPIED:
+        for path in source.glob(pattern):
+            if not any(path.match(other) for other in _NOT_COPIED) and not (folder / path.name).exists():
+                shutil.copyfile(path, folder / path.name)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

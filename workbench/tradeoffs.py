@@ -1,0 +1,230 @@
+"""What each precision costs and saves for one model here: memory, speed and quality, all of it measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.backends import Backend, get_backend, select_backend
+from workbench.engine import EngineConfig, SamplingParams
+from workbench.errors import ConfigError
+from workbench.models import Catalogue, LoadedModel, load_model
+from workbench.models.files import ModelFiles
+from workbench.models.load_memory import release_memory
+from workbench.models.model_code import import_model_code
+from workbench.progress import ProgressCallback, no_progress
+from workbench.quantize import QuantizationCache, QuantizationConfig, QuantType, parse_quant_type
+from workbench.quantize.quant_type import ENGINE_PACKED_NAMES, available_names
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+    import torch
+
+__all__ = ["Tradeoff", "default_methods", "tradeoff"]
+
+_BYTES_PER_MB = 1024**2
+_SPEED_PROMPT_TOKENS = 32
+# Okabe and Ito's colours, told apart by everybody.
+_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
+
+
+@dataclass(frozen=True)
+class Tradeoff:
+    """`frame` has one row a method:
+
+    `method`, `weights_mb` (MB of 1024 * 1024 bytes), `share` (of the unquantised weights), `tokens_per_s` (one greedy
+    answer at a time), `perplexity`, `perplexity_change` (0.01: one percent worse), `mean_kl` (nats), `top1_agreement`
+    (share of positions), and `problem`: why a method could not be measured, else "". `figure` shows it.
+    """
+
+    model: str
+    frame: pd.DataFrame
+
+    @property
+    def figure(self) -> go.Figure:
+        """Memory against speed, the size of a point growing with what is lost."""
+        import plotly.graph_objects as go
+
+        figure = go.Figure()
+        measured = self.frame[self.frame["problem"] == ""]
+        for number, row in enumerate(measured.to_dict("records")):
+            figure.add_trace(_point(row, _COLORS[number % len(_COLORS)]))
+        figure.update_layout(
+            title=f"{self.model}: memory, speed and what is lost",
+            xaxis={"title": "weights, MB", "rangemode": "tozero"},
+            yaxis={"title": "tokens/s, one answer at a time", "rangemode": "tozero"},
+            template="plotly_white",
+        )
+        return figure
+
+    def __repr__(self) -> str:
+        return f"Tradeoff({self.model!r})\n{self.frame.to_string(index=False, float_format=lambda x: f'{x:.4g}')}"
+
+
+def default_methods(backend: Backend, files: ModelFiles) -> tuple[str, ...]:
+    """The unquantised precision of the device, and every quantisation that it has for these files."""
+    names = [name for name in available_names(backend.name) if name != "gguf" or files.gguf_path is not None]
+    return (backend.default_dtype(0).dtype, *names)
+
+
+def tradeoff(
+    model: str | Path = "default",
+    methods: Sequence[str | QuantizationConfig] | None = None,
+    prompts: Sequence[str] | None = None,
+    *,
+    backend: str | Backend | None = None,
+    max_tokens: int = 64,
+    quantization_cache: QuantizationCache | None = None,
+    progress: ProgressCallback = no_progress,
+) -> Tradeoff:
+    """Load the model once in each way, measure it, and give its memory back before the next.
+
+    Args:
+        model: any name that `LlamaGPU` takes.
+        methods: precisions and quantisations; None is all that this device has.
+        prompts: texts that quality is measured on; None is a built-in one of some 450 tokens.
+        backend: "cpu", "cuda" or "rocm"; None is the best available one.
+        max_tokens: length of the answer that speed is measured on.
+        quantization_cache: where quantised weights are taken from and kept; None keeps none.
+
+    Quality is measured against the unquantised model in the device's own precision. A method that fails becomes a row
+    with its `problem`. Raises what loading the unquantised model raises, and ConfigError for unknown methods.
+    """
+    import pandas as pd
+
+    if methods is not None and not methods:
+        raise ConfigError("methods=(): must name at least one, or be None for all")
+    chosen = _choose_backend(backend)
+    files = Catalogue().resolve(model, progress=progress)
+    asked = [parse_quant_type(method) for method in methods or default_methods(chosen, files)]
+    runs = _Runs(files, chosen, prompts, max_tokens, quantization_cache, progress)
+    rows = [runs.measure(quant) for quant in asked]
+    return Tradeoff(files.name, pd.DataFrame(rows))
+
+
+class _Runs:
+    """One model on one device: its reference predictions, and a measured row for each method."""
+
+    def __init__(
+        self,
+        files: ModelFiles,
+        backend: Backend,
+        prompts: Sequence[str] | None,
+        max_tokens: int,
+        cache: QuantizationCache | None,
+        progress: ProgressCallback,
+    ) -> None:
+        from workbench.engine.attention import register_attention
+
+        import_model_code()
+        self._files, self._backend, self._cache, self._progress = files, backend, cache, progress
+        self._device = backend.torch_device(0)
+        self._dtype = backend.default_dtype(0).dtype
+        self._attention = register_attention()
+        self._speed_params = SamplingParams(max_tokens=max_tokens, ignore_eos=True)
+        loaded = self._load(QuantType(self._dtype, self._dtype))
+        self._samples = self._sample(loaded, prompts)
+        self._reference = self._logits(loaded)
+        self._reference_bytes = loaded.weight_bytes
+        del loaded
+        release_memory(self._device)
+
+    def measure(self, quant: QuantType) -> dict[str, Any]:
+        """A row of the frame; a failure of this method is told in it."""
+        row: dict[str, Any] = {"method": quant.name, "problem": ""}
+        try:
+            quant.require_on(self._backend.name)
+            row.update(self._measured(quant))
+        # Boundary: one method's failure, of whatever kind, must not take the others' results away.
+        except Exception as error:
+            row["problem"] = f"{type(error).__name__}: {error}"
+        finally:
+            release_memory(self._device)
+        return row
+
+    def _measured(self, quant: QuantType) -> dict[str, Any]:
+        from workbench.quantize.quality import compare
+
+        loaded = self._load(quant)
+        quality = compare(self._reference, self._logits(loaded), self._samples)
+        num_bytes = loaded.weight_bytes
+        low_bit = quant.name if self._backend.device_type != "cpu" and quant.name in ENGINE_PACKED_NAMES else None
+        if low_bit is not None:
+            # Its own kernels take the unquantised weights.
+            loaded = None
+            release_memory(self._device)
+            loaded = self._load(QuantType(self._dtype, self._dtype))
+        return {
+            "weights_mb": num_bytes / _BYTES_PER_MB,
+            "share": num_bytes / self._reference_bytes,
+            "tokens_per_s": self._speed(loaded, low_bit),
+            "perplexity": quality.perplexity,
+            "perplexity_change": quality.perplexity_change,
+            "mean_kl": quality.mean_kl,
+            "top1_agreement": quality.top1_agreement,
+        }
+
+    def _load(self, quant: QuantType) -> LoadedModel:
+        is_gguf = quant.name == "gguf"
+        return load_model(
+            self._files,
+            device=self._device,
+            dtype=quant.dtype or self._dtype,
+            attn_implementation=self._attention,
+            keep_packed=is_gguf,
+            quantization=None if is_gguf else quant.config,
+            cache=self._cache,
+            progress=self._progress,
+        )
+
+    def _sample(self, loaded: LoadedModel, prompts: Sequence[str] | None) -> list[torch.Tensor]:
+        from workbench.quantize.samples import sample_ids
+
+        return sample_ids(loaded.module, loaded.tokenizer, prompts)
+
+    def _logits(self, loaded: LoadedModel) -> list[torch.Tensor]:
+        from workbench.quantize.plain_attention import plain_attention
+        from workbench.quantize.quality import token_logits
+
+        with plain_attention(loaded.module):
+            return token_logits(loaded.module, self._samples)
+
+    def _speed(self, loaded: LoadedModel, low_bit: str | None) -> float | None:
+        """Tokens a second of one answer, the first one left out."""
+        from workbench.engine.build import start_engine
+
+        prompt = self._samples[0][0, :_SPEED_PROMPT_TOKENS].tolist()
+        started = start_engine(loaded, self._backend, 0, EngineConfig(context_length=1024), low_bit)
+        try:
+            # The first answer warms up what is compiled or cached on first use.
+            started.client.submit(prompt, SamplingParams(max_tokens=4, ignore_eos=True)).result()
+            return started.client.submit(prompt, self._speed_params).result().timings.decode_tokens_per_s
+        finally:
+            started.client.stop()
+
+
+def _choose_backend(backend: str | Backend | None) -> Backend:
+    if backend is None:
+        return select_backend(True).backend
+    chosen = get_backend(backend) if isinstance(backend, str) else backend
+    chosen.require_available()
+    return chosen
+
+
+def _point(row: dict[str, Any], color: str) -> go.Scatter:
+    import plotly.graph_objects as go
+
+    lost = f"perplexity {row['perplexity_change']:+.1%}, KL {row['mean_kl']:.3f}, top-1 {row['top1_agreement']:.1%}"
+    return go.Scatter(
+        x=[row["weights_mb"]],
+        y=[row["tokens_per_s"]],
+        mode="markers+text",
+        name=f"{row['method']}: {lost}",
+        text=[row["method"]],
+        textposition="top center",
+        marker={"color": color, "size": 12 + 60 * min(1.0, row["mean_kl"]) ** 0.5, "opacity": 0.7},
+        hovertemplate=f"{row['method']}<br>%{{x:.0f}} MB, %{{y:.1f}} tokens/s<br>{lost}<extra></extra>",
+    )
