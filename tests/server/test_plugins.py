@@ -8,9 +8,18 @@ import httpx
 import pytest
 from fastapi import APIRouter
 from live_endpoint import http_client
+from plugin_packages import write_wheel
 
 from workbench.llm import LlamaGPU
-from workbench.plugins import BasePlugin, PluginMetadata, default_plugins, hookimpl
+from workbench.plugins import (
+    BasePlugin,
+    PluginMarketplace,
+    PluginMetadata,
+    SigningKey,
+    default_plugins,
+    hookimpl,
+    write_index,
+)
 from workbench.plugins.examples.stop_phrases import StopPhrases
 
 router = APIRouter()
@@ -114,3 +123,34 @@ def test_routes_of_a_plugin(make_endpoint, no_trial: None) -> None:
         assert client.get("/health").status_code == 200
         manager.unload_plugin("web")
         assert client.get("/plugins/web/hello").status_code == 404
+
+
+def test_plugins_are_switched_over_http(admin: httpx.Client, http: httpx.Client, no_trial: None) -> None:
+    rows = {row["name"]: row for row in admin.get("/dashboard/plugins").json()["plugins"]}
+    assert rows["stop-phrases"]["status"] == "off"
+    on = admin.post("/dashboard/plugins/load", json={"name": "stop-phrases"}).json()
+    assert on == {"name": "stop-phrases", "status": "loaded | valid: True | dependencies: ok", "changed": True}
+    off = admin.post("/dashboard/plugins/unload", json={"name": "stop-phrases"}).json()
+    assert off == {"name": "stop-phrases", "status": "not loaded", "changed": True}
+    assert not admin.post("/dashboard/plugins/unload", json={"name": "stop-phrases"}).json()["changed"]
+    for body in ({"name": "nobody"}, {"name": "../x"}, {"name": "stop-phrases", "path": "os"}, {"name": 3}):
+        assert admin.post("/dashboard/plugins/load", json=body).status_code == 400
+    for method, path in (("GET", "/dashboard/plugins"), ("POST", "/marketplace/plugins/install")):
+        assert http.request(method, path, json={"name": "x"} if method == "POST" else None).status_code == 403
+
+
+def test_the_marketplace_over_http(admin: httpx.Client, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert admin.get("/marketplace/plugins").json()["error"]["code"] == "no_index"
+    key = SigningKey.generate()
+    PluginMarketplace(str(tmp_path)).keys.trust("us", key.public_key)
+    write_wheel(tmp_path, "mine", "1.0")
+    write_index(tmp_path, key)
+    monkeypatch.setenv("WORKBENCH_PLUGIN_INDEX", str(tmp_path))
+    assert admin.get("/marketplace/plugins").json() == {"plugins": ["mine"], "installed": []}
+    assert admin.post("/marketplace/plugins/install", json={"name": "mine"}).json()["changed"] is True
+    assert admin.post("/marketplace/plugins/update", json={"name": "mine"}).json()["changed"] is False
+    write_wheel(tmp_path, "mine", "1.1")
+    write_index(tmp_path)
+    refused = admin.post("/marketplace/plugins/update", json={"name": "mine"})
+    assert refused.status_code == 400 and "not signed" in refused.json()["error"]["message"]
+    assert admin.get("/marketplace/plugins").json()["installed"] == ["mine"]

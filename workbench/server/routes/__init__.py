@@ -12,6 +12,7 @@ from workbench.server.routes import (
     models,
     monitor,
     multi_gpu,
+    plugins,
     quantization,
     responses,
     stream,
@@ -30,6 +31,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     multi_gpu.router,
     quantization.router,
     monitor.router,
+    plugins.router,
     stream.router,
     health.router,
 )
