@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -11,13 +13,15 @@ from workbench.server.reply import json_error
 
 __all__ = ["mount_plugin_routes"]
 
+_IS_COUNTED = "workbench.plugin_failure_is_counted"
+
 
 def mount_plugin_routes(app: FastAPI, manager: PluginManager) -> None:
     """Add the routes of the plugins that are switched on. They have an address of their own, so none hides ours."""
     manager.load_enabled()
     for name, found in manager.at("routes").items():
         own = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
-        own.add_exception_handler(Exception, _answer_failed)
+        own.add_exception_handler(Exception, partial(_answer_failed, manager, found))
         try:
             own.include_router(found.value)
         except Exception as error:
@@ -26,7 +30,10 @@ def mount_plugin_routes(app: FastAPI, manager: PluginManager) -> None:
         app.mount(f"/plugins/{name}", _Guarded(own, manager, found))
 
 
-async def _answer_failed(request: Request, error: Exception) -> Response:
+async def _answer_failed(manager: PluginManager, found: Contribution, request: Request, error: Exception) -> Response:
+    # Counted before the answer goes out: what raises later, in the middle of one, is counted where it arrives.
+    request.scope[_IS_COUNTED] = True
+    manager.report_failure(found.plugin, f"routes {found.name}", error)
     return json_error(ApiError(500, "a plugin failed; the server's log has the cause", code="plugin_failed"))
 
 
@@ -44,5 +51,7 @@ class _Guarded:
             return await answer(scope, receive, send)
         try:
             await self._app(scope, receive, send)
-        except Exception as error:  # answered already, and raised again so that it is known here
+        except Exception as error:  # what was answered is raised again
+            if scope.get(_IS_COUNTED):
+                return
             self._manager.report_failure(self._found.plugin, f"routes {self._found.name}", error)
