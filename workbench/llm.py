@@ -7,7 +7,7 @@ import os
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from workbench.engine.engines import find_engine
 from workbench.errors import BackendUnavailableError, ConfigError, EngineStoppedError, RequestError
 from workbench.models import Catalogue, EmbeddingRecipe, ModelFiles, ModelSpec, Tokenizer
 from workbench.models.model_code import import_model_code
+from workbench.parallel import GPUConfig
+from workbench.parallel.spread import choose_spread
 from workbench.planner import Comparison, LoadGuard, LoadRecord, Plan
 from workbench.plugins import PluginManager, default_plugins
 from workbench.progress import ProgressCallback, no_progress
@@ -27,7 +29,11 @@ from workbench.stand_in import find_stand_in
 from workbench.telemetry import GPUUsage, HostUsage, MemoryOwners, ModelMemory, OwnedMemory, RequestLog, StepProfile
 
 if TYPE_CHECKING:
+    from workbench.distributed.parallel_engine import ParallelEngine, ReplicaFigures
+    from workbench.distributed.pooled_client import PooledClient
     from workbench.engine.client import EngineClient
+    from workbench.engine.runner_status import RunnerStatus
+    from workbench.models import LoadedModel
     from workbench.server import Endpoint
 
 __all__ = ["LlamaGPU", "Messages", "Prompt"]
@@ -61,6 +67,9 @@ class LlamaGPU:
         engine: all of the engine's knobs; `context_length` then goes into it.
         quantization_cache: where quantised weights are kept for the next load: the workbench's own cache when None;
             False keeps none.
+        parallel: which GPUs to spread the model over, and how. With `prefer_gpu=False` or `backend="cpu"` the ids only
+            count processes, which share the CPU.
+        degrade: with `parallel`, use what is there of the GPUs, down to the CPU alone; `degraded_reason` says so.
         progress: called with `Progress` values while loading; raising LoadCancelled in it cancels.
         trust_remote_code, allow_pickle: allow files that run code when loaded.
         check_plan: plan the load first and issue PlanWarning where it will not fit; loading goes on all the same.
@@ -88,6 +97,8 @@ class LlamaGPU:
         context_length: int | None = None,
         engine: EngineConfig | None = None,
         quantization_cache: QuantizationCache | bool | None = None,
+        parallel: GPUConfig | None = None,
+        degrade: bool = False,
         progress: ProgressCallback | None = None,
         trust_remote_code: bool = False,
         allow_pickle: bool = False,
@@ -107,6 +118,11 @@ class LlamaGPU:
         find_engine(self.plugins, config.engine_name)
         requested = None if quant_type is None else parse_quant_type(quant_type)
         choice = _choose_backend(backend, prefer_gpu)
+        spread = None if parallel is None else choose_spread(parallel, choice.backend, backend, prefer_gpu, degrade)
+        if spread is not None:
+            choice, device_index = BackendChoice(spread.backend, spread.reason), spread.first_device_index(device_index)
+        self.parallel: GPUConfig | None = None if spread is None else spread.config
+        self._devices_degraded_reason = None if spread is None else spread.degraded_reason
         self.backend = choice.backend
         self.backend_reason = choice.reason
         self.device_index = device_index
@@ -123,10 +139,39 @@ class LlamaGPU:
         self.model_name = files.name
         guard = None
         if check_plan:
+            if self.parallel is not None:
+                raise ConfigError(
+                    "check_plan=True plans one device: for several use workbench.planner.plan(parallel=...)"
+                )
             weights = self.dtype if requested is None else requested.name
             guard = LoadGuard(files, self.backend, device_index, weights, config)
             guard.warn(stacklevel=2)
-        self._start(files, config, report, guard)
+        if self.parallel is None:
+            self._start(files, config, report, guard)
+        else:
+            self._start_parallel(files, spread.device_indexes, config, report)
+
+    def _start_parallel(
+        self, files: ModelFiles, device_indexes: Sequence[int], config: EngineConfig, progress: ProgressCallback
+    ) -> None:
+        if self.quantization is not None:
+            raise ConfigError(f"quant_type={self.quant_type!r}: over several devices it must be fp32, bf16 or fp16")
+        import_model_code()
+        from workbench.distributed.parallel_engine import ParallelEngine
+
+        engine = ParallelEngine(
+            files,
+            self.backend,
+            device_indexes,
+            self.parallel,
+            dtype=self.dtype,
+            engine=config,
+            plugins=self.plugins,
+            progress=progress,
+        )
+        self._parallel_engine = engine
+        self._take(engine.loaded, engine.limits, engine.status, engine.client, None)
+        self.weight_bytes = engine.weight_bytes
 
     def _start(
         self, files: ModelFiles, config: EngineConfig, progress: ProgressCallback, guard: LoadGuard | None
@@ -156,29 +201,39 @@ class LlamaGPU:
             loaded = None
             _release(self.backend)
             raise
+        self._parallel_engine: ParallelEngine | None = None
+        self._take(loaded, started.limits, started.runner_status, started.client, guard)
+
+    def _take(
+        self,
+        loaded: LoadedModel,
+        limits: EngineLimits,
+        status: RunnerStatus,
+        client: EngineClient | PooledClient,
+        guard: LoadGuard | None,
+    ) -> None:
         self.tokenizer: Tokenizer = loaded.tokenizer
         self.spec: ModelSpec = loaded.spec
-        self.limits: EngineLimits = started.limits
-        self._runner_status = started.runner_status
+        self.limits: EngineLimits = limits
+        self._runner_status = status
         self.weight_bytes = loaded.weight_bytes
         self.embedding_recipe: EmbeddingRecipe | None = loaded.embedding
         self.dtype = loaded.dtype
         self.quantized = loaded.quantized
         if loaded.quantized is not None:
             self.quantization = loaded.quantized.config
-        self._client = started.client
+        self._client = client
         self._record: LoadRecord | None = None
         if guard is not None:
             # On a CPU the cache takes memory as it fills, so nothing of it was there when the load was measured.
             kv_bytes = 0 if self.backend.device_type == "cpu" else self.limits.kv_bytes
             self._record = guard.loaded(weight_bytes=self.weight_bytes, kv_bytes=kv_bytes)
         if self._record is not None:
-            started.client.requests.observe(self._record.finished)
+            client.requests.observe(self._record.finished)
         self._loaded_process_bytes = self._device_bytes()
+        device = self.backend.torch_device(self.device_index)
         # Dropping the last reference stops the engine's thread, which holds the weights.
-        self._finalizer = weakref.finalize(
-            self, _stop, started.client, self._record, self.plugins, self.model_name, device
-        )
+        self._finalizer = weakref.finalize(self, _stop, client, self._record, self.plugins, self.model_name, device)
         self.plugins.events.dispatch("engine_start", name=self.model_name, device=device)
 
     @property
@@ -201,6 +256,25 @@ class LlamaGPU:
     def is_loaded(self) -> bool:
         """Whether requests are served: not unloaded, and the engine's loop is alive."""
         return self._client.is_alive
+
+    @property
+    def degraded_reason(self) -> str | None:
+        """What is less than asked: GPUs that are not there, replicas that have stopped. None while all is well."""
+        stopped = None if self._parallel_engine is None else self._parallel_engine.degraded_reason
+        return "; ".join(filter(None, (self._devices_degraded_reason, stopped))) or None
+
+    def replicas(self) -> list[ReplicaFigures]:
+        """With `parallel`: each group of ranks as it is now, with its processes and bytes. Else empty."""
+        return [] if self._parallel_engine is None else self._parallel_engine.replicas()
+
+    def restart_replica(self, replica_id: int) -> None:
+        """Start one of several replicas anew, dead or alive; the others go on meanwhile.
+
+        Raises ConfigError where there are no replicas, and whatever starting raises.
+        """
+        if not isinstance(getattr(self._client, "restart", None), Callable):
+            raise ConfigError("this model has no replicas to restart: load it again")
+        self._client.restart(replica_id)
 
     def select_backend(self, prefer_gpu: bool) -> Backend:
         """The backend that would be used here; the loaded model stays where it is."""
@@ -422,6 +496,8 @@ class LlamaGPU:
             max_context=self.max_context,
             limits_reasons=dict(self.limits.reasons),
         )
+        if self.parallel is not None:
+            info.update(parallel=str(self.parallel.strategy.value), degraded_reason=self.degraded_reason)
         return info
 
     def get_memory_usage(self) -> dict[str, object]:

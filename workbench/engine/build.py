@@ -20,7 +20,7 @@ from workbench.errors import ConfigError
 from workbench.models import LoadedModel, Tokenizer
 from workbench.plugins import PluginManager
 
-__all__ = ["StartedEngine", "start_engine"]
+__all__ = ["StartedEngine", "start_engine", "structure_compiler"]
 
 # Rows of logits and the sampler's copies of them, as float32, at the largest batch.
 _SAMPLER_COPIES = 3
@@ -69,7 +69,7 @@ def start_engine(
     # One block more than is handed out: rows that only fill up a captured batch write there.
     pool = KVPool(layers, limits.num_blocks + 1, limits.block_size, kv_dtype, loaded.device)
     choice = plan.build(pool, limits, num_threads=num_threads, native_kernels=config.native_kernels)
-    structures = _structure_compiler(loaded.tokenizer, loaded.spec.vocab_size, loaded.eos_token_ids)
+    structures = structure_compiler(loaded.tokenizer, loaded.spec.vocab_size, loaded.eos_token_ids)
     engine = Engine(
         choice.runner,
         limits,
@@ -97,8 +97,11 @@ def start_engine(
     return StartedEngine(client, limits, choice.status)
 
 
-def _structure_compiler(tokenizer: Tokenizer, vocab_size: int, eos_token_ids: frozenset[int]) -> StructureCompiler:
-    """Takes what it needs and not the loaded model: it lives as long as the client, which outlives the weights."""
+def structure_compiler(tokenizer: Tokenizer, vocab_size: int, eos_token_ids: frozenset[int]) -> StructureCompiler:
+    """Compiles what answers must look like.
+
+    Takes what it needs and not the loaded model: it lives as long as the client, which outlives the weights.
+    """
     return StructureCompiler(lambda: token_vocabulary(tokenizer, vocab_size, eos_token_ids))
 
 

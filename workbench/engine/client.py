@@ -46,7 +46,7 @@ class EngineClient:
     `connect(emit)` starts a core that answers through `emit` and gives it back; it needs `send`, `stop`, `is_alive`.
     `vocab_size` counts the model's output rows, `max_context` is in tokens. `structures` compiles what answers must
     look like, before the engine sees them; `plugins` are asked before and after each request. `requests` has a row for
-    every answer.
+    every answer. Requests' ids begin with `id_prefix`.
     """
 
     def __init__(
@@ -57,7 +57,9 @@ class EngineClient:
         vocab_size: int,
         structures: StructureCompiler | None = None,
         plugins: RequestPlugins | None = None,
+        id_prefix: str = "req",
     ) -> None:
+        self._id_prefix = id_prefix
         self.max_context = max_context
         self.vocab_size = vocab_size
         self.structures = structures
@@ -81,7 +83,7 @@ class EngineClient:
         """Start a request. Raises RequestError or PromptTooLongError at once, EngineStoppedError after `stop()`."""
         params = self._admitted(prompt_token_ids, params)
         seed = params.seed if params.seed is not None else int.from_bytes(os.urandom(7), "little")
-        request_id = f"req-{next(self._ids)}"
+        request_id = f"{self._id_prefix}-{next(self._ids)}"
         request = Request(request_id, tuple(prompt_token_ids), params, seed, time.monotonic())
         mailbox = Mailbox()
         filters = self.plugins.filters(params) if self.plugins else None

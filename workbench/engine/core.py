@@ -17,6 +17,7 @@ from workbench.engine.messages import (
     Embed,
     Embedded,
     EngineStats,
+    Fail,
     Profiled,
     ReadStats,
     Request,
@@ -32,16 +33,27 @@ __all__ = ["EngineCore", "Message", "Reply"]
 
 _log = logging.getLogger(__name__)
 
-Message = Request | Abort | Embed | ReadStats | StartProfile | StopProfile | Stop
+Message = Request | Abort | Embed | Fail | ReadStats | StartProfile | StopProfile | Stop
 Reply = Chunk | Embedded | EngineStats | Profiled
 
 
 class EngineCore:
-    """Runs an engine until it is told to stop. `emit` is called in the core's thread and must return quickly."""
+    """Runs an engine until it is told to stop. `emit` is called in the core's thread and must return quickly.
 
-    def __init__(self, engine: Engine, emit: Callable[[Reply], None], *, num_threads: int | None = None) -> None:
+    `on_end` is called in that thread when the loop has ended, before the callers in flight hear of it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        emit: Callable[[Reply], None],
+        *,
+        num_threads: int | None = None,
+        on_end: Callable[[], None] | None = None,
+    ) -> None:
         self._engine: Engine | None = engine
         self._emit = emit
+        self._on_end = on_end
         self._num_threads = num_threads
         self._profiler: StepProfiler | None = None
         self._inbox: SimpleQueue[Message] = SimpleQueue()
@@ -79,15 +91,22 @@ class EngineCore:
             with torch.inference_mode():
                 while self._take_messages():
                     self._step()
+        except EngineStoppedError as error:
+            _log.error("the engine's loop ends: %s", error)
+            cause = error
         except Exception as error:  # top of the thread: whoever waits must hear of it
             _log.exception("the engine's loop died")
             cause = error
         finally:
+            if self._on_end is not None:
+                self._on_end()
             self._say_goodbye(cause)
 
     def _step(self) -> None:
         try:
             chunks = self._engine.step()
+        except EngineStoppedError:  # what it runs on is gone, and no later step can be computed either
+            raise
         except Exception as error:  # the step's requests are lost, the engine is not
             _log.exception("a step failed")
             chunks = self._engine.fail_all(InferenceError(f"the step failed: {error}"))
@@ -103,6 +122,8 @@ class EngineCore:
                 return True
             if isinstance(message, Stop):
                 return False
+            if isinstance(message, Fail):
+                raise EngineStoppedError(message.reason)
             self._handle(message)
 
     def _handle(self, message: Message) -> None:

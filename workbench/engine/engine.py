@@ -1,14 +1,15 @@
 """One step after the other: schedule, launch, collect, finish. Knows no threads and no doors.
 
 Where the runner overlaps, a step is launched before the one before it is collected, so that the device never waits
-for the host: while it computes, the host decodes text, looks for stops and plans.
+for the host: while it computes, the host decodes text, looks for stops and plans. Where it is a pipeline, as many steps
+as it has lanes are computed at once, each of other sequences.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 
 import torch
@@ -91,7 +92,8 @@ class Engine:
         self._plugins = plugins
         self._clock = clock
         self._answers: dict[Sequence, _Answer] = {}
-        self._in_flight: LaunchedStep | None = None
+        self._num_lanes: int = getattr(runner, "num_lanes", 1)
+        self._in_flight: deque[LaunchedStep] = deque()
         self._counts: Counter[str] = Counter()
         self._finished: Counter[str] = Counter()
         self._inter_token_s = Histogram()
@@ -100,7 +102,7 @@ class Engine:
 
     @property
     def has_work(self) -> bool:
-        return self.scheduler.has_work or self._in_flight is not None
+        return self.scheduler.has_work or bool(self._in_flight)
 
     def add(self, request: Request) -> None:
         """Take a request in. It was checked by the client; an id outside the vocabulary is refused here again."""
@@ -121,11 +123,13 @@ class Engine:
 
     def fail_all(self, error: WorkbenchError) -> list[Chunk]:
         """End every request with `error`."""
-        self._in_flight = None
+        self._in_flight.clear()
         return [self._fail(answer, error) for answer in list(self._answers.values())]
 
     def step(self) -> list[Chunk]:
         """Launch a step, and give what the last one added to each answer."""
+        if self._num_lanes > 1:
+            return self._step_in_lanes()
         chunks = self._collect() if self._must_know_tokens() else []
         plan = self.scheduler.schedule()
         try:
@@ -133,7 +137,8 @@ class Engine:
         except torch.OutOfMemoryError as error:
             return [*chunks, *self._collect(), *self._after_out_of_memory(str(error))]
         chunks += self._collect()
-        self._in_flight = launched
+        if launched is not None:
+            self._in_flight.append(launched)
         return chunks if self._runner.overlaps else chunks + self._collect()
 
     def embed(self, token_ids: tuple[int, ...]) -> tuple[float, ...]:
@@ -207,11 +212,21 @@ class Engine:
             raise RequestError("structure: this engine cannot constrain answers")
         return [self._structures.matcher(structure) for _ in range(request.params.n)]
 
+    def _step_in_lanes(self) -> list[Chunk]:
+        """Launch one more step if a lane is free and a sequence waits for one, else collect the oldest."""
+        if len(self._in_flight) < self._num_lanes:
+            plan = self.scheduler.schedule(self._num_lanes)
+            if plan.items:
+                self._in_flight.append(self._launch(plan))
+                if len(self._in_flight) < self._num_lanes:
+                    return []
+        return self._collect()
+
     def _must_know_tokens(self) -> bool:
         """Whether the next step can only be chosen once the tokens in flight are known."""
-        if self._in_flight is None:
+        if not self._in_flight:
             return False
-        return any(self._runner.needs_history(item.sequence) for item in self._in_flight.sampled)
+        return any(self._runner.needs_history(item.sequence) for item in self._in_flight[0].sampled)
 
     def _launch(self, plan: StepPlan) -> LaunchedStep:
         self._note_starts(plan)
@@ -233,10 +248,10 @@ class Engine:
                 answer.started_s = self._clock()
 
     def _collect(self) -> list[Chunk]:
-        """Wait for the step in flight, if there is one, and finish what it brings."""
-        launched, self._in_flight = self._in_flight, None
-        if launched is None:
+        """Wait for the oldest step in flight, if there is one, and finish what it brings."""
+        if not self._in_flight:
             return []
+        launched = self._in_flight.popleft()
         tokens = launched.wait()
         for item in launched.sampled:
             item.sequence.num_pending_tokens -= 1

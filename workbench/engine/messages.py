@@ -16,6 +16,7 @@ __all__ = [
     "Embed",
     "Embedded",
     "EngineStats",
+    "Fail",
     "Profiled",
     "ReadStats",
     "Request",
@@ -94,6 +95,13 @@ class Profiled:
 @dataclass(frozen=True)
 class Stop:
     """End the core's loop; running requests are told so."""
+
+
+@dataclass(frozen=True)
+class Fail:
+    """End the core's loop because what it runs on is gone; running requests are told the reason."""
+
+    reason: str
 
 
 @dataclass(frozen=True)

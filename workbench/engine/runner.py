@@ -16,7 +16,16 @@ from workbench.engine.scheduler import ScheduledSequence, StepPlan
 from workbench.engine.sequence import Sequence
 from workbench.errors import ModelFormatError
 
-__all__ = ["LaunchedStep", "LogitRows", "ModelRunner", "Runner", "probe_layers"]
+__all__ = [
+    "LaunchedStep",
+    "LogitRows",
+    "ModelRunner",
+    "PipelinedRunner",
+    "Runner",
+    "check_layer_types",
+    "in_row_order",
+    "probe_layers",
+]
 
 # Kinds of attention that the paged cache computes; where a config names its layers' kinds, it must be one of these.
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
@@ -61,18 +70,28 @@ class Runner(Protocol):
     def needs_history(self, sequence: Sequence) -> bool: ...
 
 
+class PipelinedRunner(Runner, Protocol):
+    """Computes up to `num_lanes` steps at once, each of other sequences, and gives them back in their order."""
+
+    num_lanes: int
+
+
+def check_layer_types(module: torch.nn.Module) -> None:
+    """Raise ModelFormatError for a kind of layer that the paged cache cannot run."""
+    unknown = set(getattr(module.config.get_text_config(), "layer_types", None) or ()) - _LAYER_TYPES
+    if unknown:
+        raise ModelFormatError(f"{type(module).__name__}: {unknown.pop()} is not supported by the paged cache")
+
+
 def probe_layers(module: torch.nn.Module, device: str, num_tokens: int = 1) -> dict[int, LayerShape]:
     """Key and value shapes of every layer, learnt by running the model on `num_tokens` tokens.
 
     Raises ModelFormatError for an architecture that the paged cache cannot run.
     """
-    config = module.config.get_text_config()
-    unknown = set(getattr(config, "layer_types", None) or ()) - _LAYER_TYPES
-    if unknown:
-        raise ModelFormatError(f"{type(module).__name__}: {unknown.pop()} is not supported by the paged cache")
+    check_layer_types(module)
     probe = ShapeProbe()
     _last_logits(module, device, [0] * num_tokens, probe)
-    num_layers = config.num_hidden_layers
+    num_layers = module.config.get_text_config().num_hidden_layers
     if len(probe.layers) != num_layers:
         raise ModelFormatError(
             f"{type(module).__name__}: {num_layers - len(probe.layers)} of {num_layers} layers keep a state that is "
@@ -122,19 +141,23 @@ class ModelRunner:
 
     def launch(self, plan: StepPlan) -> LaunchedStep:
         """Compute the plan's tokens, store their keys and values, and choose what follows."""
-        decodes = sorted((i for i in plan.items if i.num_new_tokens == 1), key=lambda item: item.end)
-        items = decodes + [i for i in plan.items if i.num_new_tokens > 1]
+        items = in_row_order(plan.items)
         rows = LogitRows(items)
-        kept = np.asarray(rows.kept, dtype=np.int64)
+        logits = self.compute(items, rows.kept)
+        tokens = sample(rows.pick_sampled(logits), [item.sequence for item in rows.sampled])
+        return LaunchedStep(rows.sampled, lambda: tokens, rows.pick_scored(logits))
+
+    def compute(self, items: list[ScheduledSequence], kept: list[int]) -> torch.Tensor:
+        """Run the model on items in row order; logits [kept, vocab] of the rows `kept`, which ascend."""
+        kept = np.asarray(kept, dtype=np.int64)
+        all_decodes = sum(item.num_new_tokens == 1 for item in items)
         logits, first_row = [], 0
         for part in _parts(items, self._most_rows):
             end_row = first_row + sum(item.num_new_tokens for item in part)
-            num_decodes = min(max(len(decodes) - first_row, 0), len(part))
+            num_decodes = min(max(all_decodes - first_row, 0), len(part))
             logits.append(self._run(part, num_decodes, kept[(first_row <= kept) & (kept < end_row)] - first_row))
             first_row = end_row
-        logits = logits[0] if len(logits) == 1 else torch.cat(logits)
-        tokens = sample(rows.pick_sampled(logits), [item.sequence for item in rows.sampled])
-        return LaunchedStep(rows.sampled, lambda: tokens, rows.pick_scored(logits))
+        return logits[0] if len(logits) == 1 else torch.cat(logits)
 
     def _run(self, items: list[ScheduledSequence], num_decodes: int, kept: np.ndarray) -> torch.Tensor:
         """One pass of the model over items, their decodes first; logits [kept, vocab] of the rows `kept`."""
@@ -147,15 +170,20 @@ class ModelRunner:
             self._decode_rows(items[:num_decodes]),
             self._chunk_rows(items[num_decodes:], first_row=num_decodes),
         )
-        ids = np.concatenate([item.sequence.token_ids[item.start : item.end] for item in items])
+        ids = np.concatenate([item.new_token_ids for item in items])
         positions = np.concatenate([np.arange(item.start, item.end) for item in items])
+        return self._forward(
+            self._padded_tensor(ids).unsqueeze(0),
+            self._padded_tensor(positions).unsqueeze(0),
+            self._padded_tensor(kept),
+            step,
+        )[: len(kept)]
+
+    def _forward(self, ids: torch.Tensor, positions: torch.Tensor, kept: torch.Tensor, step: TorchStep) -> torch.Tensor:
+        """Logits [kept, vocab]; `ids` and `positions` are [1, tokens]."""
         return self.module(
-            input_ids=self._padded_tensor(ids).unsqueeze(0),
-            position_ids=self._padded_tensor(positions).unsqueeze(0),
-            use_cache=False,
-            logits_to_keep=self._padded_tensor(kept),
-            step=step,
-        ).logits[0, : len(kept)]
+            input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=kept, step=step
+        ).logits[0]
 
     def _decode_rows(self, decodes: list[ScheduledSequence]) -> list[DecodeRows]:
         """Padded batches of rows that are sorted by length, split where padding would outgrow the content."""
@@ -174,7 +202,7 @@ class ModelRunner:
         table = np.empty((len(decodes), num_blocks), dtype=np.int64)
         for row, item in zip(table, decodes, strict=True):
             count = _num_blocks(item, self.pool.block_size)
-            row[:count] = item.sequence.block_ids[:count]
+            row[:count] = item.block_ids[:count]
             # Padding repeats a block of the row's own, so that nothing of another request is ever touched.
             row[count:] = row[0]
         lengths = np.asarray([item.end for item in decodes], dtype=np.int64)
@@ -183,7 +211,7 @@ class ModelRunner:
     def _chunk_rows(self, chunks: list[ScheduledSequence], first_row: int) -> list[ChunkRows]:
         rows = []
         for item in chunks:
-            blocks = item.sequence.block_ids[: _num_blocks(item, self.pool.block_size)]
+            blocks = item.block_ids[: _num_blocks(item, self.pool.block_size)]
             block_ids = self._tensor(np.asarray(blocks, dtype=np.int64))
             rows.append(ChunkRows(first_row, item.num_new_tokens, item.end, block_ids))
             first_row += item.num_new_tokens
@@ -197,6 +225,12 @@ class ModelRunner:
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.device, non_blocking=True)
+
+
+def in_row_order(items: list[ScheduledSequence]) -> list[ScheduledSequence]:
+    """A step's items as their rows are packed: decodes first, the shorter before the longer, then prompt chunks."""
+    decodes = sorted((item for item in items if item.num_new_tokens == 1), key=lambda item: item.end)
+    return decodes + [item for item in items if item.num_new_tokens > 1]
 
 
 class LogitRows:
@@ -247,7 +281,7 @@ def _parts(items: list[ScheduledSequence], most_rows: int | None) -> Iterator[li
                 part, num_rows = [], 0
             room = item.end - start if most_rows is None else most_rows - num_rows
             end = min(item.end, start + room)
-            part.append(ScheduledSequence(item.sequence, start, end - start, item.samples))
+            part.append(item.part(start, end))
             num_rows += end - start
             start = end
     yield part
@@ -261,12 +295,12 @@ def _begun_blocks(items: list[ScheduledSequence], block_size: int) -> list[int]:
     """Blocks that a step begins but does not fill. What another request left in their rest is masked, but were it
     infinite or not a number it would come through all the same (0 * NaN)."""
     partial = ((item, item.end // block_size) for item in items if item.end % block_size)
-    return [item.sequence.block_ids[last] for item, last in partial if last * block_size >= item.start]
+    return [item.block_ids[last] for item, last in partial if last * block_size >= item.start]
 
 
 def _slots(item: ScheduledSequence, block_size: int) -> np.ndarray:
     """Where each new token's keys and values go: block * block_size + offset."""
     positions = np.arange(item.start, item.end)
     first_block = item.start // block_size
-    blocks = np.asarray(item.sequence.block_ids[first_block : _num_blocks(item, block_size)], dtype=np.int64)
+    blocks = np.asarray(item.block_ids[first_block : _num_blocks(item, block_size)], dtype=np.int64)
     return blocks[positions // block_size - first_block] * block_size + positions % block_size

@@ -35,6 +35,20 @@ class ScheduledSequence:
         return self.start + self.num_new_tokens
 
     @property
+    def new_token_ids(self) -> list[int]:
+        """The tokens to compute."""
+        return self.sequence.token_ids[self.start : self.end]
+
+    @property
+    def block_ids(self) -> list[int]:
+        """Blocks of the sequence, in the order of its positions."""
+        return self.sequence.block_ids
+
+    def part(self, start: int, end: int) -> ScheduledSequence:
+        """The same for fewer of its positions."""
+        return ScheduledSequence(self.sequence, start, end - start, self.samples)
+
+    @property
     def num_prompt_tokens(self) -> int:
         """How many of the new tokens belong to the prompt."""
         return max(0, min(self.end, self.sequence.num_prompt_tokens) - self.start)
@@ -47,6 +61,17 @@ class StepPlan:
     items: list[ScheduledSequence] = field(default_factory=list)
     num_tokens: int = 0
     num_decodes: int = 0
+    max_items: int | None = None
+    needs_known_tokens: bool = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further sequence fits."""
+        return self.max_items is not None and len(self.items) >= self.max_items
+
+    def may_take(self, sequence: Sequence) -> bool:
+        """Whether the sequence's next token may be computed in this step, if there is room."""
+        return not self.is_full and not (self.needs_known_tokens and sequence.num_pending_tokens)
 
     def add(self, sequence: Sequence, num_new_tokens: int) -> None:
         start = sequence.num_computed_tokens
@@ -75,9 +100,18 @@ class Scheduler:
     def add(self, sequence: Sequence) -> None:
         self.waiting.append(sequence)
 
-    def schedule(self) -> StepPlan:
-        """Choose the next step's tokens and make sure that blocks for them are held."""
+    def schedule(self, num_lanes: int = 1) -> StepPlan:
+        """Choose the next step's tokens and make sure that blocks for them are held.
+
+        With several lanes (steps that are computed at once, see `Engine`) a step takes its share of the sequences, and
+        none whose next token is being chosen.
+        """
         plan = StepPlan()
+        if num_lanes > 1:
+            num_free = sum(not sequence.num_pending_tokens for sequence in self.running)
+            plan.max_items = -(-(len(self.running) + len(self.waiting)) // num_lanes)
+            plan.max_items = max(1, min(plan.max_items, num_free + len(self.waiting)))
+            plan.needs_known_tokens = True
         preempted = self._schedule_decodes(plan)
         self._schedule_chunks(plan)
         if not preempted:
@@ -125,7 +159,7 @@ class Scheduler:
         for sequence in list(self.running):
             if sequence.num_uncomputed_tokens != 1 or plan.num_tokens >= self.limits.max_num_batched_tokens:
                 continue
-            if sequence.is_full and sequence.num_pending_tokens:
+            if not plan.may_take(sequence) or (sequence.is_full and sequence.num_pending_tokens):
                 continue
             # Victims come from the end of `running`, so never from what this loop has already planned.
             while sequence.status is SequenceStatus.RUNNING and not self._hold_blocks(sequence):
@@ -138,12 +172,15 @@ class Scheduler:
     def _schedule_chunks(self, plan: StepPlan) -> None:
         for sequence in self.running:
             num_new = self._chunk(sequence, plan)
-            if sequence.num_uncomputed_tokens > 1 and num_new > 0:
+            if sequence.num_uncomputed_tokens > 1 and num_new > 0 and plan.may_take(sequence):
                 plan.add(sequence, num_new)
 
     def _admit_waiting(self, plan: StepPlan) -> None:
         while self.waiting and len(self.running) < self._max_running:
             sequence = self.waiting[0]
+            # One that was preempted while a step computed its next token waits for that token.
+            if plan.is_full or sequence.num_pending_tokens:
+                return
             if sequence.leader is not None and not sequence.leader.prompt_is_computed:
                 return
             if self._chunk(sequence, plan) <= 0 or not self._start(sequence):

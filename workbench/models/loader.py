@@ -5,17 +5,19 @@ from __future__ import annotations
 import traceback
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from workbench.backends.dtypes import parse_dtype, torch_dtype
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, ModelFormatError
 from workbench.models.files import ModelFiles
 from workbench.models.gguf_weights import fill_from_gguf
 from workbench.models.load_memory import check_memory, release_memory
 from workbench.models.loaded_model import LoadedModel, count_bytes, describe_loaded
+from workbench.models.model_part import ModelPart
 from workbench.models.quantized_load import load_packed_model, load_quantized
-from workbench.models.random_model import make_random_model
+from workbench.models.random_model import fill_randomly, make_random_model, make_random_shell
 from workbench.models.safetensors_header import read_folder_headers
-from workbench.models.tokenizer import load_tokenizer
+from workbench.models.tokenizer import Tokenizer, load_tokenizer
 from workbench.models.weights import blaming_files, check_fits, load_by_rules, matches_shell, stream_weights
 from workbench.progress import Progress, ProgressCallback, no_progress
 from workbench.quantize import QuantizationCache, QuantizationConfig
@@ -23,7 +25,10 @@ from workbench.quantize.memory import storage_bytes
 from workbench.quantize.packed_folder import is_packed_folder
 from workbench.shell import build_shell, quiet_transformers
 
-__all__ = ["load_model"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["load_model", "load_shell"]
 
 
 def load_model(
@@ -35,13 +40,15 @@ def load_model(
     keep_packed: bool = False,
     quantization: QuantizationConfig | None = None,
     cache: QuantizationCache | None = None,
+    part: ModelPart | None = None,
     progress: ProgressCallback = no_progress,
 ) -> LoadedModel:
     """The model on torch device `device` ("cpu", "cuda:0") with weights in `dtype` ("fp32", "bf16", "fp16").
 
     `attn_implementation` is a name registered with transformers. `quantization` makes the matrices smaller as they are
     read, unless `cache` holds them so already; a folder of quantised weights needs none. With `keep_packed` the weights
-    of a .gguf file stay as they are (on the CPU), and ConfigError is raised for a model that has no such file.
+    of a .gguf file stay as they are (on the CPU), and ConfigError is raised for a model that has no such file. With
+    `part` only that part of the model takes memory; its facts (`spec`) are still those of the whole.
 
     Raises `ModelFormatError`, `OutOfMemoryError` or whatever `progress` raises (`LoadCancelled`); after any of them,
     and after KeyboardInterrupt, the memory is given back even while the exception is kept.
@@ -56,12 +63,65 @@ def load_model(
     else:
         load = _load_random if files.source.kind == "random" else _load_folder
     try:
+        if part is not None:
+            return _load_part(files, device, dtype, attn_implementation, part, progress)
         return load(files, device, dtype, attn_implementation, progress)
     except BaseException as error:
         # A notebook keeps the last exception, and its frames would keep the tensors.
         _forget_frames(error)
         release_memory(device)
         raise
+
+
+def load_shell(files: ModelFiles, *, dtype: str) -> LoadedModel:
+    """The model's facts and tokenizer without its weights: the module lies on torch's meta device.
+
+    Raises `ModelFormatError`.
+    """
+    dtype = parse_dtype(dtype)
+    shell, tokenizer = _shell_of(files, dtype, None)
+    return describe_loaded(shell, tokenizer, files, dtype, "meta")
+
+
+def _shell_of(files: ModelFiles, dtype: str, attn_implementation: str | None) -> tuple[PreTrainedModel, Tokenizer]:
+    from transformers import AutoConfig
+
+    if files.source.kind == "random":
+        return make_random_shell(files.source.location, dtype=dtype, attn_implementation=attn_implementation)
+    permission = {"local_files_only": True, "trust_remote_code": files.trust_remote_code}
+    tokenizer = load_tokenizer(files.path, trust_remote_code=files.trust_remote_code)
+    with quiet_transformers(), blaming_files(files):
+        config = AutoConfig.from_pretrained(str(files.path), **permission)
+        return build_shell(config, torch_dtype(dtype), attn_implementation, files.trust_remote_code), tokenizer
+
+
+def _load_part(
+    files: ModelFiles,
+    device: str,
+    dtype: str,
+    attn_implementation: str | None,
+    part: ModelPart,
+    progress: ProgressCallback,
+) -> LoadedModel:
+    """Raises `ModelFormatError` for files that must be rearranged first: no part of them can be read by itself."""
+    shell, tokenizer = _shell_of(files, dtype, attn_implementation)
+    loaded = describe_loaded(shell, tokenizer, files, dtype, device)
+    with quiet_transformers():
+        if files.source.kind == "random":
+            fill_randomly(shell, device, progress, part=part)
+        else:
+            tensors = read_folder_headers(files.path)
+            if not matches_shell(shell, tensors, torch_dtype(dtype)):
+                raise ModelFormatError(
+                    f"{files.name}: its files name or join their tensors in another way than transformers' class, so "
+                    "that no part can be read by itself; load it on one device and save it again"
+                )
+            check_fits(shell, tensors)
+            part.narrow(shell)
+            check_memory(count_bytes(shell), device, dtype)
+            stream_weights(shell, tensors, device, progress, cut=part.cut)
+    loaded.weight_bytes = count_bytes(shell)
+    return loaded
 
 
 def _load_random(

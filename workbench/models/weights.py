@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -66,9 +66,10 @@ def stream_weights(
     device: str,
     progress: ProgressCallback,
     quantizer: StreamingQuantizer | None = None,
+    cut: Callable[[str, torch.Tensor], torch.Tensor] | None = None,
 ) -> None:
     """Read every tensor of the shell onto `device`, in the order of the files; those that `quantizer` takes become
-    smaller before the next is read."""
+    smaller before the next is read, and `cut` takes a part of each."""
     wanted = _wanted_tensors(shell)
     entries = sorted((tensors[name] for name in wanted), key=lambda entry: (entry.file, entry.offset))
     total_bytes = sum(entry.num_bytes for entry in entries)
@@ -83,6 +84,8 @@ def stream_weights(
     with WeightReader(device, report) as reader:
         for entry in entries:
             tensor = reader.read(entry, wanted[entry.name].dtype)
+            if cut is not None:
+                tensor = cut(entry.name, tensor)
             if quantizer is not None and quantizer.takes(entry.name):
                 tensor = quantizer.take(entry.name, tensor)
             if tensor is not None:

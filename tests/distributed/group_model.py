@@ -1,0 +1,69 @@
+"""A small model on disk whose heads four ranks can share, and what one process says to a set of prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from workbench.backends import get_backend
+from workbench.distributed.start import StartedGroup, start_group_engine
+from workbench.engine import EngineConfig, SamplingParams
+from workbench.engine.client import EngineClient
+from workbench.models import Catalogue, ModelFiles
+from workbench.models.byte_tokenizer import make_byte_tokenizer
+
+VOCAB_SIZE = 512
+PROMPTS = [[(7 * i + j * 3) % 200 + 3 for j in range(5 + i)] for i in range(20)]
+ENGINE = EngineConfig(kv_cache_tokens=4096, native_kernels=False)
+
+
+def save_model(folder: Path, model_type: str, **fields: object) -> Path:
+    """A two-layer model with 8 heads over 4 KV heads and wide random weights."""
+    config = AutoConfig.for_model(
+        model_type,
+        vocab_size=VOCAB_SIZE,
+        hidden_size=64,
+        intermediate_size=128,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=16,
+        max_position_embeddings=512,
+        initializer_range=0.2,
+        **{"num_hidden_layers": 2, "tie_word_embeddings": False, **fields},
+    )
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    make_byte_tokenizer(VOCAB_SIZE).hf.save_pretrained(folder)
+    return folder
+
+
+def files_of(model: Path | str) -> ModelFiles:
+    return Catalogue().resolve(str(model))
+
+
+def start(files: ModelFiles, *, tensor_size: int = 1, num_stages: int = 1, dtype: str = "fp32") -> StartedGroup:
+    return start_group_engine(
+        files,
+        get_backend("cpu"),
+        range(tensor_size * num_stages),
+        tensor_size=tensor_size,
+        num_stages=num_stages,
+        dtype=dtype,
+        config=ENGINE,
+    )
+
+
+def answers(client: EngineClient, num_tokens: int = 12) -> list[tuple[int, ...]]:
+    """Greedy tokens for all prompts at once."""
+    params = SamplingParams(max_tokens=num_tokens, ignore_eos=True)
+    generations = [client.submit(prompt, params) for prompt in PROMPTS]
+    return [generation.result(60).token_ids for generation in generations]
+
+
+def scores(client: EngineClient) -> torch.Tensor:
+    """Log-probabilities of a prompt's tokens and of the five likeliest at each position."""
+    params = SamplingParams(max_tokens=0, prompt_logprobs=5)
+    entries = client.submit(PROMPTS[-1], params).result(60).prompt_logprobs[1:]
+    return torch.tensor([[entry.logprob, *(p for _, p in entry.top)] for entry in entries])

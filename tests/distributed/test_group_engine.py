@@ -1,0 +1,95 @@
+"""A model over several processes says what it says in one, in that share of the memory, and ends as a whole."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from distributed.group_model import ENGINE, PROMPTS, answers, files_of, save_model, scores, start
+
+from workbench import LlamaGPU
+from workbench.distributed.start import StartedGroup
+from workbench.engine import SamplingParams
+from workbench.errors import ConfigError, EngineStoppedError
+
+
+@contextmanager
+def _running(*arguments, **options):
+    group = start(*arguments, **options)
+    try:
+        yield group
+    finally:
+        group.engine.client.stop()
+
+
+def _compare_with_one_process(group: StartedGroup, model: str) -> None:
+    with LlamaGPU(model, prefer_gpu=False, quant_type="fp32", engine=ENGINE) as one:
+        assert answers(group.engine.client) == answers(one._client)
+        assert torch.allclose(scores(group.engine.client), scores(one._client), atol=1e-4)
+        assert sum(rank.weight_bytes for rank in group.ranks) < 1.1 * one.weight_bytes
+
+
+def _kill_one_under_load(group: StartedGroup, rank: int) -> None:
+    """All requests end in an error that names the rank, soon, and no process stays."""
+    client = group.engine.client
+    generations = [client.submit(prompt, SamplingParams(max_tokens=400, ignore_eos=True)) for prompt in PROMPTS]
+    next(iter(generations[0]))
+    os.kill(group.ranks[rank].process_id, signal.SIGKILL)
+    started_s = time.monotonic()
+    for generation in generations[1:]:
+        with pytest.raises(EngineStoppedError, match=f"rank {rank} of {len(group.ranks)} was killed .SIGKILL.."):
+            generation.result(10)
+    assert time.monotonic() - started_s < 10
+    assert not client.is_alive
+    for figures in group.ranks:
+        with pytest.raises(ProcessLookupError):
+            os.kill(figures.process_id, 0)
+
+
+def test_four_tensor_ranks_share_heads_cache_and_vocabulary(tmp_path: Path) -> None:
+    model = save_model(tmp_path / "model", "qwen2")  # its projections have biases
+    with _running(files_of(model), tensor_size=4) as group:
+        _compare_with_one_process(group, str(model))
+        assert len({rank.kv_bytes for rank in group.ranks}) == 1
+        assert sum(rank.kv_bytes for rank in group.ranks) == pytest.approx(group.engine.limits.kv_bytes, rel=0.01)
+        whole = sum(rank.weight_bytes for rank in group.ranks)
+        assert all(rank.weight_bytes == pytest.approx(whole / 4, rel=0.02) for rank in group.ranks)
+        _kill_one_under_load(group, 2)
+
+
+def test_two_stages_compute_several_batches_at_once(tmp_path: Path) -> None:
+    model = save_model(tmp_path / "model", "llama", num_hidden_layers=4)
+    with _running(files_of(model), num_stages=2) as group:
+        _compare_with_one_process(group, str(model))
+        whole = sum(rank.weight_bytes for rank in group.ranks)
+        assert all(rank.weight_bytes == pytest.approx(whole / 2, rel=0.25) for rank in group.ranks)
+        assert all(rank.kv_bytes < 0.8 * group.engine.limits.kv_bytes for rank in group.ranks)
+        assert group.runner.num_lanes == 4
+        assert 0 < group.runner.figures.bubble_share < 1
+        _kill_one_under_load(group, 0)
+
+
+def test_stages_of_tensor_ranks_keep_windows_soft_caps_and_tied_vocabulary(tmp_path: Path) -> None:
+    fields = {"sliding_window": 16, "query_pre_attn_scalar": 16, "tie_word_embeddings": True}
+    model = save_model(tmp_path / "model", "gemma2", **fields)
+    with _running(files_of(model), tensor_size=2, num_stages=2) as group:
+        with LlamaGPU(str(model), prefer_gpu=False, quant_type="fp32", engine=ENGINE) as one:
+            assert answers(group.engine.client) == answers(one._client)
+
+
+def test_sizes_that_do_not_divide_are_refused_before_a_process_starts(tmp_path: Path) -> None:
+    model = save_model(tmp_path / "model", "llama")
+    with pytest.raises(ConfigError, match=r"must be one of 1, 2, 4, 8"):
+        start(files_of(model), tensor_size=3)
+    with pytest.raises(ConfigError, match=r"from 1 to 2, the number of layers"):
+        start(files_of(model), num_stages=3)
+
+
+def test_the_embedded_model_on_three_ranks(home_with_embedded_model: Path) -> None:
+    with _running(files_of("default"), tensor_size=3) as group:
+        _compare_with_one_process(group, "default")

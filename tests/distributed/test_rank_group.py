@@ -1,0 +1,44 @@
+"""Processes of a group die with whoever started them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from workbench.child_lifetime import python_environment
+
+_SCRIPT = """
+from workbench.distributed.rank_group import RankGroup
+group = RankGroup.start(2)
+print(*group.process_ids, flush=True)
+input()
+"""
+
+
+def test_ranks_leave_when_their_starter_is_killed() -> None:
+    starter = subprocess.Popen(
+        [sys.executable, "-c", _SCRIPT],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=python_environment(),
+    )
+    process_ids = [int(word) for word in starter.stdout.readline().split()]
+    assert len(process_ids) == 2
+    watches = [os.pidfd_open(process_id) for process_id in process_ids]
+    starter.send_signal(signal.SIGKILL)
+    starter.wait()
+    for watch in watches:
+        _await_end(watch, 60)
+        os.close(watch)
+
+
+def _await_end(pidfd: int, limit_s: float) -> None:
+    import select
+
+    started_s = time.monotonic()
+    ready, _, _ = select.select([pidfd], [], [], limit_s)
+    assert ready, f"still there after {time.monotonic() - started_s:.0f} s"

@@ -1,0 +1,143 @@
+"""Runs a model as a `GPUConfig` says: groups of ranks, and several such groups behind a balancer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from workbench.backends import Backend
+from workbench.distributed.group_runner import GroupFigures
+from workbench.distributed.pooled_client import PooledClient
+from workbench.distributed.start import RankFigures, StartedGroup, start_group_engine
+from workbench.engine.client import EngineClient
+from workbench.engine.config import EngineConfig, EngineLimits
+from workbench.engine.runner_status import RunnerStatus
+from workbench.models import LoadedModel, ModelFiles
+from workbench.parallel import GPUConfig
+from workbench.plugins import PluginManager
+from workbench.progress import ProgressCallback, no_progress
+
+__all__ = ["ParallelEngine", "ReplicaFigures"]
+
+
+@dataclass(frozen=True)
+class ReplicaFigures:
+    """One group of ranks. `requests_total` and `num_in_flight` are 0 where there is no balancer to count them."""
+
+    replica_id: int
+    is_alive: bool
+    devices: tuple[int | str, ...]
+    ranks: tuple[RankFigures, ...]
+    pipeline: GroupFigures
+    num_in_flight: int
+    requests_total: int
+
+
+class ParallelEngine:
+    """One or more groups of processes behind one client.
+
+    `device_indexes` are the backend's, one per id in `config.gpu_ids`; on the CPU the ids only number the ranks. Making
+    one starts the processes; `client.stop()` ends them. Raises what `start_group_engine` raises.
+    """
+
+    def __init__(
+        self,
+        files: ModelFiles,
+        backend: Backend,
+        device_indexes: Sequence[int],
+        config: GPUConfig,
+        *,
+        dtype: str,
+        engine: EngineConfig,
+        plugins: PluginManager | None = None,
+        progress: ProgressCallback = no_progress,
+    ) -> None:
+        self.config = config
+        self._files = files
+        self._backend = backend
+        self._device_indexes = list(device_indexes)
+        self._dtype = dtype
+        self._engine = replace(engine, memory_fraction=config.memory_fraction)
+        self._plugins = plugins
+        self._progress = progress
+        self._groups: dict[int, StartedGroup] = {}
+        num_groups = config.shape.data
+        self.client: EngineClient | PooledClient
+        if num_groups == 1:
+            self.client = self._start_group(0)
+        else:
+            self.client = PooledClient(self._start_group, range(num_groups), balancer=config.load_balancing)
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The model's facts; its module has no weights."""
+        return self._groups[0].loaded
+
+    @property
+    def limits(self) -> EngineLimits:
+        """Those of all groups together; `max_context` is one request's."""
+        one, count = self._groups[0].engine.limits, self.config.shape.data
+        return replace(
+            one,
+            num_blocks=one.num_blocks * count,
+            kv_bytes=one.kv_bytes * count,
+            max_num_seqs=one.max_num_seqs * count,
+        )
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of all ranks of all groups."""
+        return sum(rank.weight_bytes for group in self._groups.values() for rank in group.ranks)
+
+    @property
+    def status(self) -> RunnerStatus:
+        """How it is computed, in words."""
+        shape = self.config.shape
+        copies = f"{shape.data} replicas ({self.config.load_balancing}) of " if shape.data > 1 else ""
+        return RunnerStatus(f"{copies}{self._groups[0].engine.runner_status}")
+
+    @property
+    def degraded_reason(self) -> str | None:
+        """Which replicas are down, in words; None while all run."""
+        down = [r.replica_id for r in self.replicas() if not r.is_alive]
+        return f"replicas {down} of {self.config.shape.data} have stopped" if down else None
+
+    def replicas(self) -> list[ReplicaFigures]:
+        """The groups as they are now."""
+        counts = {}
+        if isinstance(self.client, PooledClient):
+            counts = {one.replica_id: one for one in self.client.pool_stats().replicas}
+        return [
+            ReplicaFigures(
+                replica_id=replica_id,
+                is_alive=group.engine.client.is_alive,
+                devices=tuple(self._ids_of(replica_id)),
+                ranks=group.ranks,
+                pipeline=group.runner.figures,
+                num_in_flight=counts[replica_id].num_in_flight if counts else 0,
+                requests_total=counts[replica_id].requests_total if counts else 0,
+            )
+            for replica_id, group in self._groups.items()
+        ]
+
+    def _ids_of(self, replica_id: int) -> list[int | str]:
+        size = self.config.num_gpus // self.config.shape.data
+        return self.config.gpu_ids[replica_id * size : (replica_id + 1) * size]
+
+    def _start_group(self, replica_id: int) -> EngineClient:
+        shape = self.config.shape
+        size = shape.tensor * shape.pipeline
+        group = start_group_engine(
+            self._files,
+            self._backend,
+            self._device_indexes[replica_id * size : (replica_id + 1) * size],
+            tensor_size=shape.tensor,
+            num_stages=shape.pipeline,
+            dtype=self._dtype,
+            config=self._engine,
+            num_groups=shape.data,
+            plugins=self._plugins,
+            progress=self._progress,
+        )
+        self._groups[replica_id] = group
+        return group.engine.client

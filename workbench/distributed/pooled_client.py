@@ -1,0 +1,158 @@
+"""Several engines that look like one: requests go to the one that a balancer chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
+
+from workbench.engine import EngineStats, RequestInFlight, SamplingParams
+from workbench.engine.client import EngineClient
+from workbench.errors import ConfigError, RequestError
+from workbench.parallel import PoolStats, ReplicaGeneration, ReplicaPool
+from workbench.telemetry import HistogramView, RequestLog
+
+__all__ = ["PooledClient"]
+
+
+class _Replica:
+    """An engine's client as a pool wants it."""
+
+    def __init__(self, client: EngineClient) -> None:
+        self.client = client
+
+    def submit(self, prompt: object = None, *, messages: object = None, **sampling: object) -> object:
+        return self.client.submit(prompt, sampling["params"])
+
+    def stats(self) -> EngineStats:
+        return self.client.stats()
+
+    def unload(self) -> dict[str, int]:
+        self.client.stop()
+        return {}
+
+
+class PooledClient:
+    """See EngineClient. `make_client(replica_id)` starts an engine; it is called again to restart one.
+
+    A replica that dies is left out: its requests of which nothing has come yet move to another, the others end with
+    EngineStoppedError.
+    """
+
+    def __init__(
+        self, make_client: Callable[[int], EngineClient], replica_ids: Iterable[int], *, balancer: str
+    ) -> None:
+        self._replicas: dict[int, _Replica] = {}
+        # Of all replicas, whose requests have ids of their own.
+        self.requests = RequestLog()
+
+        def make(replica_id: int) -> _Replica:
+            self._replicas[replica_id] = _Replica(make_client(replica_id))
+            self._replicas[replica_id].client.requests = self.requests
+            return self._replicas[replica_id]
+
+        self._pool = ReplicaPool(make, replica_ids, balancer=balancer)
+        # All are alike: what one of them says of a request holds for each.
+        first = self._replicas[self._pool.replica_ids[0]].client
+        self.max_context, self.vocab_size, self.structures = first.max_context, first.vocab_size, first.structures
+        self.plugins = first.plugins
+        self._check, self._check_plugins = first.check, first.check_plugins
+        self._is_stopped = False
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether requests are served, by at least one replica."""
+        return not self._is_stopped and bool(self.alive_ids)
+
+    @property
+    def alive_ids(self) -> list[int]:
+        """Replicas whose engines run."""
+        return [i for i in self._pool.alive_ids if self._replicas[i].client.is_alive]
+
+    @property
+    def dead_ids(self) -> list[int]:
+        """Replicas whose engines have ended."""
+        alive = self.alive_ids
+        return [i for i in self._pool.replica_ids if i not in alive]
+
+    def submit(self, prompt_token_ids: Sequence[int], params: SamplingParams) -> ReplicaGeneration:
+        """Start a request on the chosen replica; errors are those of EngineClient."""
+        return self._pool.submit(prompt_token_ids, params=params)
+
+    def check(self, prompt_token_ids: Sequence[int], params: SamplingParams) -> None:
+        """Raise RequestError or PromptTooLongError for a request that could not be served."""
+        self._check(prompt_token_ids, params)
+
+    def check_plugins(self, params: SamplingParams) -> None:
+        """Raise RequestError for plugins that a request names and that cannot do it."""
+        self._check_plugins(params)
+
+    def in_flight(self) -> list[RequestInFlight]:
+        """The requests that wait or run on any replica, oldest first."""
+        found = [request for replica in self._replicas.values() for request in replica.client.in_flight()]
+        return sorted(found, key=lambda request: request.submitted_s)
+
+    def abort(self, request_id: str) -> None:
+        """Stop a request by its id in `in_flight`. Unknown and finished ids are ignored."""
+        for replica in self._replicas.values():
+            replica.client.abort(request_id)
+
+    def start_profile(self, *, with_operations: bool = False) -> None:
+        """Raises ConfigError: steps of several engines do not make one profile."""
+        raise ConfigError("a profile is of one engine: load the model without replicas to record one")
+
+    stop_profile = start_profile
+
+    def embed(self, prompt_token_ids: Sequence[int]) -> tuple[float, ...]:
+        """Raises RequestError: models that make embeddings run on one device."""
+        raise RequestError("this model makes no embeddings")
+
+    def check_embeddable(self, prompt_token_ids: Sequence[int]) -> None:
+        """Raise what `embed` would."""
+        self.embed(prompt_token_ids)
+
+    def pool_stats(self) -> PoolStats:
+        """Requests in flight, counts and speeds by replica."""
+        return self._pool.stats()
+
+    def stats(self) -> EngineStats:
+        """All living engines' figures added up."""
+        return _added_up(list(self._pool.engine_stats().values()))
+
+    def restart(self, replica_id: int) -> None:
+        """End a replica, dead or alive, and start it anew; the others go on meanwhile."""
+        self._pool.restart(replica_id)
+
+    def stop(self) -> None:
+        """End all engines. Requests in flight end with EngineStoppedError. Stopping twice is harmless."""
+        self._is_stopped = True
+        self._pool.unload()
+
+
+def _added_up(stats: list[EngineStats]) -> EngineStats:
+    if not stats:
+        return EngineStats()
+    totals: dict[str, object] = {}
+    for field in fields(EngineStats):
+        values = [getattr(one, field.name) for one in stats]
+        if isinstance(values[0], int) and field.name != "block_size":
+            totals[field.name] = sum(values)
+    reasons: dict[str, int] = {}
+    for one in stats:
+        for reason, count in one.finished_by_reason.items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    return EngineStats(
+        **totals,
+        block_size=stats[0].block_size,
+        finished_by_reason=reasons,
+        inter_token_s=_merged([one.inter_token_s for one in stats]),
+        batch_size=_merged([one.batch_size for one in stats]),
+    )
+
+
+def _merged(views: list[HistogramView | None]) -> HistogramView | None:
+    """One histogram of all; every engine counts into the same buckets."""
+    found = [view for view in views if view is not None]
+    if not found:
+        return None
+    counts = tuple(map(sum, zip(*(view.counts for view in found), strict=True)))
+    return HistogramView(found[0].bounds, counts, sum(view.total for view in found))

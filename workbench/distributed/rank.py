@@ -1,0 +1,130 @@
+"""`python -m workbench.distributed.rank CONNECTION LOGITS`: one rank. Loads its share and computes steps until told.
+
+It leaves when its connection or its standard input ends, which is when the process that started it is gone. A signal
+at the parent's death would come at the end of the thread that started it, which may be long before that.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import mmap
+import sys
+import time
+from multiprocessing.connection import Connection
+
+import torch
+import torch.distributed as dist
+
+from workbench.backends import torch_dtype
+from workbench.child_lifetime import exit_with_parent
+from workbench.distributed.model_share import ModelShare
+from workbench.distributed.place import Place
+from workbench.distributed.rank_messages import Allocate, Failed, Job, Loaded, Ready, Step, StepDone
+from workbench.distributed.stage_runner import StageRunner, probe_stage
+from workbench.distributed.tensor_group import TensorGroup
+from workbench.engine.attention import register_attention
+from workbench.engine.paged_step import KVPool
+from workbench.errors import InferenceError, WorkbenchError
+from workbench.models import load_model
+from workbench.models.model_code import import_model_code
+
+__all__ = ["main"]
+
+_log = logging.getLogger(__name__)
+
+# Ranks only wait for each other inside a step; a peer that is gone is noticed at once by its closed connection.
+_PEER_LIMIT = datetime.timedelta(minutes=10)
+
+
+def main(connection: Connection, logits_fd: int) -> None:
+    """Serve the process at the other end of `connection`; `logits_fd` is memory shared with it."""
+    try:
+        _serve(connection, logits_fd)
+    except EOFError:
+        return
+    except WorkbenchError as error:
+        connection.send(Failed(error))
+    except Exception as error:  # top of the process: whoever waits must hear of it
+        _log.exception("a rank failed")
+        connection.send(Failed(InferenceError(f"{type(error).__name__}: {error}")))
+
+
+def _serve(connection: Connection, logits_fd: int) -> None:
+    job: Job = connection.recv()
+    if job.num_threads:
+        torch.set_num_threads(job.num_threads)
+    import_model_code()
+    group = _meet(job)
+    share = ModelShare(job.place, group)
+    loaded = load_model(
+        job.files, device=job.device, dtype=job.dtype, attn_implementation=register_attention(), part=share
+    )
+    layers = probe_stage(loaded.module, share, job.device, job.warm_up_tokens)
+    elements = sum(shape.elements_per_token for shape in layers.values())
+    connection.send(Loaded(loaded.weight_bytes, elements, *_memory(job.device)))
+    wanted: Allocate = connection.recv()
+    pool = KVPool(layers, wanted.num_blocks, wanted.block_size, torch_dtype(job.dtype), job.device)
+    kv_bytes = sum(t.nbytes for t in (*pool.keys.values(), *pool.values.values()))
+    shared = _shared_logits(logits_fd, wanted.logits_shape)
+    runner = StageRunner(loaded.module, pool, job.device, job.place)
+    connection.send(Ready(kv_bytes))
+    with torch.inference_mode():
+        while True:
+            _compute(connection.recv(), runner, share, shared, connection)
+
+
+def _compute(step: Step, runner: StageRunner, share: ModelShare, shared: torch.Tensor, connection: Connection) -> None:
+    started_s, waited_s = time.perf_counter(), runner.waited_s
+    logits = runner.compute(step.items, step.kept)
+    if share.place.is_last_stage and step.kept:
+        rows = shared[step.lane, : len(step.kept)]
+        rows[:, share.vocab_span.start : share.vocab_span.stop].copy_(logits)
+    waited_s = runner.waited_s - waited_s
+    connection.send(StepDone(step.number, time.perf_counter() - started_s - waited_s))
+
+
+def _meet(job: Job) -> TensorGroup:
+    """Find the other ranks. Every rank makes every group, as torch demands."""
+    place = job.place
+    size = place.num_stages * place.tensor_size
+    if size == 1:
+        return TensorGroup()
+    on_gpu = torch.device(job.device).type == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(job.device)
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        init_method=f"file://{job.meeting_file}",
+        rank=place.rank,
+        world_size=size,
+        timeout=_PEER_LIMIT,
+    )
+    if place.tensor_size == 1:
+        return TensorGroup()
+    ranks = [
+        [p.rank for p in Place.all(place.num_stages, place.tensor_size) if p.stage == s]
+        for s in range(place.num_stages)
+    ]
+    groups = [dist.new_group(members, timeout=_PEER_LIMIT) for members in ranks]
+    return TensorGroup(place.tensor_rank, place.tensor_size, groups[place.stage])
+
+
+def _memory(device: str) -> tuple[int, int]:
+    """Free and total bytes of the device."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.mem_get_info(device)
+    from workbench.backends.processor import Processor
+
+    memory = Processor().memory()
+    return memory.free_bytes, memory.total_bytes
+
+
+def _shared_logits(fd: int, shape: tuple[int, int, int]) -> torch.Tensor:
+    num_bytes = torch.Size(shape).numel() * torch.float32.itemsize
+    return torch.frombuffer(mmap.mmap(fd, num_bytes), dtype=torch.float32).view(shape)
+
+
+if __name__ == "__main__":
+    exit_with_parent()
+    main(Connection(int(sys.argv[1])), int(sys.argv[2]))

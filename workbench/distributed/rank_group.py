@@ -1,0 +1,216 @@
+"""The processes that hold one model together: started, watched, and ended as one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from workbench.child_lifetime import exit_in_words, python_command, python_environment
+from workbench.distributed.rank_messages import Failed
+from workbench.errors import BackendUnavailableError, EngineStoppedError
+from workbench.models.child_process import log_tail
+
+__all__ = ["RankGroup"]
+
+_log = logging.getLogger(__name__)
+
+_POLL_S = 0.2
+_STOP_LIMIT_S = 3.0
+
+
+@dataclass
+class _Rank:
+    """One process with its ends of the pipes."""
+
+    number: int
+    process: subprocess.Popen
+    connection: Connection
+    log: Path
+
+
+@dataclass
+class RankGroup:
+    """`size` processes. One that dies takes the others with it: none of them can compute a step alone.
+
+    `shared_fd` is memory that all of them map. Use `start`, and `stop` in the end; a context manager.
+    """
+
+    size: int
+    shared_fd: int
+    folder: tempfile.TemporaryDirectory
+    ranks: list[_Rank] = field(default_factory=list)
+    _failure: str | None = None
+    _is_stopping: bool = False
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _on_failure: Callable[[str], None] | None = None
+    _wake: tuple[int, int] = field(default_factory=os.pipe)
+    _watcher: threading.Thread | None = None
+
+    @classmethod
+    def start(cls, size: int) -> RankGroup:
+        """Start the processes; they wait for their first message. Raises BackendUnavailableError outside of Linux."""
+        if not hasattr(os, "memfd_create") or not hasattr(os, "pidfd_open"):
+            raise BackendUnavailableError("several processes for one model need Linux")
+        group = cls(size, os.memfd_create("workbench-logits"), tempfile.TemporaryDirectory(prefix="workbench-ranks-"))
+        try:
+            for number in range(size):
+                group.ranks.append(group._start_rank(number))
+        except BaseException:
+            group.stop()
+            raise
+        group._watcher = threading.Thread(target=group._watch, name="workbench-rank-watch", daemon=True)
+        group._watcher.start()
+        return group
+
+    @property
+    def meeting_file(self) -> str:
+        """Where the ranks find each other."""
+        return str(Path(self.folder.name) / "meeting")
+
+    @property
+    def process_ids(self) -> list[int]:
+        return [rank.process.pid for rank in self.ranks]
+
+    @property
+    def is_alive(self) -> bool:
+        return self._failure is None and not self._is_stopping
+
+    def on_failure(self, tell: Callable[[str], None]) -> None:
+        """Have the reason told when the group dies, in a thread of the group's; at once if it is dead already."""
+        with self._lock:
+            self._on_failure = tell
+            failure = self._failure
+        if failure is not None:
+            tell(failure)
+
+    def send(self, number: int, message: object) -> None:
+        """Send to one rank. Raises EngineStoppedError with the reason if the group is dead."""
+        try:
+            self.ranks[number].connection.send(message)
+        except (OSError, ValueError):
+            raise self._stopped() from None
+
+    def send_all(self, message: object) -> None:
+        """Send to every rank."""
+        for number in range(self.size):
+            self.send(number, message)
+
+    def receive(self) -> list[tuple[int, object]]:
+        """Wait for something to arrive; (rank, message) pairs. Raises EngineStoppedError if the group is dead, and what
+        a rank gave up with."""
+        numbers = {rank.connection: rank.number for rank in self.ranks}
+        try:
+            arrived = [(numbers[c], c.recv()) for c in wait(list(numbers))]
+        except (OSError, ValueError, EOFError):
+            raise self._stopped() from None
+        for number, message in arrived:
+            if isinstance(message, Failed):
+                self._fail(f"rank {number} gave up: {message.error}")
+                raise message.error
+        return arrived
+
+    def receive_from_all(self) -> list[object]:
+        """One message of every rank, in the ranks' order."""
+        replies: dict[int, object] = {}
+        while len(replies) < self.size:
+            replies.update(self.receive())
+        return [replies[number] for number in range(self.size)]
+
+    def stop(self) -> None:
+        """End the processes and wait until they are gone. Stopping twice is harmless."""
+        with self._lock:
+            if self._is_stopping:
+                return
+            self._is_stopping = True
+        self._kill()
+        os.write(self._wake[1], b"x")
+        if self._watcher is not None and self._watcher is not threading.current_thread():
+            self._watcher.join(_STOP_LIMIT_S)
+        for rank in self.ranks:
+            rank.process.wait()
+            rank.process.stdin.close()
+            rank.connection.close()
+        os.close(self.shared_fd)
+        for fd in self._wake:
+            os.close(fd)
+        self.folder.cleanup()
+
+    def __enter__(self) -> RankGroup:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _start_rank(self, number: int) -> _Rank:
+        ours, theirs = socket.socketpair()
+        log = Path(self.folder.name) / f"rank-{number}.log"
+        # The ranks of a group talk on this machine only; without a name gloo would look for the host's address.
+        environment = python_environment(GLOO_SOCKET_IFNAME="lo", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+        with theirs, log.open("wb") as output:
+            process = subprocess.Popen(
+                python_command("workbench.distributed.rank", str(theirs.fileno()), str(self.shared_fd)),
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                pass_fds=(theirs.fileno(), self.shared_fd),
+                # Of a session of its own: Ctrl-C in a notebook or a terminal is for the parent.
+                start_new_session=True,
+            )
+        return _Rank(number, process, Connection(ours.detach()), log)
+
+    def _watch(self) -> None:
+        """Wait for the first process to end."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wake[0], selectors.EVENT_READ)
+            fds = [os.pidfd_open(rank.process.pid) for rank in self.ranks]
+            try:
+                for fd, rank in zip(fds, self.ranks, strict=True):
+                    selector.register(fd, selectors.EVENT_READ, rank)
+                ended = [key.data for key, _ in selector.select() if key.data is not None]
+            finally:
+                for fd in fds:
+                    os.close(fd)
+        if ended and not self._is_stopping:
+            rank = ended[0]
+            self._fail(f"rank {rank.number} of {self.size} {_end_in_words(rank)}")
+
+    def _fail(self, reason: str) -> None:
+        with self._lock:
+            if self._failure is not None or self._is_stopping:
+                return
+            self._failure, tell = reason, self._on_failure
+        _log.error("the ranks of a model have ended: %s", reason)
+        self._kill()
+        if tell is not None:
+            tell(reason)
+
+    def _kill(self) -> None:
+        for rank in self.ranks:
+            if rank.process.poll() is None:
+                rank.process.kill()
+
+    def _stopped(self) -> EngineStoppedError:
+        # A closed connection is seen a moment before the watcher has the reason.
+        deadline_s = time.monotonic() + _STOP_LIMIT_S
+        while self._failure is None and not self._is_stopping and time.monotonic() < deadline_s:
+            time.sleep(_POLL_S / 10)
+        return EngineStoppedError(self._failure or "the ranks of the model were stopped")
+
+
+def _end_in_words(rank: _Rank) -> str:
+    status = rank.process.wait()
+    if status < 0:
+        return exit_in_words(status)
+    words = log_tail(rank.log, 3)
+    return f"left with status {status}" + (f": {words}" if words else "")

@@ -1,0 +1,216 @@
+"""Starts an engine whose model lies in several processes, one per device or share of the CPU's cores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from workbench.backends import Backend, torch_dtype
+from workbench.distributed.group_runner import GroupRunner
+from workbench.distributed.model_share import stage_layers
+from workbench.distributed.place import Place, check_tensor_size
+from workbench.distributed.rank_group import RankGroup
+from workbench.distributed.rank_messages import Allocate, Job, Loaded
+from workbench.engine.build import StartedEngine, structure_compiler
+from workbench.engine.client import EngineClient
+from workbench.engine.config import EngineConfig, EngineLimits, resolve_limits
+from workbench.engine.core import EngineCore
+from workbench.engine.engine import Engine
+from workbench.engine.messages import Fail
+from workbench.engine.request_plugins import RequestPlugins
+from workbench.engine.runner_status import RunnerStatus
+from workbench.errors import ConfigError, EngineStoppedError
+from workbench.models import LoadedModel, ModelFiles
+from workbench.models.loader import load_shell
+from workbench.plugins import PluginManager
+from workbench.progress import Progress, ProgressCallback, no_progress
+
+__all__ = ["RankFigures", "StartedGroup", "start_group_engine"]
+
+# Steps in flight per stage of a pipeline: with one each, a stage would wait while the host chooses tokens.
+_LANES_PER_STAGE = 2
+
+
+@dataclass(frozen=True)
+class RankFigures:
+    """What one rank holds, in bytes; `process_id` is the system's."""
+
+    place: Place
+    process_id: int
+    weight_bytes: int
+    kv_bytes: int
+
+
+@dataclass(frozen=True)
+class StartedGroup:
+    """A running engine, the facts of its model (whose module has no weights), and its ranks."""
+
+    engine: StartedEngine
+    loaded: LoadedModel
+    ranks: tuple[RankFigures, ...]
+    group: RankGroup
+    runner: GroupRunner
+
+
+def start_group_engine(
+    files: ModelFiles,
+    backend: Backend,
+    device_indexes: Sequence[int],
+    *,
+    tensor_size: int,
+    num_stages: int,
+    dtype: str,
+    config: EngineConfig,
+    num_groups: int = 1,
+    plugins: PluginManager | None = None,
+    progress: ProgressCallback = no_progress,
+) -> StartedGroup:
+    """Start `num_stages * tensor_size` processes, load the model's shares in them, and start the engine's thread here.
+
+    `device_indexes` are one per rank; on the CPU they say nothing, and its cores and memory are shared out among the
+    ranks of `num_groups` such groups. `plugins` has what requests may name. Raises ConfigError for sizes that do not
+    divide the model, ModelFormatError for one that cannot be split, and OutOfMemoryError; then no process stays.
+    """
+    loaded = load_shell(files, dtype=dtype)
+    _check_sizes(loaded, tensor_size, num_stages, config)
+    places = Place.all(num_stages, tensor_size)
+    progress(Progress("start processes", 0, None, "ranks"))
+    group = RankGroup.start(len(places))
+    try:
+        return _start(group, places, loaded, files, backend, device_indexes, config, num_groups, plugins)
+    except BaseException:
+        group.stop()
+        raise
+
+
+def _start(
+    group: RankGroup,
+    places: list[Place],
+    loaded: LoadedModel,
+    files: ModelFiles,
+    backend: Backend,
+    device_indexes: Sequence[int],
+    config: EngineConfig,
+    num_groups: int,
+    plugins: PluginManager | None,
+) -> StartedGroup:
+    on_gpu = backend.device_type != "cpu"
+    num_stages, tensor_size = places[0].num_stages, places[0].tensor_size
+    num_threads = None if on_gpu else _threads_per_rank(backend, config, len(places) * num_groups)
+    for place, index in zip(places, device_indexes, strict=True):
+        job = Job(
+            place=place,
+            files=files,
+            dtype=loaded.dtype,
+            device=backend.torch_device(index if on_gpu else 0),
+            meeting_file=group.meeting_file,
+            num_threads=num_threads,
+            warm_up_tokens=min(config.max_num_batched_tokens or (8192 if on_gpu else 1), loaded.spec.max_context),
+        )
+        group.send(place.rank, job)
+    shares: list[Loaded] = group.receive_from_all()
+    loaded.weight_bytes = sum(share.weight_bytes for share in shares)
+    limits = _limits(shares, loaded, on_gpu, config, num_groups)
+    runner = GroupRunner(
+        group,
+        num_stages=num_stages,
+        tensor_size=tensor_size,
+        num_lanes=_LANES_PER_STAGE * num_stages if num_stages > 1 else 1,
+        max_rows=max(limits.max_num_batched_tokens, limits.max_num_seqs),
+        vocab_size=loaded.spec.vocab_size,
+    )
+    group.send_all(Allocate(limits.num_blocks + 1, limits.block_size, runner.logits_shape))
+    ready = group.receive_from_all()
+    figures = tuple(
+        RankFigures(place, process_id, share.weight_bytes, rank_ready.kv_bytes)
+        for place, process_id, share, rank_ready in zip(places, group.process_ids, shares, ready, strict=True)
+    )
+    words = f"{len(places)} processes on {backend.name}: {num_stages} stages of {tensor_size} tensor ranks"
+    client = _connect(group, runner, loaded, limits, plugins)
+    return StartedGroup(StartedEngine(client, limits, RunnerStatus(words)), loaded, figures, group, runner)
+
+
+def _connect(
+    group: RankGroup,
+    runner: GroupRunner,
+    loaded: LoadedModel,
+    limits: EngineLimits,
+    plugins: PluginManager | None,
+) -> EngineClient:
+    structures = structure_compiler(loaded.tokenizer, loaded.spec.vocab_size, loaded.eos_token_ids)
+    engine = Engine(
+        runner,
+        limits,
+        decode=loaded.tokenizer.decode,
+        vocab_size=loaded.spec.vocab_size,
+        eos_token_ids=loaded.eos_token_ids,
+        weight_bytes=loaded.weight_bytes,
+        structures=structures,
+        plugins=plugins,
+    )
+
+    def connect(emit) -> EngineCore:
+        core = EngineCore(engine, emit, num_threads=1, on_end=group.stop)
+        core.start()
+        group.on_failure(lambda reason: _tell(core, reason))
+        return core
+
+    return EngineClient(
+        connect,
+        max_context=limits.max_context,
+        vocab_size=loaded.spec.vocab_size,
+        structures=structures,
+        plugins=RequestPlugins(plugins) if plugins is not None else None,
+        # Unlike those of any other group, so that several can be watched as one.
+        id_prefix=f"req-{group.process_ids[0]}",
+    )
+
+
+def _tell(core: EngineCore, reason: str) -> None:
+    try:
+        core.send(Fail(reason))
+    except EngineStoppedError:
+        # It found out by itself.
+        return
+
+
+def _check_sizes(loaded: LoadedModel, tensor_size: int, num_stages: int, config: EngineConfig) -> None:
+    model = loaded.module.config.get_text_config()
+    heads = model.num_attention_heads
+    check_tensor_size(loaded.files.name, heads, getattr(model, "num_key_value_heads", None) or heads, tensor_size)
+    if num_stages > 1:
+        stage_layers(loaded.module, num_stages)
+    if config.engine_name != "paged":
+        raise ConfigError(f"engine_name={config.engine_name!r} runs on one device: leave parallel out")
+    if config.kv_dtype is not None:
+        raise ConfigError(f"kv_dtype={config.kv_dtype!r} needs a single device: leave it out")
+    if loaded.embedding is not None:
+        raise ConfigError(f"{loaded.files.name} makes embeddings, which is done on one device: leave parallel out")
+
+
+def _threads_per_rank(backend: Backend, config: EngineConfig, num_ranks: int) -> int:
+    return config.num_threads or max(1, backend.device(0).num_cores // num_ranks)
+
+
+def _limits(
+    shares: Sequence[Loaded], loaded: LoadedModel, on_gpu: bool, config: EngineConfig, num_groups: int
+) -> EngineLimits:
+    """As for one device; the pool is the ranks' together, and the fullest rank says how large it may be."""
+    element_bytes = torch_dtype(loaded.dtype).itemsize
+    bytes_per_token = sum(share.kv_elements_per_token for share in shares) * element_bytes
+    if on_gpu:
+        rooms = [
+            max(0, int(s.total_bytes * config.memory_fraction) - (s.total_bytes - s.free_bytes))
+            // (s.kv_elements_per_token * element_bytes)
+            for s in shares
+        ]
+        free_bytes = min(rooms) * bytes_per_token
+    else:
+        free_bytes = min(share.free_bytes for share in shares) // num_groups
+    return resolve_limits(
+        config,
+        on_gpu=on_gpu,
+        model_max_context=loaded.spec.max_context,
+        kv_bytes_per_token=bytes_per_token,
+        free_bytes=free_bytes,
+    )
