@@ -73,7 +73,8 @@ class LlamaGPU:
         progress: called with `Progress` values while loading; raising LoadCancelled in it cancels.
         trust_remote_code, allow_pickle: allow files that run code when loaded.
         check_plan: plan the load first and issue PlanWarning where it will not fit; loading goes on all the same.
-            `plan` and `comparison()` then hold predicted and measured figures.
+            `plan` and `comparison()` then hold predicted and measured figures. With `parallel` nothing is compared;
+            `workbench.planner.plan(parallel=...)` gives the plan.
 
     Where the environment variable WORKBENCH_MODEL names a model, that one stands in for every other (see
     docs/notebooks.md).
