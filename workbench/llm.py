@@ -139,11 +139,7 @@ class LlamaGPU:
         )
         self.model_name = files.name
         guard = None
-        if check_plan:
-            if self.parallel is not None:
-                raise ConfigError(
-                    "check_plan=True plans one device: for several use workbench.planner.plan(parallel=...)"
-                )
+        if check_plan and self.parallel is None:
             weights = self.dtype if requested is None else requested.name
             guard = LoadGuard(files, self.backend, device_index, weights, config)
             guard.warn(stacklevel=2)
