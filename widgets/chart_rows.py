@@ -7,10 +7,18 @@ from dataclasses import dataclass
 
 from workbench.backends import BackendStatus
 
-__all__ = ["ChartLine", "ChartRow", "memory_rows", "throughput_rows", "utilisation_row"]
+__all__ = ["ChartLine", "ChartRow", "memory_rows", "owners_row", "throughput_rows", "utilisation_row"]
 
 _GB = 1e9
 _MS = 1e-3
+_OWNERS = {
+    "weights": "Weights",
+    "kv": "KV cache",
+    "activations": "Activations",
+    "slack": "Allocator",
+    "context": "Rest of this process",
+    "others": "Others",
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,13 @@ class ChartRow:
 def memory_rows(statuses: Sequence[BackendStatus]) -> tuple[ChartRow, ...]:
     """Memory in GB: of this process beside the machine's own, then of each GPU that can be used."""
     return (_host_row(statuses), *(_gpu_row(name, total) for name, total in _gpus(statuses)))
+
+
+def owners_row(statuses: Sequence[BackendStatus]) -> ChartRow:
+    """Memory of the loaded model's device by owner, in GB, on top of each other."""
+    totals = [total for _, total in _gpus(statuses)] or _host_totals(statuses)
+    lines = tuple(ChartLine(f"owner_{name}_bytes", words, _GB) for name, words in _OWNERS.items())
+    return ChartRow("by owner", "GB", lines, totals[0] / _GB if totals else None, is_stacked=True)
 
 
 def utilisation_row(statuses: Sequence[BackendStatus]) -> ChartRow:
@@ -72,8 +87,12 @@ def _gpus(statuses: Sequence[BackendStatus]) -> list[tuple[str, int]]:
     ]
 
 
+def _host_totals(statuses: Sequence[BackendStatus]) -> list[int]:
+    return [device.total_bytes for status in statuses if status.name == "cpu" for device in status.devices]
+
+
 def _host_row(statuses: Sequence[BackendStatus]) -> ChartRow:
-    totals = [device.total_bytes for status in statuses if status.name == "cpu" for device in status.devices]
+    totals = _host_totals(statuses)
     lines = (ChartLine("process_memory_bytes", "This process", _GB),)
     return ChartRow("memory", "GB", lines, totals[0] / _GB if totals else None)
 

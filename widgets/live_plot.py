@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import ipywidgets
 
-from widgets.chart_rows import ChartRow, memory_rows, throughput_rows, utilisation_row
+from widgets.chart_rows import ChartRow, memory_rows, owners_row, throughput_rows, utilisation_row
 from widgets.figures import LiveView, live_figure, live_layout, live_over, live_summary, live_updates, live_view
 from widgets.live_figure import LiveFigure
+from widgets.model_probe import ModelProbe, engine_of
 from widgets.monitor_controls import WINDOWS_S, MonitorControls
 from widgets.part import Part
 from workbench.backends import BackendStatus, detect
 from workbench.telemetry import DeviceMemory, EngineRates, Probe, ProcessMemory, ProcessorUse, Sampler
-from workbench.telemetry.engine_rates import EngineCounters
 from workbench.twin import Twin, is_headless
+
+if TYPE_CHECKING:
+    from workbench.llm import LlamaGPU
+    from workbench.session import Session
 
 __all__ = ["LivePlot", "MemoryMonitor", "ThroughputMonitor", "gpu_probes"]
 
@@ -24,8 +29,6 @@ _BEAT_S = 1.0
 _MIN_REDRAW_S = 0.5
 # Memory that moved by less than this share is not worth a redraw.
 _NOTICEABLE = 0.01
-
-Stats = Callable[[], EngineCounters | None]
 
 
 def gpu_probes(statuses: Sequence[BackendStatus]) -> list[DeviceMemory]:
@@ -41,7 +44,7 @@ def gpu_probes(statuses: Sequence[BackendStatus]) -> list[DeviceMemory]:
 class LivePlot(Part, ipywidgets.VBox):
     """Memory, processors, speed, requests and KV use of the last `window_s` seconds, redrawn at 1 Hz while they move.
 
-    `stats` gives the engine's counters (`llm.stats`, `session.stats`); `statuses` are the backends (None: looked up).
+    `source` is an engine or a session (None: the machine only); `statuses` are the backends (None: looked up).
     Nothing is drawn while no browser shows it, while it is paused, or while nothing changes. A `sampler` that is handed
     in is left running by `close()`; without one the plot has its own. Exactly one FigureWidget: each carries 5 MB of
     JavaScript.
@@ -53,7 +56,7 @@ class LivePlot(Part, ipywidgets.VBox):
 
     def __init__(
         self,
-        stats: Stats = lambda: None,
+        source: Session | LlamaGPU | None = None,
         *,
         statuses: Sequence[BackendStatus] | None = None,
         sampler: Sampler | None = None,
@@ -65,7 +68,7 @@ class LivePlot(Part, ipywidgets.VBox):
         self._owns_sampler = sampler is None
         # Enough for the longest window that can be chosen.
         capacity = round(max(window_s, *WINDOWS_S) / _BEAT_S) + 60
-        self._sampler = sampler or Sampler(self._probes(stats, statuses), _BEAT_S, capacity=capacity)
+        self._sampler = sampler or Sampler(self._probes(source, statuses), _BEAT_S, capacity=capacity)
         self._drawn: LiveView | None = None
         self._drawn_at_s = float("-inf")
         self._drawn_settings: tuple[float, float | None] = (window_s, threshold_percent)
@@ -87,11 +90,12 @@ class LivePlot(Part, ipywidgets.VBox):
 
     @staticmethod
     def _rows(statuses: Sequence[BackendStatus]) -> tuple[ChartRow, ...]:
-        return (*memory_rows(statuses), utilisation_row(statuses), *throughput_rows())
+        return (*memory_rows(statuses), owners_row(statuses), utilisation_row(statuses), *throughput_rows())
 
     @staticmethod
-    def _probes(stats: Stats, statuses: Sequence[BackendStatus]) -> list[Probe]:
-        return [*_machine_probes(statuses), EngineRates(stats)]
+    def _probes(source: Session | LlamaGPU | None, statuses: Sequence[BackendStatus]) -> list[Probe]:
+        machine = [ProcessMemory(), *gpu_probes(statuses), ProcessorUse(statuses)]
+        return machine if source is None else [*machine, EngineRates(source.stats), ModelProbe(engine_of(source))]
 
     @property
     def sampler(self) -> Sampler:
@@ -156,11 +160,11 @@ class LivePlot(Part, ipywidgets.VBox):
 
 
 class MemoryMonitor(LivePlot):
-    """Memory of this process and of every GPU, and how busy the processors are; live, with a threshold line."""
+    """Memory of this process, by owner and of every GPU, and how busy the processors are; with a threshold line."""
 
     @staticmethod
     def _rows(statuses: Sequence[BackendStatus]) -> tuple[ChartRow, ...]:
-        return (*memory_rows(statuses), utilisation_row(statuses))
+        return (*memory_rows(statuses), owners_row(statuses), utilisation_row(statuses))
 
 
 class ThroughputMonitor(LivePlot):
@@ -169,14 +173,6 @@ class ThroughputMonitor(LivePlot):
     @staticmethod
     def _rows(statuses: Sequence[BackendStatus]) -> tuple[ChartRow, ...]:
         return throughput_rows()
-
-    @staticmethod
-    def _probes(stats: Stats, statuses: Sequence[BackendStatus]) -> list[Probe]:
-        return [EngineRates(stats)]
-
-
-def _machine_probes(statuses: Sequence[BackendStatus]) -> list[Probe]:
-    return [ProcessMemory(), *gpu_probes(statuses), ProcessorUse(statuses)]
 
 
 def _share(percent: float | None) -> float | None:

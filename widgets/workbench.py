@@ -120,7 +120,7 @@ class Workbench(Part, ipywidgets.VBox):
         self.chat = ChatBox(
             session, system=system, sampling=sampling, on_reply=self._note_reply, on_inspect=self._inspect
         )
-        self.plot = LivePlot(session.stats, statuses=menu.statuses)
+        self.plot = LivePlot(session, statuses=menu.statuses)
         self.endpoint = EndpointCard(session, name=self.name)
         self.heatmap = TokenHeatmap(session)
         self.next_tokens = NextTokens(session)

@@ -27,6 +27,7 @@ from workbench.quantize import QuantizationCache, QuantizationConfig, Quantizati
 from workbench.quantize.quant_type import ENGINE_PACKED_NAMES
 from workbench.stand_in import find_stand_in
 from workbench.telemetry import GPUUsage, HostUsage, MemoryOwners, ModelMemory, OwnedMemory, RequestLog, StepProfile
+from workbench.twin import HasTwin, Twin
 
 if TYPE_CHECKING:
     from workbench.distributed.parallel_engine import ParallelEngine, ReplicaFigures
@@ -48,7 +49,7 @@ _PROFILED_PROMPT_TOKENS = 128
 _MOST_TRACED_TOKENS = 16
 
 
-class LlamaGPU:
+class LlamaGPU(HasTwin):
     """Load a model and run it.
 
     Args:
@@ -523,6 +524,18 @@ class LlamaGPU:
 
     def __exit__(self, *_: object) -> None:
         self.unload()
+
+    def twin(self) -> Twin:
+        """What is loaded, without figures of the machine."""
+        weights = self.quantization.quantization_type.value if self.quantization else self.dtype
+        rows = (
+            ("model", self.model_path),
+            ("backend", self.backend.name),
+            ("weights", weights),
+            ("context", f"{self.max_context} tokens"),
+            ("state", "loaded" if self.is_loaded else "unloaded"),
+        )
+        return Twin("LlamaGPU", rows)
 
     def __repr__(self) -> str:
         state = "" if self.is_loaded else ", unloaded"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ConfigError
 from workbench.session import Session, SessionState, SessionStatus
+from workbench.twin import HasTwin, Twin
 
 if TYPE_CHECKING:
     import pandas
@@ -53,7 +54,7 @@ class Run:
     versions: str = field(default_factory=lambda: _versions())
 
 
-class RunLog:
+class RunLog(HasTwin):
     """The runs of this process, oldest first, at most 10,000. Every method may be called from any thread."""
 
     def __init__(self, runs: Iterable[Run] = (), *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
@@ -61,6 +62,11 @@ class RunLog:
         self._now = now
         self._lock = threading.Lock()
         self._observers: list[Callable[[Run], None]] = []
+
+    def twin(self) -> Twin:
+        """The last runs, without times and measured figures."""
+        rows = tuple((f"{run.number} {run.kind}", f"{run.model}: {run.outcome}") for run in self.runs[-20:])
+        return Twin(f"RunLog ({len(self)} runs)", rows)
 
     @property
     def runs(self) -> tuple[Run, ...]:

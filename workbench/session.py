@@ -14,6 +14,7 @@ from workbench.errors import ConfigError, EngineStoppedError, LoadCancelled, Wor
 from workbench.failure import Failure
 from workbench.progress import Progress, ProgressCallback
 from workbench.session_status import LoadChoice, LoadedFacts, SessionState, SessionStatus
+from workbench.twin import HasTwin, Twin
 from workbench.unload_receipt import UnloadReceipt, make_receipt
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class _Wish:
         self.is_outdated = False
 
 
-class Session:
+class Session(HasTwin):
     """Loads and unloads on a thread of its own; every method returns at once (except `wait` and `close`).
 
     The last wish wins: a new `load` or `unload` cancels the load that runs, and what was loaded before is unloaded
@@ -77,6 +78,15 @@ class Session:
         self._observers: list[Observer] = []
         self._changed = threading.Condition(threading.RLock())
         self._telling = threading.RLock()
+
+    def twin(self) -> Twin:
+        """What is loaded, without figures."""
+        status = self._status
+        rows = [("state", status.state.value)]
+        if status.facts is not None:
+            facts = status.facts
+            rows += [("model", facts.model), ("backend", facts.backend), ("weights", facts.precision)]
+        return Twin("Session", tuple(rows))
 
     @property
     def status(self) -> SessionStatus:

@@ -58,6 +58,8 @@ class HasTwin:
         """The object in words, as it stands now."""
         raise NotImplementedError
 
+    def __repr__(self) -> str:
+        return self.twin().as_text()
+
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
-        twin = self.twin()
-        return {"text/plain": twin.as_text(), "text/html": twin.as_html()}
+        return {"text/plain": repr(self), "text/html": self.twin().as_html()}

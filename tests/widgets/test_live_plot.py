@@ -173,7 +173,9 @@ def test_probes_are_for_gpus_that_can_be_used():
 
 
 def test_text_has_no_numbers_of_the_run(plot):
-    assert repr(plot) == ("LivePlot\n  plot  memory, busy, speed, first token, requests, KV pool over the last 120 s")
+    assert repr(plot) == (
+        "LivePlot\n  plot  memory, by owner, busy, speed, first token, requests, KV pool over the last 120 s"
+    )
 
 
 def test_paused_is_not_drawn_and_goes_on_with_all_that_was_measured(front_end, machine, sampler, plot):
@@ -215,7 +217,7 @@ def test_every_redraw_is_under_12_kb(front_end, machine, sampler, plot):
 
 @pytest.mark.parametrize(
     ("kind", "shown"),
-    [(MemoryMonitor, "memory, busy"), (ThroughputMonitor, "speed, first token, requests, KV pool")],
+    [(MemoryMonitor, "memory, by owner, busy"), (ThroughputMonitor, "speed, first token, requests, KV pool")],
 )
 def test_each_monitor_alone(front_end, sampler, kind, shown):
     monitor = kind(statuses=[], sampler=sampler)

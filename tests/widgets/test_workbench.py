@@ -165,7 +165,7 @@ def test_text_and_page_are_the_same_in_every_run(open_panel, session):
         "  precision  auto\n"
         "  state      no model loaded\n"
         "  chat       0 messages\n"
-        "  plot       memory, busy, speed, first token, requests, KV pool over the last 120 s"
+        "  plot       memory, by owner, busy, speed, first token, requests, KV pool over the last 120 s"
     )
     assert "<table>" in bundle["text/html"]
     assert "application/vnd.jupyter.widget-view+json" in bundle

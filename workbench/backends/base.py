@@ -50,6 +50,9 @@ class Backend(ModelHolder, ABC):
     def torch_device(self, index: int = 0) -> str:
         """The torch device string of one device: "cpu", "cuda:0"."""
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     def is_available(self) -> bool:
         """Whether the backend can be used here; `unavailable_reason` says why not."""
         return self.unavailable_reason() is None

@@ -17,9 +17,6 @@ class _Table(HasTwin):
     def twin(self) -> Twin:
         return self._twin
 
-    def __repr__(self) -> str:
-        return self._twin.as_text()
-
 
 def status_twin(session: Session) -> HasTwin:
     """What is loaded, and what the engine is doing."""

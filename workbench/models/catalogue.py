@@ -23,6 +23,7 @@ from workbench.models.s3_model import S3_PREFIX, s3_folder
 from workbench.models.source import ModelSource, SourceKind, parse_source
 from workbench.paths import models_cache
 from workbench.progress import ProgressCallback, no_progress
+from workbench.twin import HasTwin, Twin
 
 __all__ = ["Catalogue", "CatalogueEntry"]
 
@@ -38,8 +39,14 @@ class CatalogueEntry:
     ready: bool
 
 
-class Catalogue:
+class Catalogue(HasTwin):
     """The one place that knows all kinds of model sources. Holds no state: the disk is the truth."""
+
+    def twin(self) -> Twin:
+        """The models by name, and whether each is here."""
+        return Twin(
+            "Catalogue", tuple((entry.name, "here" if entry.ready else "to be fetched") for entry in self.list())
+        )
 
     def resolve(
         self,

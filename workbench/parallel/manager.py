@@ -13,13 +13,14 @@ from workbench.parallel.config import GPUConfig
 from workbench.parallel.device_choice import DeviceChoice, choose_devices
 from workbench.parallel.in_flight import InFlight
 from workbench.parallel.load_book import LoadBook
+from workbench.twin import HasTwin, Twin
 
 __all__ = ["MultiGPUManager"]
 
 _log = logging.getLogger(__name__)
 
 
-class MultiGPUManager:
+class MultiGPUManager(HasTwin):
     """Device facts and request counts of the GPUs in a config.
 
     Making one looks at nothing, so it works on any machine. What needs the devices looks when it is called and raises
@@ -55,6 +56,17 @@ class MultiGPUManager:
         self._book = LoadBook(self.gpu_ids)
         self._balancers: dict[str, Balancer] = {}
         self.request_queues = {gpu_id: InFlight(self._book, gpu_id) for gpu_id in self.gpu_ids}
+
+    def twin(self) -> Twin:
+        """The config in words; looks at no device."""
+        shape = self.config.shape
+        rows = (
+            ("GPUs", ", ".join(map(str, self.gpu_ids))),
+            ("strategy", self.config.strategy.value),
+            ("shape", f"{shape.data} replicas of {shape.pipeline} stages of {shape.tensor} ranks"),
+            ("balancing", self.config.load_balancing),
+        )
+        return Twin("MultiGPUManager", rows)
 
     @property
     def devices(self) -> list[str]:

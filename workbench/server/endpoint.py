@@ -20,6 +20,7 @@ from workbench.server.http_protocol import HttpProtocol
 from workbench.server.model_host import ModelHost
 from workbench.server.services import Services
 from workbench.server.settings import ServerSettings
+from workbench.twin import HasTwin, Twin
 
 __all__ = ["Endpoint"]
 
@@ -30,7 +31,7 @@ _SEND_BUFFER_BYTES = 256 * 1024
 _FAREWELL_S = 1.0
 
 
-class Endpoint:
+class Endpoint(HasTwin):
     """Serves one model host until `stop()`; also a context manager.
 
     `host` makes the model host, on the endpoint's loop. Raises ConfigError for an address that needs a key and has
@@ -101,6 +102,12 @@ class Endpoint:
 
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
+
+    def twin(self) -> Twin:
+        """Whether it runs and who may call it; neither its port nor its key, which differ from run to run."""
+        who = "every call needs a key" if self.access.ring is not None else "whoever reaches it may call it"
+        rows = (("state", "running" if self.is_running else "stopped"), ("access", who))
+        return Twin("Endpoint", rows)
 
     def __repr__(self) -> str:
         return f"Endpoint({self.url!r}, {'running' if self.is_running else 'stopped'})"
