@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,9 +69,16 @@ class AppPage:
         field.press("Enter")
 
     def set(self, label: str, value: str) -> None:
-        field = self.page.get_by_label(label, exact=True).first
+        # What a label says of its field follows its name.
+        field = self.page.get_by_label(re.compile(rf"^\s*{label}\b")).first
         field.fill(value)
         field.blur()
+
+    def upload(self, elem_id: str, file: Path) -> None:
+        """Give a file to an upload button, through the window in which one is chosen."""
+        with self.page.expect_file_chooser() as chooser:
+            self.press(elem_id)
+        chooser.value.set_files(file)
 
     def unfold(self, label: str) -> None:
         fold = self.page.locator("button.label-wrap").filter(has_text=label).first
@@ -80,9 +88,9 @@ class AppPage:
     def new_chat(self, *, most_tokens: int = 12) -> None:
         """An empty conversation, the strict preset, short replies."""
         self.tab("Chat")
-        self.choose("wb-preset", "Short")
-        self.choose("wb-preset", "Precise")
-        expect(self.page.get_by_label("Temperature").first).to_have_value("0")
+        for preset, temperature in (("Short", "0.3"), ("Precise", "0")):
+            self.choose("wb-preset", preset)
+            expect(self.page.get_by_label("Temperature").first).to_have_value(temperature)
         self.set("Most tokens of a reply", str(most_tokens))
         self.press("wb-new")
         expect(self.part("wb-chatbot")).to_contain_text("Ask something")

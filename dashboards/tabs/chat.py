@@ -184,6 +184,8 @@ class ChatTab:
         inputs = [self.box, self.controls["system"]]
         for event in (self.box.change, self.controls["system"].change, self.chatbot.change):
             self._event(event, self._measure, inputs, [self.meter], trigger_mode="always_last")
+        system = self.controls["system"]
+        self._event(system.change, self._note_system, [system], [], trigger_mode="always_last")
 
     def _wire_exports(self) -> None:
         # Hidden, not absent: what is absent has no value in the browser.
@@ -215,10 +217,12 @@ class ChatTab:
 
         async def change(request: gr.Request, event: gr.EventData, *values: Any) -> dict[Any, Any]:
             desk = self._parts.desk(request)
+            before = desk.current
             try:
-                return self.view(desk, await fn(desk, event, *values))
+                box = await fn(desk, event, *values)
             except WorkbenchError as error:
                 raise shown_error(error) from None
+            return self.view(desk, box, is_other=desk.current is not before)
 
         return self._event(event, change, inputs, self.outputs, **options)
 
@@ -237,8 +241,10 @@ class ChatTab:
 
     # What is shown.
 
-    def view(self, desk: Desk, box: str | None = None) -> dict[Any, Any]:
-        """All outputs for the desk as it is; `box` replaces what is being typed."""
+    def view(self, desk: Desk, box: str | None = None, *, is_other: bool = False) -> dict[Any, Any]:
+        """The outputs for the desk as it is; `box` replaces what is being typed. `is_other`: another conversation has
+        become the current one. Without it the system prompt is left alone: somebody may be writing it.
+        """
         current, is_running = desk.current, desk.reply is not None
         selected = desk.selected_message()
         versions = current.versions(selected.number) if selected else None
@@ -248,11 +254,12 @@ class ChatTab:
             self.list: gr.Radio(choices=_choices(desk), value=current.conversation_id),
             self.name: current.title,
             self.status: _selected_words(desk, selected),
-            self.controls["system"]: current.system or "",
             self.stop_button: gr.Button(interactive=is_running),
             self.older: gr.Button(interactive=bool(versions) and place > 0 and not is_running),
             self.newer: gr.Button(interactive=bool(versions) and place < versions.count - 1 and not is_running),
         }
+        if is_other:
+            view[self.controls["system"]] = current.system or ""
         if box is not None:
             view[self.box] = box
         if not is_running:
@@ -285,7 +292,10 @@ class ChatTab:
     async def _restore(self, stored: str, request: gr.Request) -> dict[Any, Any]:
         desk = self._parts.desk(request)
         desk.restore(stored)
-        return self.view(desk)
+        return self.view(desk, is_other=bool(desk.current.all_messages))
+
+    async def _note_system(self, system: str, request: gr.Request) -> None:
+        self._parts.desk(request).current.system = system.strip() or None
 
     async def _measure(self, draft: str, system: str, request: gr.Request) -> str:
         desk = self._parts.desk(request)
@@ -385,9 +395,8 @@ class ChatTab:
         if reply is not None:
             desk.selected = desk.current.edit(reply.number, text).number
 
-    async def _new(self, desk: Desk, event: gr.EventData) -> str:
+    async def _new(self, desk: Desk, event: gr.EventData) -> None:
         desk.new(desk.current.system)
-        return ""
 
     async def _open(self, desk: Desk, event: gr.EventData, conversation_id: str) -> None:
         desk.open(conversation_id)

@@ -117,7 +117,7 @@ def test_conversations_are_exported_imported_and_kept_over_a_reload(page, tmp_pa
     expect(page.part("wb-conversations")).not_to_contain_text("Fruit talk")
     file = tmp_path / "conversation.json"
     file.write_text(texts[0])
-    page.part("wb-import").locator("input[type=file]").set_input_files(file)
+    page.upload("wb-import", file)
     expect(page.chat).to_contain_text("Name a fruit.")
     page.page.reload()
     page.wait_until_ready()
@@ -177,7 +177,7 @@ def test_presets_are_saved_used_exported_and_imported(page, app, tmp_path):
         page.part("wb-preset-files").get_by_role("button", name="Export", exact=True).click()
     file = tmp_path / "presets.json"
     file.write_text(texts[0].replace("Pirate", "Sailor"))
-    page.part("wb-preset-import").locator("input[type=file]").set_input_files(file)
+    page.upload("wb-preset-import", file)
     page.choose("wb-preset", "Sailor")
     expect(page.part("wb-preset").locator("input")).to_have_value("Sailor")
 
@@ -267,7 +267,6 @@ def test_the_endpoint_is_started_used_and_stopped_and_keys_are_made(page):
     assert not endpoint.is_running
 
 
-@unproven
 def test_plugins_are_listed_and_switched(page):
     page.tab("Plugins")
     expect(page.part("wb-plugins")).to_contain_text("request-logger")
@@ -278,7 +277,6 @@ def test_plugins_are_listed_and_switched(page):
     expect(page.part("wb-plugins")).not_to_contain_text("active")
 
 
-@unproven
 def test_two_browsers_share_a_batch_and_closing_one_stops_only_its_own(page, app, open_page, session):
     other = open_page(app.url).wait_until_ready()
     for one in (page, other):
@@ -296,7 +294,6 @@ def test_two_browsers_share_a_batch_and_closing_one_stops_only_its_own(page, app
     expect(page.notes.last).to_contain_text("Stopped")
 
 
-@unproven
 def test_unload_and_load_with_a_plan(page, session, embedded_model_folder):
     page.tab("Models")
     page.choose("wb-model", str(embedded_model_folder))
@@ -311,7 +308,6 @@ def test_unload_and_load_with_a_plan(page, session, embedded_model_folder):
     page.ask("Hello!")
 
 
-@unproven
 def test_a_dead_engine_shows_a_banner_and_is_restarted(page, session):
     page.new_chat(most_tokens=600)
     page.send(LONG)
@@ -332,7 +328,6 @@ def test_a_dead_engine_shows_a_banner_and_is_restarted(page, session):
     page.ask("Hello!")
 
 
-@unproven
 def test_every_tab_fits_a_phone_and_can_be_read_in_the_dark(app, open_page, tmp_path):
     phone = open_page(app.url, viewport={"width": 360, "height": 740}, color_scheme="dark").wait_until_ready()
     for name in ("Chat", "Compare", "Inside", "Monitor", "Models", "Endpoint", "Plugins"):

@@ -20,9 +20,6 @@ from workbench.errors import ConfigError, EngineStoppedError
 from workbench.server.keys import Scope, default_key_file
 from workbench.server.settings import ListenSettings
 
-# Not yet seen to pass on a quiet machine: the outcome is shown, and does not decide.
-pytestmark = pytest.mark.xfail(reason="not yet proven on a quiet machine", strict=False)
-
 
 @pytest.fixture(scope="module")
 def client(app) -> Client:
@@ -134,13 +131,12 @@ def test_the_app_chats_with_a_remote_endpoint(session):
 def test_stopping_the_app_stops_its_replies(session):
     with dashboards.launch(session.llm, name="to stop") as app, ThreadPoolExecutor(1) as pool:
         client = Client(app.url, verbose=False)
-        job = client.submit("Tell me a story.", sampling='{"max_tokens": 900, "ignore_eos": true}', api_name="/chat")
+        client.submit("Tell me a story.", sampling='{"max_tokens": 900, "ignore_eos": true}', api_name="/chat")
         deadline_s = time.monotonic() + 60
         while session.stats().num_running == 0 and time.monotonic() < deadline_s:
             time.sleep(0.02)
         pool.submit(app.stop).result()
         wait_until_idle(session.llm, timeout_s=30)
-        job.cancel()
 
 
 def test_the_command_opens_the_app_and_ends_on_sigterm(workbench_home):
