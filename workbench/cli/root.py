@@ -68,6 +68,28 @@ class _CacheGroup(LazyGroup):
     }
 
 
+class _ExampleGroup(LazyGroup):
+    entries = {
+        "inference": Entry("workbench.cli.example.inference", "Ask one model in every way there is."),
+        "named_entity_recognition": Entry(
+            "workbench.cli.example.named_entity_recognition", "Find names, places, dates and the like in a text."
+        ),
+        "document_classification": Entry(
+            "workbench.cli.example.document_classification", "Say which kind of document a text is."
+        ),
+        "language_detection": Entry(
+            "workbench.cli.example.language_detection", "Say in which language a text is written."
+        ),
+        "question_answering": Entry("workbench.cli.example.question_answering", "Answer questions about a text."),
+        "text_generation": Entry("workbench.cli.example.text_generation", "Write a text in a style and of a length."),
+        "code_generation": Entry("workbench.cli.example.code_generation", "Write code for a task."),
+        "conversation_simulation": Entry(
+            "workbench.cli.example.conversation_simulation", "Let a model talk with itself."
+        ),
+        "data_analysis": Entry("workbench.cli.example.data_analysis", "Have a model write about a table."),
+    }
+
+
 class _RootGroup(LazyGroup):
     entries = {
         "info": Entry("workbench.cli.info", "Show the machine, its backends and the installed versions."),
@@ -81,6 +103,7 @@ class _RootGroup(LazyGroup):
         "monitor": Entry("workbench.cli.monitor", "Watch processor, memory and GPUs of this machine."),
         "quantize": Entry("workbench.cli.quantize", "Make a model's weights smaller, or compare the ways to."),
         "cache": Entry(_CacheGroup, "Show and remove quantised models."),
+        "example": Entry(_ExampleGroup, "Nine things to do with a model."),
         "keys": Entry(_KeysGroup, "Make, show and revoke the endpoint's keys."),
         "plugins": Entry(_PluginsGroup, "Find, install, switch and write plugins."),
         "aws": Entry(_AwsGroup, "Advice and scripts for EC2."),

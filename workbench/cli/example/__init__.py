@@ -1,0 +1,1 @@
+"""`workbench example NAME`: one command a file."""

@@ -1,0 +1,99 @@
+"""Finds names, places, dates and the like in a text, as JSON that the sampler holds to its schema."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from workbench.engine import StructureSpec
+from workbench.errors import RequestError
+from workbench.examples.answers import ask_all
+from workbench.examples.statistics import share_of_each
+
+if TYPE_CHECKING:
+    from workbench.llm import LlamaGPU
+
+__all__ = ["ENTITY_TYPES", "NERProcessor"]
+
+ENTITY_TYPES = (
+    "PERSON", "ORGANIZATION", "LOCATION", "DATE", "TIME", "MONEY", "PERCENT", "QUANTITY", "EVENT", "PRODUCT",
+)  # fmt: skip
+_MAX_ENTITIES = 16
+_MAX_TOKENS = 384
+_PROMPT = """Find the entities in the text and give their types.
+Text: Maria Lopez joined Siemens in Berlin on 3 May 2021.
+Entities: [{"text": "Maria Lopez", "type": "PERSON"}, {"text": "Siemens", "type": "ORGANIZATION"}, \
+{"text": "Berlin", "type": "LOCATION"}, {"text": "3 May 2021", "type": "DATE"}]
+Text: The phone costs $499, 10 percent less than last year.
+Entities: [{"text": "$499", "type": "MONEY"}, {"text": "10 percent", "type": "PERCENT"}]
+Text: {text}
+Entities:"""
+
+
+class NERProcessor:
+    """Extracts entities of ten types, or of those that are asked for.
+
+    What the model names but the text does not hold is left out, so every entity has a place.
+    """
+
+    def __init__(self, llm: LlamaGPU, entity_types: Sequence[str] = ENTITY_TYPES) -> None:
+        unknown = sorted(set(entity_types) - set(ENTITY_TYPES))
+        if unknown or not entity_types:
+            raise RequestError(f"entity_types: {unknown or 'none'}; known are {', '.join(ENTITY_TYPES)}")
+        self._llm = llm
+        entity = {
+            "type": "object",
+            "properties": {"text": {"type": "string"}, "type": {"enum": list(entity_types)}},
+            "required": ["text", "type"],
+            "additionalProperties": False,
+        }
+        schema = {"type": "array", "items": entity, "maxItems": _MAX_ENTITIES}
+        self._structure = StructureSpec("json_schema", json.dumps(schema))
+
+    def extract_entities(self, text: str) -> list[dict[str, Any]]:
+        """Entities {text, type, start, end}, in the text's order; `end` is one past the last character."""
+        return self.extract_entities_batch([text])[0]
+
+    def extract_entities_batch(self, texts: Sequence[str], batch_size: int | None = None) -> list[list[dict[str, Any]]]:
+        """The same for several texts, in their order."""
+        for text in texts:
+            if not text.strip():
+                raise RequestError("a text is empty: give some text")
+        requests = [
+            {"prompt": _PROMPT.replace("{text}", text), "structure": self._structure, "max_tokens": _MAX_TOKENS}
+            for text in texts
+        ]
+        answers = ask_all(self._llm, requests, batch_size)
+        return [_placed(text, answer.text) for text, answer in zip(texts, answers, strict=True)]
+
+    def get_entity_statistics(self, entities: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """{total_entities, by_type, most_common}; the latter are (text, count), at most ten."""
+        return {
+            "total_entities": len(entities),
+            "by_type": share_of_each(entity["type"] for entity in entities),
+            "most_common": Counter(entity["text"] for entity in entities).most_common(10),
+        }
+
+
+def _placed(text: str, answer: str) -> list[dict[str, Any]]:
+    """The named entities at their places. An answer that was cut off counts as far as it is whole."""
+    found: list[dict[str, Any]] = []
+    searched_to: Counter[str] = Counter()
+    for named in _whole_items(answer):
+        start = text.find(named["text"], searched_to[named["text"]]) if named["text"] else -1
+        if start >= 0:
+            end = start + len(named["text"])
+            searched_to[named["text"]] = end
+            found.append({"text": named["text"], "type": named["type"], "start": start, "end": end})
+    return sorted(found, key=lambda entity: entity["start"])
+
+
+def _whole_items(answer: str) -> list[dict[str, str]]:
+    try:
+        return json.loads(answer)
+    except ValueError:
+        # The schema holds up to where max_tokens cut it: what ends in a brace before that is whole.
+        end = answer.rfind("}")
+        return json.loads(answer[: end + 1] + "]") if end >= 0 else []
