@@ -33,7 +33,10 @@ class DocumentClassifier:
 
     def __init__(self, llm: LlamaGPU, categories: Sequence[str] = CATEGORIES) -> None:
         shown = [example for example in _EXAMPLES if example[1] in categories]
-        self._scorer = LabelScorer(llm, "Document: {text}\nCategory:", categories, shown)
+        # As words and not in capitals: each is then one token, which a small model knows better.
+        self._names = {category.capitalize(): category for category in categories}
+        examples = [(text, category.capitalize()) for text, category in shown]
+        self._scorer = LabelScorer(llm, "Document: {text}\nCategory:", tuple(self._names), examples)
 
     def classify_document(self, document: str) -> dict[str, Any]:
         """{document, category, confidence, scores, processing_time}; time in seconds."""
@@ -50,9 +53,9 @@ class DocumentClassifier:
         return [
             {
                 "document": document,
-                "category": ranking[0].label,
+                "category": self._names[ranking[0].label],
                 "confidence": ranking[0].probability,
-                "scores": {score.label: score.probability for score in ranking},
+                "scores": {self._names[score.label]: score.probability for score in ranking},
                 "processing_time": each_s,
             }
             for document, ranking in zip(documents, rankings, strict=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING
 
+from workbench.engine.sampling_params import MAX_TOP_LOGPROBS
 from workbench.errors import RequestError
 from workbench.examples.answers import ask_all
 
@@ -54,7 +56,7 @@ class LabelScorer:
         return self.score_all([text])[0]
 
     def score_all(self, texts: Sequence[str], batch_size: int | None = None) -> list[list[LabelScore]]:
-        """The same for several texts; texts times labels requests, of which `batch_size` at once."""
+        """The same for several texts, `batch_size` requests at once."""
         if self._neutral is None:
             self._neutral = self._raw_scores(["N/A"], batch_size)[0]
         return [self._ranked(raw) for raw in self._raw_scores(texts, batch_size)]
@@ -68,16 +70,40 @@ class LabelScorer:
         return sorted(found, key=lambda score: -score.probability)
 
     def _raw_scores(self, texts: Sequence[str], batch_size: int | None) -> list[list[float]]:
-        requests, num_label_tokens = [], []
-        for text in texts:
-            prompt = self._llm.tokenizer.encode(self._template.replace("{text}", text))
-            for label in self._labels:
-                ids = self._llm.tokenizer.encode(f" {label}", add_special_tokens=False)
-                requests.append({"prompt": [*prompt, *ids], "max_tokens": 0, "prompt_logprobs": 0})
-                num_label_tokens.append(len(ids))
-        means = []
-        for completion, count in zip(ask_all(self._llm, requests, batch_size), num_label_tokens, strict=True):
-            of_label = [entry.logprob for entry in (completion.prompt_logprobs or ())[-count:] if entry is not None]
-            means.append(sum(of_label) / count)
-        size = len(self._labels)
-        return [means[at : at + size] for at in range(0, len(means), size)]
+        """Per text, the mean log-probability of each label's tokens."""
+        encode = self._llm.tokenizer.encode
+        labels = [tuple(encode(f" {label}", add_special_tokens=False)) for label in self._labels]
+        # What follows each beginning that labels have: for labels of one token that is one place a text.
+        followers: dict[tuple[int, ...], set[int]] = {}
+        for ids in labels:
+            for at, token_id in enumerate(ids):
+                followers.setdefault(ids[:at], set()).add(token_id)
+        places = [
+            (text, start, [*prompt, *start])
+            for text, prompt in enumerate(encode(self._template.replace("{text}", text)) for text in texts)
+            for start in followers
+        ]
+        wanted = [followers[start] for _, start, _ in places]
+        known = self._log_probabilities([prompt for _, _, prompt in places], wanted, batch_size)
+        found = {(text, start): of_place for (text, start, _), of_place in zip(places, known, strict=True)}
+        return [
+            [fmean(found[text, ids[:at]][token_id] for at, token_id in enumerate(ids)) for ids in labels]
+            for text in range(len(texts))
+        ]
+
+    def _log_probabilities(
+        self, prompts: Sequence[list[int]], wanted: Sequence[set[int]], batch_size: int | None
+    ) -> list[dict[int, float]]:
+        """The log-probability of each wanted token after each prompt.
+
+        One request a prompt tells the likeliest tokens. Each other wanted token is asked for by a bias that makes it
+        the answer, which leaves its reported probability as it is; those requests reuse the prompt's cache.
+        """
+        one_token = {"max_tokens": 1, "logprobs": True, "ignore_eos": True}
+        asked = [{"prompt": prompt, **one_token, "top_logprobs": MAX_TOP_LOGPROBS} for prompt in prompts]
+        known = [dict(answer.logprobs[0].top) for answer in ask_all(self._llm, asked, batch_size)]
+        missing = [(at, token_id) for at, ids in enumerate(wanted) for token_id in sorted(ids - known[at].keys())]
+        forced = [{"prompt": prompts[at], **one_token, "logit_bias": {token_id: 100.0}} for at, token_id in missing]
+        for (at, token_id), answer in zip(missing, ask_all(self._llm, forced, batch_size), strict=True):
+            known[at][token_id] = answer.logprobs[0].logprob
+        return known

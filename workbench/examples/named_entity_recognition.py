@@ -23,11 +23,11 @@ ENTITY_TYPES = (
 _MAX_ENTITIES = 16
 _MAX_TOKENS = 384
 _PROMPT = """Find the entities in the text and give their types.
+Text: The phone costs $499, 10 percent less than last year.
+Entities: [{"text": "$499", "type": "MONEY"}, {"text": "10 percent", "type": "PERCENT"}]
 Text: Maria Lopez joined Siemens in Berlin on 3 May 2021.
 Entities: [{"text": "Maria Lopez", "type": "PERSON"}, {"text": "Siemens", "type": "ORGANIZATION"}, \
 {"text": "Berlin", "type": "LOCATION"}, {"text": "3 May 2021", "type": "DATE"}]
-Text: The phone costs $499, 10 percent less than last year.
-Entities: [{"text": "$499", "type": "MONEY"}, {"text": "10 percent", "type": "PERCENT"}]
 Text: {text}
 Entities:"""
 
@@ -80,14 +80,22 @@ class NERProcessor:
 def _placed(text: str, answer: str) -> list[dict[str, Any]]:
     """The named entities at their places. An answer that was cut off counts as far as it is whole."""
     found: list[dict[str, Any]] = []
-    searched_to: Counter[str] = Counter()
     for named in _whole_items(answer):
-        start = text.find(named["text"], searched_to[named["text"]]) if named["text"] else -1
-        if start >= 0:
+        start = _free_place(text, named["text"], found)
+        if start is not None:
             end = start + len(named["text"])
-            searched_to[named["text"]] = end
             found.append({"text": named["text"], "type": named["type"], "start": start, "end": end})
     return sorted(found, key=lambda entity: entity["start"])
+
+
+def _free_place(text: str, name: str, taken: Sequence[dict[str, Any]]) -> int | None:
+    """Where the name stands first outside what is already an entity."""
+    start = text.find(name) if name else -1
+    while start >= 0:
+        if all(start + len(name) <= other["start"] or start >= other["end"] for other in taken):
+            return start
+        start = text.find(name, start + 1)
+    return None
 
 
 def _whole_items(answer: str) -> list[dict[str, str]]:
