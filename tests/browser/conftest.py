@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from browser.lab_page import LabPage
 from browser.lab_server import LabServer
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 _CHROMIUM_OPTIONS = (
     "--no-sandbox",
@@ -23,6 +23,8 @@ _CHROMIUM_OPTIONS = (
     "--disable-component-update",
     "--disable-sync",
 )
+# Nothing here is timed: a busy machine gets the time that it needs.
+expect.set_options(timeout=40_000)
 WIDE = {"width": 1300, "height": 1150}
 _FOLDER = Path(__file__).parent
 

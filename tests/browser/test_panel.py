@@ -65,7 +65,7 @@ def _hold_engine(lab, num_words):
 def test_choose_predict_and_take_advice(lab):
     picker = lab.page.locator(".wb-picker")
     assert "not available: " in picker.get_by_label("Backend").locator("option[disabled]").first.text_content()
-    assert "not available: " in picker.get_by_label("Weights").locator("option[disabled]").first.text_content()
+    assert "not available: " in picker.get_by_label("Several GPUs").locator("option[disabled]").first.text_content()
     expect(picker).to_contain_text("The model allows up to 2,048.")
     expect(lab.page.locator(".wb-verdict")).to_contain_text("fits")
     lab.screenshot("panel-empty-light")
