@@ -131,6 +131,7 @@ class FakeLlama:
         self.limits = SimpleNamespace(kv_bytes=100_000_000)
         self.tokenizer = FakeTokenizer()
         self.is_unloaded = False
+        self.parallel = self.degraded_reason = None
         self.num_running = 0
         self.generated_tokens_total = 0
         self.requests: list[dict] = []

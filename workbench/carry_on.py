@@ -39,6 +39,7 @@ _FLAGS = {
 
 def choice_to_code(choice: LoadChoice) -> str:
     """A cell that loads the choice."""
+    _require_one_device(choice)
     arguments = [repr(choice.model)]
     arguments += [
         f"{keyword}={getattr(choice, name)!r}"
@@ -60,6 +61,7 @@ def choice_to_code(choice: LoadChoice) -> str:
 
 def choice_to_command(choice: LoadChoice, command: str = "serve") -> str:
     """A line for a shell: `workbench serve --model ...`, or another command that loads a model."""
+    _require_one_device(choice)
     words = ["workbench", command]
     for name, flag in _FLAGS.items():
         value = getattr(choice, name)
@@ -71,7 +73,14 @@ def choice_to_command(choice: LoadChoice, command: str = "serve") -> str:
 
 def choice_to_json(choice: LoadChoice) -> str:
     """A file's content. Fields left to the workbench are null."""
-    return json.dumps({"format": FORMAT, "version": VERSION, **asdict(choice)}, indent=1)
+    _require_one_device(choice)
+    fields = {name: value for name, value in asdict(choice).items() if name != "parallel"}
+    return json.dumps({"format": FORMAT, "version": VERSION, **fields}, indent=1)
+
+
+def _require_one_device(choice: LoadChoice) -> None:
+    if choice.parallel is not None:
+        raise ConfigError("parallel: a model spread over several GPUs cannot be carried on; write its GPUConfig out")
 
 
 def choice_from_text(text: str) -> LoadChoice:

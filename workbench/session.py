@@ -39,13 +39,14 @@ def load_engine(choice: LoadChoice, progress: ProgressCallback) -> LlamaGPU:
     from workbench.llm import LlamaGPU
 
     if len(choice.gpus) > 1:
-        raise ConfigError(f"gpus={choice.gpus!r}: one engine takes one GPU; for several use MultiGPUManager in a cell")
+        raise ConfigError(f"gpus={choice.gpus!r}: one device takes one GPU; for several give parallel=GPUConfig(...)")
     return LlamaGPU(
         choice.model,
         backend=choice.backend,
         quant_type=choice.precision,
         device_index=choice.gpus[0] if choice.gpus else 0,
         engine=EngineConfig(context_length=choice.context_length, kv_dtype=choice.kv_dtype),
+        parallel=choice.parallel,
         progress=progress,
     )
 

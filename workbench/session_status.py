@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from workbench.errors import ConfigError
 from workbench.failure import Failure
+from workbench.parallel import GPUConfig
 from workbench.progress import Progress
 from workbench.unload_receipt import UnloadReceipt
 
@@ -30,7 +31,8 @@ class LoadChoice:
     """What to load. `backend`, `precision`, `context_length` (tokens) and `kv_dtype` (of the cache) are None for
     "choose for me".
 
-    `gpus` are indexes of the backend's devices, empty for its first one.
+    `gpus` are indexes of the backend's devices, empty for its first one. `parallel` spreads the model over
+    several.
     """
 
     model: str = "default"
@@ -39,6 +41,7 @@ class LoadChoice:
     context_length: int | None = None
     gpus: tuple[int, ...] = ()
     kv_dtype: str | None = None
+    parallel: GPUConfig | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, str) or not self.model.strip():

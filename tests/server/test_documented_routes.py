@@ -26,12 +26,12 @@ def test_queues_batches_and_workers_show_the_real_engine(http):
     assert workers["total_workers"] == len(workers["workers"])
 
 
-def test_device_configuration_is_held_against_this_machine(admin, monkeypatch):
+def test_device_configuration_is_held_against_this_machine(admin):
     reply = admin.post("/v1/multi-gpu/config", json={"gpu_ids": [900, 901], "strategy": "tensor_parallel"})
     assert reply.status_code == 400 and reply.json()["error"]["code"] == "gpu_unavailable"
-    monkeypatch.setattr("workbench.server.routes.multi_gpu.choose_devices", lambda config: None)
-    reply = admin.post("/v1/multi-gpu/config", json={"num_gpus": 2, "load_balancer": "round_robin"})
-    assert reply.status_code == 400 and reply.json()["error"]["code"] == "not_supported"
+    # The model of this endpoint belongs to the tests.
+    reply = admin.post("/v1/multi-gpu/config", json={"num_gpus": 2, "load_balancer": "round_robin", "on_cpu": True})
+    assert reply.status_code == 409 and reply.json()["error"]["code"] == "model_is_shared"
 
 
 @pytest.mark.parametrize(

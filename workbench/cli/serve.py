@@ -111,6 +111,7 @@ def engine_factory(services: Services, model: ModelSettings, engine: EngineConfi
             backend=choice.backend,
             device_index=model.device_index,
             engine=engine,
+            parallel=choice.parallel,
             progress=progress,
         )
 

@@ -62,7 +62,7 @@ def _serve(connection: Connection, logits_fd: int) -> None:
     )
     layers = probe_stage(loaded.module, share, job.device, job.warm_up_tokens)
     elements = sum(shape.elements_per_token for shape in layers.values())
-    connection.send(Loaded(loaded.weight_bytes, elements, *_memory(job.device)))
+    connection.send(Loaded(share.layer_span, loaded.weight_bytes, elements, *_memory(job.device)))
     wanted: Allocate = connection.recv()
     pool = KVPool(layers, wanted.num_blocks, wanted.block_size, torch_dtype(job.dtype), job.device)
     kv_bytes = sum(t.nbytes for t in (*pool.keys.values(), *pool.values.values()))

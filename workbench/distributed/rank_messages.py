@@ -28,8 +28,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A share is loaded. Bytes of its weights, KV elements it keeps per token, and what its device has left."""
+    """A share is loaded: its decoder layers, bytes of its weights, KV elements per token, and what its device has."""
 
+    layers: range
     weight_bytes: int
     kv_elements_per_token: int
     free_bytes: int

@@ -33,10 +33,11 @@ _LANES_PER_STAGE = 2
 
 @dataclass(frozen=True)
 class RankFigures:
-    """What one rank holds, in bytes; `process_id` is the system's."""
+    """What one rank holds: decoder layers, and bytes; `process_id` is the system's."""
 
     place: Place
     process_id: int
+    layers: range
     weight_bytes: int
     kv_bytes: int
 
@@ -122,7 +123,7 @@ def _start(
     group.send_all(Allocate(limits.num_blocks + 1, limits.block_size, runner.logits_shape))
     ready = group.receive_from_all()
     figures = tuple(
-        RankFigures(place, process_id, share.weight_bytes, rank_ready.kv_bytes)
+        RankFigures(place, process_id, share.layers, share.weight_bytes, rank_ready.kv_bytes)
         for place, process_id, share, rank_ready in zip(places, group.process_ids, shares, ready, strict=True)
     )
     words = f"{len(places)} processes on {backend.name}: {num_stages} stages of {tensor_size} tensor ranks"

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.engine import EngineStats
 from workbench.errors import EngineStoppedError, PromptTooLongError
+from workbench.parallel import GPUConfig
 from workbench.progress import Progress
 from workbench.server.chat_messages import ChatEncoder, Conversation
-from workbench.server.errors import ApiError, load_error
+from workbench.server.errors import ApiError, invalid, load_error
 from workbench.server.token_text import TokenText
 from workbench.session import Session
 from workbench.session_status import LoadChoice, SessionState, SessionStatus
@@ -106,6 +107,12 @@ class ModelHost:
         return self._session.status.state is not SessionState.READY or self._session.llm.is_loaded
 
     @property
+    def is_degraded(self) -> bool:
+        """Whether less serves than was asked for: replicas have stopped, or GPUs were not there."""
+        found = self._find()
+        return found is not None and found.llm.degraded_reason is not None
+
+    @property
     def status(self) -> SessionStatus:
         """What the session says of itself."""
         return self._session.status
@@ -178,15 +185,36 @@ class ModelHost:
             before = self._present_choice()
             kept = before or LoadChoice()
             choice = replace(kept, model=source, precision=self.next_precision or kept.precision)
-            await self._wait_until_unused()
-            status = await self._settled(lambda: self._session.load(choice), on_progress)
-            if status.state is SessionState.READY:
-                self._served = None
-            elif before is not None:
-                await self._settled(lambda: self._session.load(before), on_progress)
+            status = await self._replace(choice, before, on_progress)
         if status.state is not SessionState.READY:
             raise load_error(status.failure.kind if status.failure else "LoadCancelled")
         return self.served()
+
+    async def spread(self, parallel: GPUConfig, backend: str) -> ServedModel:
+        """Load the present model anew over several devices of a backend; if that fails, as it was before.
+
+        Raises a 503 while no model is loaded, a 400 with the reason if it cannot be spread so, and a 409 as `load`.
+        """
+        self.served()
+        with self._changing():
+            before = self._present_choice()
+            choice = replace(before, backend=backend, gpus=(), parallel=parallel)
+            status = await self._replace(choice, before, lambda progress: None)
+        if status.state is not SessionState.READY:
+            raise invalid(f"the model cannot be spread so: {status.failure.cause if status.failure else 'cancelled'}")
+        return self.served()
+
+    async def _replace(
+        self, choice: LoadChoice, before: LoadChoice | None, on_progress: Callable[[Progress], None]
+    ) -> SessionStatus:
+        """Load a choice, or `before` again if that fails; what came of the choice."""
+        await self._wait_until_unused()
+        status = await self._settled(lambda: self._session.load(choice), on_progress)
+        if status.state is SessionState.READY:
+            self._served = None
+        elif before is not None:
+            await self._settled(lambda: self._session.load(before), on_progress)
+        return status
 
     def _present_choice(self) -> LoadChoice | None:
         """What would load the present model again; None while there is none."""

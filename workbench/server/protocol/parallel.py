@@ -10,7 +10,7 @@ from workbench.parallel import GPUConfig
 from workbench.server.protocol.forms import first_wrong
 from workbench.server.protocol.wire import WireReply, WireRequest
 
-__all__ = ["DeviceMetrics", "MultiDeviceConfig", "MultiDeviceStats", "MultiDeviceStatsReply"]
+__all__ = ["DeviceMetrics", "MultiDeviceConfig", "MultiDeviceConfigReply", "MultiDeviceStats", "MultiDeviceStatsReply"]
 
 DeviceId = Annotated[int, Field(ge=0, le=1023)]
 Size = Annotated[int, Field(ge=1, le=1024)]
@@ -32,6 +32,7 @@ class MultiDeviceConfig(WireRequest):
     memory_fraction: float | None = Field(None, gt=0, le=1)
     load_balancing: Word | None = Field(None, description="round_robin (default), least_loaded, adaptive, ...")
     load_balancer: Word | None = Field(None, description="Another name for `load_balancing`.")
+    on_cpu: bool = Field(False, description="Processes on the CPU instead of GPUs; the ids then only number them.")
 
     @model_validator(mode="after")
     def _check_config(self) -> MultiDeviceConfig:
@@ -41,7 +42,7 @@ class MultiDeviceConfig(WireRequest):
     @property
     def config(self) -> GPUConfig:
         """Our own form. Raises ConfigError (a ValueError) for what does not go together."""
-        return GPUConfig(**self.model_dump(exclude_none=True))
+        return GPUConfig(**self.model_dump(exclude_none=True, exclude={"on_cpu"}))
 
 
 class DeviceMetrics(WireReply):
@@ -51,12 +52,26 @@ class DeviceMetrics(WireReply):
     memory: dict[str, float]
 
 
+class MultiDeviceConfigReply(WireReply):
+    """The spread that is in use now, and in words how the model runs."""
+
+    status: Literal["success"] = "success"
+    gpu_config: dict[str, Any]
+    runner: str
+
+
 class MultiDeviceStats(WireReply):
-    """What runs where. `gpu_config` and `load_balancing` are null while one device does it all."""
+    """What runs where. `gpu_config` and `load_balancing` are null while one device does it all.
+
+    `replicas` are the groups of processes with their bytes, requests and the idle share of their stages. `reason` says
+    in words how the model runs, `degraded_reason` what is less than asked.
+    """
 
     gpu_config: dict[str, Any] | None = None
     load_balancing: dict[str, Any] | None = None
     gpu_metrics: DeviceMetrics
+    replicas: list[dict[str, Any]] = Field(default_factory=list)
+    degraded_reason: str | None = None
     reason: str
 
 

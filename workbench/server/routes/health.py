@@ -17,10 +17,12 @@ router = APIRouter(tags=["watch"])
 
 @router.get("/health", response_model=Health)
 async def read_health(request: Request, response: Response) -> Health:
-    """Whether the process works: 503 if the engine of a loaded model has died."""
-    is_well = services(request).host.is_healthy
-    response.status_code = 200 if is_well else 503
-    return Health(status="ok" if is_well else "engine_dead")
+    """Whether the process works: 503 if the engine of a loaded model has died; "degraded" if one of several has."""
+    host = services(request).host
+    if not host.is_healthy:
+        response.status_code = 503
+        return Health(status="engine_dead")
+    return Health(status="degraded" if host.is_degraded else "ok")
 
 
 @router.get("/ready", response_model=Health)

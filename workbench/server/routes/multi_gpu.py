@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request
 
 from workbench.backends import detect
 from workbench.errors import GPUUnavailableError
+from workbench.multi_gpu import spread_stats
 from workbench.parallel import choose_devices
 from workbench.server.auth import require_admin
 from workbench.server.errors import invalid
@@ -16,36 +17,58 @@ from workbench.server.model_host import ModelHost
 from workbench.server.protocol.parallel import (
     DeviceMetrics,
     MultiDeviceConfig,
+    MultiDeviceConfigReply,
     MultiDeviceStats,
     MultiDeviceStatsReply,
 )
-from workbench.server.protocol.wire import ErrorBody
 from workbench.server.services import services
 
 __all__ = ["router"]
 
 router = APIRouter(route_class=JsonRoute, tags=["devices"])
 
-_ONE_DEVICE = "the endpoint runs its model on one device in this version"
+_ONE_DEVICE = "the model runs on one device"
 
 
-@router.post("/v1/multi-gpu/config", response_model=ErrorBody, dependencies=[Depends(require_admin)])
-async def set_multi_gpu(body: MultiDeviceConfig) -> ErrorBody:
-    """Hold a spread over devices against this machine, and say why it cannot be applied."""
-    try:
-        await asyncio.to_thread(choose_devices, body.config)
-    except GPUUnavailableError as error:
-        raise invalid(str(error), param="gpu_ids", code="gpu_unavailable") from error
-    raise invalid(f"multi-gpu/config: {_ONE_DEVICE}", code="not_supported")
+@router.post("/v1/multi-gpu/config", response_model=MultiDeviceConfigReply, dependencies=[Depends(require_admin)])
+async def set_multi_gpu(body: MultiDeviceConfig, request: Request) -> MultiDeviceConfigReply:
+    """Load the present model anew over these devices. What this machine or the model cannot do is a 400."""
+    backend = "cpu"
+    if not body.on_cpu:
+        try:
+            backend = (await asyncio.to_thread(choose_devices, body.config)).backend.name
+        except GPUUnavailableError as error:
+            raise invalid(str(error), param="gpu_ids", code="gpu_unavailable") from error
+    # A change that has begun goes on to its end, whether or not the client waits for it.
+    model = await asyncio.shield(services(request).host.spread(body.config, backend))
+    stats = await asyncio.to_thread(spread_stats, model.llm)
+    return MultiDeviceConfigReply(gpu_config=stats.gpu_config, runner=model.llm.runner_reason)
 
 
 @router.get("/v1/multi-gpu/stats", response_model=MultiDeviceStatsReply)
 async def read_multi_gpu(request: Request, include_metrics: bool = True) -> MultiDeviceStatsReply:
-    """Load and memory of every GPU."""
+    """Load and memory of every GPU; requests, processes and idle share of a model that is spread."""
+    host = services(request).host
     metrics = DeviceMetrics(loads={}, memory={})
     if include_metrics:
-        metrics = await asyncio.to_thread(_metrics, services(request).host)
-    return MultiDeviceStatsReply(multi_gpu_stats=MultiDeviceStats(gpu_metrics=metrics, reason=_ONE_DEVICE))
+        metrics = await asyncio.to_thread(_metrics, host)
+    llm = host.served().llm if host.is_ready else None
+    if llm is None or llm.parallel is None:
+        return MultiDeviceStatsReply(multi_gpu_stats=MultiDeviceStats(gpu_metrics=metrics, reason=_ONE_DEVICE))
+    stats = await asyncio.to_thread(spread_stats, llm)
+    if include_metrics:
+        loads = {str(gpu_id): round(load, 4) for gpu_id, load in stats.loads.items()}
+        metrics = DeviceMetrics(loads=metrics.loads | loads, memory=metrics.memory)
+    return MultiDeviceStatsReply(
+        multi_gpu_stats=MultiDeviceStats(
+            gpu_config=stats.gpu_config,
+            load_balancing=stats.load_balancing,
+            gpu_metrics=metrics,
+            replicas=stats.replicas,
+            degraded_reason=llm.degraded_reason,
+            reason=llm.runner_reason,
+        )
+    )
 
 
 def _metrics(host: ModelHost) -> DeviceMetrics:

@@ -1,0 +1,70 @@
+"""Models over several processes on this machine's CPU: idle share of a pipeline, and what replicas bring.
+
+python -m benchmarks.parallel [bubble|replicas] [--model random:smollm2-135m] [--tokens 48]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+
+from workbench import EngineConfig, LlamaGPU
+from workbench.parallel import GPUConfig
+
+_PROMPT = "The quick brown fox jumps over the lazy dog and"
+
+
+def _open(model: str, parallel: GPUConfig | None, num_threads: int) -> LlamaGPU:
+    engine = EngineConfig(kv_cache_tokens=8192, max_num_seqs=32, num_threads=num_threads, native_kernels=False)
+    return LlamaGPU(model, prefer_gpu=False, quant_type="fp32", engine=engine, parallel=parallel)
+
+
+def _run(llm: LlamaGPU, num_requests: int, num_tokens: int) -> float:
+    """Tokens per second of equal requests at once."""
+    started_s = time.perf_counter()
+    running = [llm.submit(f"{_PROMPT} {i}", max_tokens=num_tokens, ignore_eos=True) for i in range(num_requests)]
+    tokens = sum(len(generation.result().token_ids) for generation in running)
+    return tokens / (time.perf_counter() - started_s)
+
+
+def bubble(model: str, num_tokens: int) -> None:
+    """Two stages with one thread each; four batches of eight requests are in flight."""
+    with _open(model, GPUConfig(num_gpus=2, strategy="pipeline"), num_threads=1) as llm:
+        _run(llm, 32, 4)
+        (before,) = llm.replicas()
+        rate = _run(llm, 32, num_tokens)
+        (after,) = llm.replicas()
+        figures = after.pipeline.since(before.pipeline)
+        spans = [(rank.layers.start, rank.layers.stop) for rank in after.ranks]
+        print(f"2 stages, layers {spans}, 4 lanes: {rate:.0f} tokens/s, busy {[round(s, 2) for s in figures.busy_s]} s")
+        print(f"of {figures.wall_s:.2f} s: bubble {figures.bubble_share:.1%}")
+
+
+def replicas(model: str, num_tokens: int) -> None:
+    """Two replicas on two cores against one pinned to one core, A B A B."""
+    cores = sorted(os.sched_getaffinity(0))
+    for _ in range(2):
+        os.sched_setaffinity(0, cores[:1])
+        with _open(model, GPUConfig(num_gpus=1, strategy="tensor"), num_threads=1) as llm:
+            _run(llm, 16, 4)
+            one = _run(llm, 16, num_tokens)
+        os.sched_setaffinity(0, cores[:2])
+        with _open(model, GPUConfig(num_gpus=2, strategy="data"), num_threads=1) as llm:
+            _run(llm, 16, 4)
+            two = _run(llm, 16, num_tokens)
+        print(f"one on one core {one:.1f} tokens/s, two on two cores {two:.1f} tokens/s: {two / one:.2f} times")
+    os.sched_setaffinity(0, cores)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("bubble", "replicas"))
+    parser.add_argument("--model", default="random:smollm2-135m")
+    parser.add_argument("--tokens", type=int, default=48)
+    options = parser.parse_args()
+    {"bubble": bubble, "replicas": replicas}[options.what](options.model, options.tokens)
+
+
+if __name__ == "__main__":
+    main()

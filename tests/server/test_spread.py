@@ -1,0 +1,42 @@
+"""A served model is spread over processes by the documented route, loses one, says so, and is whole again."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from distributed.group_model import save_model
+from live_endpoint import ADMIN_KEY, http_client, start_endpoint
+
+from workbench.session import LoadChoice, Session
+
+
+def test_a_spread_model_answers_loses_a_replica_and_comes_back(tmp_path: Path) -> None:
+    model = str(save_model(tmp_path / "model", "llama"))
+    body = {"prompt": "one two", "max_tokens": 6, "temperature": 0}
+    spread = {"num_gpus": 2, "strategy": "data", "load_balancing": "least_loaded", "on_cpu": True}
+    with Session() as session:
+        session.load(LoadChoice(model, "cpu", "fp32"))
+        session.wait()
+        with start_endpoint(session.llm, session=session, may_change=True) as endpoint:
+            with http_client(endpoint, ADMIN_KEY) as admin:
+                admin.timeout = 240
+                whole = admin.post("/v1/completions", json=body).json()["choices"][0]["text"]
+                reply = admin.post("/v1/multi-gpu/config", json={**spread, "strategy": "tensor", "num_gpus": 3})
+                assert reply.status_code == 400 and "1, 2, 4, 8" in reply.json()["error"]["message"]
+
+                reply = admin.post("/v1/multi-gpu/config", json=spread)
+                assert reply.status_code == 200 and reply.json()["gpu_config"]["data_parallel_size"] == 2
+                texts = [admin.post("/v1/completions", json=body).json()["choices"][0]["text"] for _ in range(2)]
+                assert texts == [whole, whole]
+                stats = admin.get("/v1/multi-gpu/stats").json()["multi_gpu_stats"]
+                assert stats["load_balancing"]["gpu_assignments"] == {"0": 1, "1": 1}
+                assert admin.get("/health").json() == {"status": "ok"}
+
+                os.kill(stats["replicas"][0]["ranks"][0]["process_id"], signal.SIGKILL)
+                texts = [admin.post("/v1/completions", json=body).json()["choices"][0]["text"] for _ in range(2)]
+                assert texts == [whole, whole]
+                assert admin.get("/health").json() == {"status": "degraded"}
+                stats = admin.get("/v1/multi-gpu/stats").json()["multi_gpu_stats"]
+                assert [replica["is_alive"] for replica in stats["replicas"]] == [False, True]
