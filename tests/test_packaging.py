@@ -185,8 +185,8 @@ def test_the_wheel_holds_the_packages_and_the_short_names(tmp_path: Path) -> Non
 
 
 def test_license_is_the_declared_one() -> None:
-    assert PYPROJECT["project"]["license"] == "Apache-2.0"
-    assert "Apache License" in (PROJECT / "LICENSE").read_text()[:200]
+    assert PYPROJECT["project"]["license"] == "MIT"
+    assert "MIT License" in (PROJECT / "LICENSE").read_text()[:200]
 
 
 def _planned(*arguments: str) -> list[str]:
