@@ -166,3 +166,8 @@ class RequestAborted(InferenceError):
 
 class EngineStoppedError(InferenceError):
     """The engine is unloaded, or its loop died; the message says why."""
+
+    @classmethod
+    def of_death(cls, reason: str) -> EngineStoppedError:
+        """The error for an engine that ended without being asked to, with what can be done about it."""
+        return cls(f"{reason}. Everything else goes on: llm.restart() starts the engine again, as does a new load")

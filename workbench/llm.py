@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.backends import Backend, BackendChoice, get_backend, select_backend
 from workbench.engine import EngineConfig, EngineLimits, EngineStats, Generation, RequestInFlight, SamplingParams
 from workbench.engine.engines import find_engine
+from workbench.engine.isolation.start import start_running
+from workbench.engine.launch import EngineFacts, EngineLaunch, release
 from workbench.errors import BackendUnavailableError, ConfigError, EngineStoppedError, RequestError
 from workbench.models import Catalogue, EmbeddingRecipe, ModelFiles, ModelSpec, Tokenizer
 from workbench.models.model_code import import_model_code
@@ -23,10 +25,19 @@ from workbench.parallel.spread import choose_spread
 from workbench.planner import Comparison, LoadGuard, LoadRecord, Plan
 from workbench.plugins import PluginManager, default_plugins
 from workbench.progress import ProgressCallback, no_progress
-from workbench.quantize import QuantizationCache, QuantizationConfig, QuantizationType, parse_quant_type
+from workbench.quantize import QuantizationCache, QuantizationConfig, parse_quant_type
 from workbench.quantize.quant_type import ENGINE_PACKED_NAMES
 from workbench.stand_in import find_stand_in
-from workbench.telemetry import GPUUsage, HostUsage, MemoryOwners, ModelMemory, OwnedMemory, RequestLog, StepProfile
+from workbench.telemetry import (
+    DeviceUsage,
+    GPUUsage,
+    HostUsage,
+    MemoryOwners,
+    ModelMemory,
+    OwnedMemory,
+    RequestLog,
+    StepProfile,
+)
 from workbench.twin import HasTwin, Twin
 
 if TYPE_CHECKING:
@@ -34,7 +45,6 @@ if TYPE_CHECKING:
     from workbench.distributed.pooled_client import PooledClient
     from workbench.engine.client import EngineClient
     from workbench.engine.runner_status import RunnerStatus
-    from workbench.models import LoadedModel
     from workbench.server import Endpoint
 
 __all__ = ["LlamaGPU", "Messages", "Prompt"]
@@ -133,19 +143,33 @@ class LlamaGPU(HasTwin):
         requested_dtype = None if requested is None else requested.dtype
         self.dtype, self.dtype_reason = _choose_dtype(self.backend, device_index, requested_dtype)
         self.quantization: QuantizationConfig | None = None if requested is None else requested.config
-        self._cache = _choose_cache(quantization_cache)
         report = progress or no_progress
         files = Catalogue().resolve(
             self.model_path, progress=report, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
         )
         self.model_name = files.name
+        weights = self.dtype if requested is None else requested.name
+        # On a GPU the engine packs these for its own kernels; a config with flags of its own is done as it says.
+        engine_packs = self.backend.device_type != "cpu" and quant_type in ENGINE_PACKED_NAMES
+        self._launch = EngineLaunch(
+            files=files,
+            backend_name=self.backend.name,
+            device_index=device_index,
+            dtype=self.dtype,
+            quantization=self.quantization,
+            low_bit=quant_type if engine_packs else None,
+            cache=_choose_cache(quantization_cache),
+            config=config,
+        )
+        self._new_guard = partial(LoadGuard, files, self.backend, device_index, weights, config)
+        self._checks_plan = check_plan
         guard = None
         if check_plan and self.parallel is None:
-            weights = self.dtype if requested is None else requested.name
-            guard = LoadGuard(files, self.backend, device_index, weights, config)
+            guard = self._new_guard()
             guard.warn(stacklevel=2)
+        self._device_indexes = spread.device_indexes
         if self.parallel is None:
-            self._start(files, config, report, guard)
+            self._start(report, guard)
         else:
             self._start_parallel(files, spread.device_indexes, config, report)
 
@@ -154,6 +178,10 @@ class LlamaGPU(HasTwin):
     ) -> None:
         if self.quantization is not None:
             raise ConfigError(f"quant_type={self.quant_type!r}: over several devices it must be fp32, bf16 or fp16")
+        if config.isolation == "process":
+            raise ConfigError(
+                "isolation='process': over several devices the ranks are processes, and the loop runs here"
+            )
         import_model_code()
         from workbench.distributed.parallel_engine import ParallelEngine
 
@@ -168,69 +196,46 @@ class LlamaGPU(HasTwin):
             progress=progress,
         )
         self._parallel_engine = engine
-        self._take(engine.loaded, engine.limits, engine.status, engine.client, None)
-        self.weight_bytes = engine.weight_bytes
+        facts = replace(EngineFacts.of(engine.loaded, engine.limits), weight_bytes=engine.weight_bytes)
+        self.isolation, self.isolation_reason = "thread", "the loop runs here, its ranks are processes"
+        self._take(facts, engine.loaded.tokenizer, engine.status, engine.client, None)
 
-    def _start(
-        self, files: ModelFiles, config: EngineConfig, progress: ProgressCallback, guard: LoadGuard | None
-    ) -> None:
-        import_model_code()
-        from workbench.engine.attention import register_attention
-        from workbench.models import load_model
-
-        device = self.backend.torch_device(self.device_index)
-        # On a GPU the engine packs these for its own kernels; a config with flags of its own is done as it says.
-        engine_packs = self.backend.device_type != "cpu" and self.quant_type in ENGINE_PACKED_NAMES
-        low_bit = self.quant_type if engine_packs else None
-        try:
-            loaded = load_model(
-                files,
-                device=device,
-                dtype=self.dtype,
-                attn_implementation=register_attention(),
-                keep_packed=self.keeps_packed,
-                quantization=None if self.keeps_packed or low_bit else self.quantization,
-                cache=self._cache,
-                progress=progress,
-            )
-            start = find_engine(self.plugins, config.engine_name)
-            started = start(loaded, self.backend, self.device_index, config, low_bit=low_bit, plugins=self.plugins)
-        except BaseException:
-            loaded = None
-            _release(self.backend)
-            raise
+    def _start(self, progress: ProgressCallback, guard: LoadGuard | None) -> None:
+        started = start_running(self._launch, self.backend, self.plugins, progress)
         self._parallel_engine: ParallelEngine | None = None
-        self._take(loaded, started.limits, started.runner_status, started.client, guard)
+        self.isolation, self.isolation_reason = started.isolation.mode, started.isolation.reason
+        self._take(started.facts, started.tokenizer, started.runner_status, started.client, guard)
 
     def _take(
         self,
-        loaded: LoadedModel,
-        limits: EngineLimits,
+        facts: EngineFacts,
+        tokenizer: Tokenizer,
         status: RunnerStatus,
         client: EngineClient | PooledClient,
         guard: LoadGuard | None,
     ) -> None:
-        self.tokenizer: Tokenizer = loaded.tokenizer
-        self.spec: ModelSpec = loaded.spec
-        self.limits: EngineLimits = limits
+        self.tokenizer: Tokenizer = tokenizer
+        self.spec: ModelSpec = facts.spec
+        self.limits: EngineLimits = facts.limits
         self._runner_status = status
-        self.weight_bytes = loaded.weight_bytes
-        self.embedding_recipe: EmbeddingRecipe | None = loaded.embedding
-        self.dtype = loaded.dtype
-        self.quantized = loaded.quantized
-        if loaded.quantized is not None:
-            self.quantization = loaded.quantized.config
+        self.weight_bytes = facts.weight_bytes
+        self.embedding_recipe: EmbeddingRecipe | None = facts.embedding
+        self.dtype, self.quantized = facts.dtype, facts.quantized
+        if facts.quantized is not None:
+            self.quantization = facts.quantized.config
         self._client = client
         self._record: LoadRecord | None = None
         if guard is not None:
             # On a CPU the cache takes memory as it fills, so nothing of it was there when the load was measured.
             kv_bytes = 0 if self.backend.device_type == "cpu" else self.limits.kv_bytes
-            self._record = guard.loaded(weight_bytes=self.weight_bytes, kv_bytes=kv_bytes)
+            self._record = guard.loaded(
+                weight_bytes=self.weight_bytes, kv_bytes=kv_bytes, elsewhere_bytes=self._held_bytes()
+            )
         if self._record is not None:
             client.requests.observe(self._record.finished)
-        self._loaded_process_bytes = self._device_bytes()
+        self._loaded_process_bytes = self._device_bytes() + self._held_bytes()
         device = self.backend.torch_device(self.device_index)
-        # Dropping the last reference stops the engine's thread, which holds the weights.
+        # Dropping the last reference stops the engine, whose thread or process holds the weights.
         self._finalizer = weakref.finalize(self, _stop, client, self._record, self.plugins, self.model_name, device)
         self.plugins.events.dispatch("engine_start", name=self.model_name, device=device)
 
@@ -247,8 +252,7 @@ class LlamaGPU(HasTwin):
     @property
     def keeps_packed(self) -> bool:
         """Whether the weights are those of the .gguf file, packed as they are there."""
-        config = self.quantization
-        return config is not None and config.quantization_type is QuantizationType.GGUF
+        return self._launch.keeps_packed
 
     @property
     def is_loaded(self) -> bool:
@@ -430,6 +434,8 @@ class LlamaGPU(HasTwin):
         """The device's memory by owner; the parts add up to what is in use there."""
         on_cpu = self.backend.device_type == "cpu"
         device = HostUsage() if on_cpu else GPUUsage(self.device_index, backend=self.backend.name)
+        if self._parallel_engine is None:
+            device = _EngineUsage(device, self._client)
         return OwnedMemory(device, self._model_memory).owners()
 
     def profile(
@@ -469,7 +475,7 @@ class LlamaGPU(HasTwin):
         if self.backend.device_type != "cpu":
             return ModelMemory(self.weight_bytes, self.limits.kv_bytes)
         filled_bytes = self.stats().kv_blocks_peak * self.limits.kv_bytes // max(1, self.limits.num_blocks)
-        grown_bytes = self._device_bytes() - self._loaded_process_bytes
+        grown_bytes = self._device_bytes() + self._held_bytes() - self._loaded_process_bytes
         return ModelMemory(self.weight_bytes, filled_bytes, max(0, grown_bytes - filled_bytes))
 
     def get_backend_info(self) -> dict[str, object]:
@@ -491,6 +497,8 @@ class LlamaGPU(HasTwin):
             dtype_reason=self.dtype_reason,
             quantization=self.quantization.quantization_type.value if self.quantization else None,
             runner=self.runner_reason,
+            isolation=self.isolation,
+            isolation_reason=self.isolation_reason,
             max_context=self.max_context,
             limits_reasons=dict(self.limits.reasons),
         )
@@ -509,15 +517,32 @@ class LlamaGPU(HasTwin):
     def unload(self) -> dict[str, int]:
         """Stop the engine and free the model. Returns the bytes given back per device; {} if already unloaded.
 
-        Requests in flight end with EngineStoppedError. Afterwards every method that needs the model raises it.
+        What a process of the engine's own held is in it. Requests in flight end with EngineStoppedError. Afterwards
+        every method that needs the model raises it; `restart()` loads it again.
         """
         if not self._finalizer.alive:
             return {}
+        device = self.backend.torch_device(self.device_index)
+        with_the_process = self._held()
         before = self._device_bytes()
         self._finalizer()
-        _release(self.backend)
-        freed = max(0, before - self._device_bytes())
-        return {self.backend.torch_device(self.device_index): freed}
+        release(self.backend)
+        freed = {device: max(0, before - self._device_bytes())}
+        for name, num_bytes in with_the_process.items():
+            freed[name] = freed.get(name, 0) + num_bytes
+        return freed
+
+    def restart(self, progress: ProgressCallback | None = None) -> None:
+        """Load the same model again with the same settings, after an unload or when its engine died.
+
+        A running engine is stopped first. Raises what loading raises; the files are not looked for again.
+        """
+        self.unload()
+        report = progress or no_progress
+        if self.parallel is None:
+            self._start(report, self._new_guard() if self._checks_plan else None)
+        else:
+            self._start_parallel(self._launch.files, self._device_indexes, self._launch.config, report)
 
     def __enter__(self) -> LlamaGPU:
         return self
@@ -581,7 +606,32 @@ class LlamaGPU(HasTwin):
         return prompt
 
     def _device_bytes(self) -> int:
+        """What this process has of the device. Not asked where another one runs there: asking would start it here."""
+        if self.isolation == "process" and self.backend.device_type != "cpu":
+            return 0
         return self.backend.memory(self.device_index).process_bytes
+
+    def _held_bytes(self) -> int:
+        """What the engine's own process has of the device; 0 for a thread."""
+        return self._held().get(self.backend.torch_device(self.device_index), 0)
+
+    def _held(self) -> dict[str, int]:
+        """By device, what the engine's own process has; ranks of a spread model give their memory back themselves."""
+        if self._parallel_engine is not None:
+            return {}
+        return self._client.held_bytes(self.backend.torch_device(self.device_index))
+
+
+class _EngineUsage:
+    """A device's memory, with what the engine's own process holds counted as this one's."""
+
+    def __init__(self, reader: HostUsage | GPUUsage, client: EngineClient) -> None:
+        self.name = reader.name
+        self._reader = reader
+        self._client = client
+
+    def read_usage(self) -> DeviceUsage:
+        return self._client.read_usage(self._reader)
 
 
 def _paced(pieces: Iterator[str], delay_s: float) -> Iterator[str]:
@@ -633,12 +683,6 @@ def _stop(client: EngineClient, record: LoadRecord | None, plugins: PluginManage
 def _profiled_prompt(vocab_size: int) -> list[int]:
     """Ids that lie apart, so that they look like no special token run."""
     return [(7919 * (i + 1)) % vocab_size for i in range(_PROFILED_PROMPT_TOKENS)]
-
-
-def _release(backend: Backend) -> None:
-    """Collect what nothing refers to any more, cycles too, and hand it back to the device and the system."""
-    gc.collect()
-    backend.empty_cache()
 
 
 def _aws_facts() -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The engine's thread and its client: messages only, nobody waits for ever, and an end is told to everybody."""
+"""The engine's loop, in a thread or a process, and its client: nobody waits for ever, an end is told to everybody."""
 
 from __future__ import annotations
 
@@ -8,77 +8,103 @@ import pickle
 import signal
 import threading
 import weakref
+from pathlib import Path
 
 import pytest
-from engine.fake_runner import VOCAB_SIZE, FakeRunner, hashed_token, make_limits, spell
+from engine.fake_launch import BAD_AT_ONCE, BAD_IN_ITS_SECOND_ANSWER, BAD_LATER, FakeLaunch
+from engine.fake_runner import VOCAB_SIZE, make_limits
+from engine.gate import Gate
 
 from workbench.engine.client import EngineClient
 from workbench.engine.core import EngineCore
-from workbench.engine.engine import Engine
+from workbench.engine.isolation.process_core import ProcessCore
 from workbench.engine.messages import Abort, ReadStats, Request, Stop
 from workbench.engine.sampling_params import SamplingParams
 from workbench.engine.sequence import FinishReason
 from workbench.errors import EngineStoppedError, InferenceError, PromptTooLongError, RequestError
+from workbench.progress import no_progress
 
 WAIT_S = 30
+TESTS = str(Path(__file__).parents[1])
 LONG = SamplingParams(max_tokens=None, ignore_eos=True)
 
 
 class Rig:
     """A client, its core and the fake model, whose steps wait until the gate is open."""
 
-    def __init__(self, *, decode=spell, fails_at=None, overlaps=False, **limits) -> None:
-        self.gate = threading.Event()
-        self.gate.set()
-        self.at_gate = threading.Event()
-        self.limits = make_limits(**({"max_context": 4000, "num_blocks": 1100} | limits))
-        runner = FakeRunner(self.limits, overlaps=overlaps, fails_at=self._pass_gate)
-        self._fails_at = fails_at
-        engine = Engine(runner, self.limits, decode=decode, vocab_size=VOCAB_SIZE, eos_token_ids=frozenset())
-        self.engine = weakref.ref(engine)
+    def __init__(self, folder, isolation, *, overlaps=False, **limits) -> None:
+        self.gate = Gate(folder)
+        launch = FakeLaunch(self.gate, overlaps, limits)
         self.cores = []
+        connect = self._connect_thread if isolation == "thread" else self._connect_process
+        self.client = EngineClient(
+            lambda emit: connect(launch, emit),
+            max_context=make_limits(**({"max_context": 4000} | limits)).max_context,
+            vocab_size=VOCAB_SIZE,
+        )
 
-        def connect(emit):
-            core = EngineCore(engine, emit)
-            core.start()
-            self.cores.append(core)
-            return core
+    def _connect_thread(self, launch, emit):
+        engine = launch.build(no_progress).engine
+        self.engine = weakref.ref(engine)
+        self.cores.append(EngineCore(engine, emit))
+        self.cores[0].start()
+        return self.cores[0]
 
-        self.client = EngineClient(connect, max_context=self.limits.max_context, vocab_size=VOCAB_SIZE)
+    def _connect_process(self, launch, emit):
+        self.cores.append(ProcessCore(launch))
+        self.cores[0].wait_until_launched(no_progress)
+        return self.cores[0].connect(emit)
 
     def submit(self, prompt=(1, 2, 3), params=LONG, **sampling):
         return self.client.submit(list(prompt), SamplingParams(**sampling) if sampling else params)
 
-    def close_gate(self) -> None:
-        """Hold the engine in its next step, and wait until it is there. It must have work."""
-        self.at_gate.clear()
-        self.gate.clear()
-        assert self.at_gate.wait(WAIT_S)
-
-    def _pass_gate(self, plan) -> None:
-        self.at_gate.set()
-        assert self.gate.wait(WAIT_S)
-        if self._fails_at:
-            self._fails_at(plan)
+    def stop(self) -> None:
+        self.gate.open()
+        self.client.stop()
+        self.gate.remove()
 
 
 @pytest.fixture
-def make_rig():
+def make_rig(isolation, tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", TESTS)
     rigs = []
 
     def make(**options):
-        rigs.append(Rig(**options))
+        rigs.append(Rig(tmp_path_factory.mktemp("gate"), isolation, **options))
         return rigs[-1]
 
     yield make
     for rig in rigs:
-        rig.gate.set()
-        rig.client.stop()
+        rig.stop()
+
+
+@pytest.fixture(scope="module")
+def process_rig(tmp_path_factory):
+    """One process for all tests that leave it as it was: starting one takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", TESTS)
+        rig = Rig(tmp_path_factory.mktemp("gate"), "process")
+    yield rig
+    rig.stop()
+
+
+@pytest.fixture(params=["thread", "process"])
+def isolation(request):
+    return request.param
 
 
 @pytest.fixture
-def rig(make_rig):
-    return make_rig()
+def rig(isolation, request):
+    if isolation == "thread":
+        yield request.getfixturevalue("make_rig")()
+        return
+    rig = request.getfixturevalue("process_rig")
+    yield rig
+    rig.gate.open()
+    assert (rig.client.stats().num_running, rig.client.stats().num_waiting) == (0, 0)
+
+
+in_a_thread = pytest.mark.parametrize("isolation", ["thread"])
 
 
 def test_pieces_and_result_are_the_same_answer(rig):
@@ -150,10 +176,10 @@ def test_abort_keeps_the_text_so_far(rig):
 def test_abort_of_a_request_that_still_waits(make_rig):
     rig = make_rig(max_num_seqs=1)
     first = rig.submit()
-    rig.close_gate()
+    rig.gate.close()
     second = rig.submit()
     second.abort()
-    rig.gate.set()
+    rig.gate.open()
     answer = second.result(WAIT_S)
     assert (answer.finish_reason, answer.token_ids) == (FinishReason.ABORT, ())
     first.abort()
@@ -161,17 +187,17 @@ def test_abort_of_a_request_that_still_waits(make_rig):
 
 def test_a_wait_that_is_too_long_leaves_the_request_running(rig):
     generation = rig.submit(max_tokens=300)
-    rig.close_gate()
+    rig.gate.close()
     with pytest.raises(TimeoutError):
         while True:
             generation.result(0.01)
-    rig.gate.set()
+    rig.gate.open()
     assert len(generation.result(WAIT_S).token_ids) == 300
 
 
 def test_ctrl_c_while_waiting_stops_the_request_and_leaves_the_engine_usable(rig, monkeypatch):
     generation = rig.submit()
-    rig.close_gate()
+    rig.gate.close()
     wait, main_thread = generation._mailbox.get, threading.main_thread().ident
 
     def press_and_wait(timeout_s=None):
@@ -183,7 +209,7 @@ def test_ctrl_c_while_waiting_stops_the_request_and_leaves_the_engine_usable(rig
         patch.setattr(generation._mailbox, "get", press_and_wait)
         with pytest.raises(KeyboardInterrupt):
             generation.result()
-    rig.gate.set()
+    rig.gate.open()
     assert generation.result(WAIT_S).finish_reason is FinishReason.ABORT
     assert rig.submit(max_tokens=3).result(WAIT_S).finish_reason is FinishReason.LENGTH
 
@@ -275,9 +301,10 @@ def test_many_threads_get_what_they_get_alone(make_rig):
     ],
 )
 def test_a_wrong_request_is_refused_at_once(rig, prompt, params, told):
+    before = rig.client.stats().requests_total
     with pytest.raises(RequestError, match=told):
         rig.client.submit(prompt, params)
-    assert rig.client.stats().requests_total == 0
+    assert rig.client.stats().requests_total == before
 
 
 def test_a_prompt_that_is_too_long_is_refused_with_both_numbers(make_rig):
@@ -291,78 +318,50 @@ def test_a_prompt_that_is_too_long_is_refused_with_both_numbers(make_rig):
     assert rig.submit([1] * 40, max_tokens=0, prompt_logprobs=0).result(WAIT_S).token_ids == ()
 
 
-BAD = [13, 13, 13]
-
-
-def test_a_request_that_fails_does_not_reach_the_others(make_rig):
-    def decode(token_ids, skip=True):
-        if token_ids[:3] == BAD and len(token_ids) > 6:
-            raise ValueError("no such text")
-        return spell(token_ids)
-
-    rig = make_rig(decode=decode)
+def test_a_request_that_fails_does_not_reach_the_others(rig):
     good = rig.submit([1], max_tokens=200, seed=1)
-    bad = rig.submit(BAD, max_tokens=200, seed=1)
+    bad = rig.submit(BAD_LATER, max_tokens=200, seed=1)
     for _ in range(2):
         with pytest.raises(InferenceError, match="no such text"):
             bad.result(WAIT_S)
     assert len(good.result(WAIT_S).token_ids) == 200
 
 
-def test_a_request_that_fails_before_it_starts_does_not_reach_the_others(make_rig):
-    def decode(token_ids, skip=True):
-        if token_ids[:3] == BAD:
-            raise ValueError("no such text")
-        return spell(token_ids)
-
-    rig = make_rig(decode=decode)
+def test_a_request_that_fails_before_it_starts_does_not_reach_the_others(rig):
     with pytest.raises(InferenceError, match="no such text"):
-        rig.submit(BAD, max_tokens=5, n=2).result(WAIT_S)
+        rig.submit(BAD_AT_ONCE, max_tokens=5, n=2).result(WAIT_S)
     assert len(rig.submit([1], max_tokens=5, seed=1).result(WAIT_S).token_ids) == 5
 
 
-def test_when_one_of_several_answers_fails_the_others_are_stopped(make_rig):
-    second = hashed_token([1], seed=1, index=1)
-    assert second != hashed_token([1], seed=1, index=0)
-
-    def decode(token_ids, skip=True):
-        if token_ids[:2] == [1, second] and len(token_ids) > 4:
-            raise ValueError("no such text")
-        return spell(token_ids)
-
-    rig = make_rig(decode=decode)
+def test_when_one_of_several_answers_fails_the_others_are_stopped(rig):
+    before = rig.client.stats().finished_by_reason
     with pytest.raises(InferenceError, match="no such text"):
-        rig.submit([1], max_tokens=None, n=2, seed=1).results(WAIT_S)
+        rig.submit(BAD_IN_ITS_SECOND_ANSWER, max_tokens=None, n=2, seed=1).results(WAIT_S)
     while rig.client.stats().num_running:
         pass
-    assert rig.client.stats().finished_by_reason == {"error": 1, "abort": 1}
+    after = rig.client.stats().finished_by_reason
+    assert [after[reason] - before.get(reason, 0) for reason in ("error", "abort")] == [1, 1]
 
 
-def test_a_step_that_fails_ends_its_requests_and_the_engine_goes_on(make_rig):
-    fails = []
-
-    def fails_at(plan):
-        if fails:
-            raise RuntimeError(fails.pop())
-
-    rig = make_rig(fails_at=fails_at)
+def test_a_step_that_fails_ends_its_requests_and_the_engine_goes_on(rig):
     generations = [rig.submit() for _ in range(3)]
-    rig.close_gate()
-    fails.append("the device fell off")
-    rig.gate.set()
+    rig.gate.close()
+    rig.gate.fail_next_step("the device fell off")
+    rig.gate.open()
     for generation in generations:
         with pytest.raises(InferenceError, match="the device fell off"):
             generation.result(WAIT_S)
     assert rig.submit(max_tokens=4).result(WAIT_S).finish_reason is FinishReason.LENGTH
 
 
+@in_a_thread
 def test_when_the_loop_dies_everybody_is_told_why(make_rig):
     rig = make_rig()
     generations = [rig.submit() for _ in range(2)]
-    rig.close_gate()
+    rig.gate.close()
     rig.engine().stats = None
     rig.cores[0].send(ReadStats("fatal"))
-    rig.gate.set()
+    rig.gate.open()
     for generation in generations:
         with pytest.raises(EngineStoppedError, match="loop died.*not callable"):
             generation.result(WAIT_S)
@@ -376,9 +375,9 @@ def test_when_the_loop_dies_everybody_is_told_why(make_rig):
 def test_stop_ends_what_runs_and_what_waits_and_what_comes_later(make_rig):
     rig = make_rig(max_num_seqs=1)
     running, waiting = rig.submit(), rig.submit()
-    rig.close_gate()
+    rig.gate.close()
     unread = rig.submit()
-    rig.gate.set()
+    rig.gate.open()
     rig.client.stop()
     for generation in (running, waiting, unread):
         with pytest.raises(EngineStoppedError):
@@ -390,7 +389,8 @@ def test_stop_ends_what_runs_and_what_waits_and_what_comes_later(make_rig):
     rig.client.stop()
 
 
-def test_stop_reaches_those_who_wait_in_other_threads(rig):
+def test_stop_reaches_those_who_wait_in_other_threads(make_rig):
+    rig = make_rig()
     generation, told = rig.submit(), []
 
     def wait():
@@ -406,19 +406,21 @@ def test_stop_reaches_those_who_wait_in_other_threads(rig):
     assert len(told) == 1
 
 
+@in_a_thread
 def test_questions_that_a_stop_finds_unanswered_are_answered(rig):
     replies = []
     rig.submit()
-    rig.close_gate()
+    rig.gate.close()
     core = rig.cores[0]
     core._emit, route = (lambda message: (replies.append(message), route(message))), core._emit
     core.send(Stop())
     core.send(ReadStats("late"))
-    rig.gate.set()
+    rig.gate.open()
     core.stop()
     assert [reply.num_running for reply in replies if getattr(reply, "reply_id", None) == "late"] == [1]
 
 
+@in_a_thread
 def test_an_abort_that_comes_too_late_is_no_error(rig):
     generation = rig.submit()
     core = rig.cores[0]
@@ -437,6 +439,7 @@ def test_an_abort_that_comes_too_late_is_no_error(rig):
     generation.abort()
 
 
+@in_a_thread
 def test_a_stopped_core_holds_no_engine(rig):
     generation = rig.submit()
     rig.client.stop()
@@ -447,6 +450,7 @@ def test_a_stopped_core_holds_no_engine(rig):
     assert rig.engine() is None and caught.value is not None
 
 
+@in_a_thread
 def test_no_thread_is_left_behind(make_rig):
     rig = make_rig()
     (core,) = rig.cores
@@ -470,14 +474,14 @@ def test_errors_can_cross_a_process_boundary(error):
 
 def test_what_is_in_flight_is_listed_until_it_ends(rig):
     first = rig.submit([1, 2, 3], params=LONG)
-    rig.close_gate()
+    rig.gate.close()
     second = rig.submit([4, 5], max_tokens=1)
     listed = rig.client.in_flight()
     assert [(r.request_id, r.num_prompt_tokens, r.max_tokens) for r in listed] == [
         (first.request_id, 3, None),
         (second.request_id, 2, 1),
     ]
-    rig.gate.set()
+    rig.gate.open()
     second.result(WAIT_S)
     first.abort()
     first.result(WAIT_S)

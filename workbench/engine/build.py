@@ -1,16 +1,21 @@
-"""Puts a loaded model, a KV pool and a core together into a running engine."""
+"""Puts a loaded model, a KV pool and a runner together into an engine that is ready to run."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from workbench.backends import Backend, torch_dtype
 from workbench.engine.client import EngineClient
 from workbench.engine.config import EngineConfig, EngineLimits, resolve_limits
-from workbench.engine.core import EngineCore
+from workbench.engine.core import EngineCore, Reply
 from workbench.engine.embedding import Embedder
 from workbench.engine.engine import Engine
 from workbench.engine.grammar import StructureCompiler, token_vocabulary
+from workbench.engine.launch import EngineFacts
 from workbench.engine.paged_step import KVPool
 from workbench.engine.request_plugins import RequestPlugins
 from workbench.engine.runner import probe_layers
@@ -19,31 +24,41 @@ from workbench.engine.runner_status import RunnerStatus
 from workbench.errors import ConfigError
 from workbench.models import LoadedModel, Tokenizer
 from workbench.plugins import PluginManager
+from workbench.telemetry import GPUUsage, HostUsage
+from workbench.telemetry.device_usage import UsageReader
 
-__all__ = ["StartedEngine", "start_engine", "structure_compiler"]
+__all__ = ["BuiltEngine", "StartedEngine", "build_engine", "start_engine", "structure_compiler"]
 
 # Rows of logits and the sampler's copies of them, as float32, at the largest batch.
 _SAMPLER_COPIES = 3
 
 
-class StartedEngine:
-    """A client to a running engine, the limits it runs under, and how it computes at the moment."""
+@dataclass(frozen=True)
+class BuiltEngine:
+    """An engine, what is known of it, and how it computes at the moment. `num_threads` are for the thread it runs in.
 
-    def __init__(self, client: EngineClient, limits: EngineLimits, runner_status: RunnerStatus) -> None:
-        self.client = client
-        self.limits = limits
-        self.runner_status = runner_status
+    `usage` reads the memory of its device, as seen from this process.
+    """
+
+    engine: Engine
+    facts: EngineFacts
+    runner_status: RunnerStatus
+    tokenizer: Tokenizer
+    structures: StructureCompiler
+    num_threads: int | None
+    usage: UsageReader
+    plugins: PluginManager | None = None
 
 
-def start_engine(
+def build_engine(
     loaded: LoadedModel,
     backend: Backend,
     device_index: int,
     config: EngineConfig,
     low_bit: str | None = None,
     plugins: PluginManager | None = None,
-) -> StartedEngine:
-    """Size the KV pool by what is free after a warm-up run, and start the engine's thread.
+) -> BuiltEngine:
+    """Size the KV pool by what is free after a warm-up run, and choose a runner.
 
     `low_bit` ("int8", "int4", "fp8") packs the weights for a GPU's kernels; BackendUnavailableError says why it
     cannot. `plugins` has what requests may name. Raises OutOfMemoryError when the pool does not fit, ModelFormatError
@@ -81,20 +96,44 @@ def start_engine(
         embedder=embedder,
         plugins=plugins,
     )
+    return BuiltEngine(
+        engine=engine,
+        facts=EngineFacts.of(loaded, limits),
+        runner_status=choice.status,
+        tokenizer=loaded.tokenizer,
+        structures=structures,
+        num_threads=num_threads,
+        usage=GPUUsage(device_index, backend=backend.name) if on_gpu else HostUsage(),
+        plugins=plugins,
+    )
 
-    def connect(emit) -> EngineCore:
-        core = EngineCore(engine, emit, num_threads=num_threads)
+
+class StartedEngine:
+    """A client to a running engine, the limits it runs under, and how it computes at the moment."""
+
+    def __init__(self, client: EngineClient, limits: EngineLimits, runner_status: RunnerStatus) -> None:
+        self.client = client
+        self.limits = limits
+        self.runner_status = runner_status
+
+
+def start_engine(*parts: Any, **options: Any) -> StartedEngine:
+    """An engine built as `build_engine` does, running in a thread of this process."""
+    built = build_engine(*parts, **options)
+
+    def connect(emit: Callable[[Reply], None]) -> EngineCore:
+        core = EngineCore(built.engine, emit, num_threads=built.num_threads)
         core.start()
         return core
 
     client = EngineClient(
         connect,
-        max_context=limits.max_context,
-        vocab_size=loaded.spec.vocab_size,
-        structures=structures,
-        plugins=RequestPlugins(plugins) if plugins is not None else None,
+        max_context=built.facts.limits.max_context,
+        vocab_size=built.facts.spec.vocab_size,
+        structures=built.structures,
+        plugins=RequestPlugins(built.plugins) if built.plugins is not None else None,
     )
-    return StartedEngine(client, limits, choice.status)
+    return StartedEngine(client, built.facts.limits, built.runner_status)
 
 
 def structure_compiler(tokenizer: Tokenizer, vocab_size: int, eos_token_ids: frozenset[int]) -> StructureCompiler:

@@ -19,6 +19,7 @@ from workbench.engine.messages import (
     Embed,
     Embedded,
     EngineStats,
+    Failed,
     Profiled,
     ReadStats,
     Request,
@@ -28,25 +29,28 @@ from workbench.engine.messages import (
 from workbench.engine.request_in_flight import RequestInFlight
 from workbench.engine.sampling_params import SamplingParams
 from workbench.errors import EngineStoppedError, PromptTooLongError, RequestError
-from workbench.telemetry import RequestLog, StepProfile
+from workbench.telemetry import DeviceUsage, RequestLog, StepProfile
+from workbench.telemetry.device_usage import UsageReader
 
 if TYPE_CHECKING:
     from workbench.engine.grammar import StructureCompiler
+    from workbench.engine.isolation.process_core import ProcessCore
     from workbench.engine.request_plugins import FinishWatch, RequestPlugins
 
 __all__ = ["EngineClient"]
 
 _Question = Embed | ReadStats | StartProfile | StopProfile
-_Reply = Embedded | EngineStats | Profiled
+_Reply = Embedded | EngineStats | Failed | Profiled
 
 
 class EngineClient:
     """One engine, many callers: every method may be called from any thread.
 
-    `connect(emit)` starts a core that answers through `emit` and gives it back; it needs `send`, `stop`, `is_alive`.
-    `vocab_size` counts the model's output rows, `max_context` is in tokens. `structures` compiles what answers must
-    look like, before the engine sees them; `plugins` are asked before and after each request. `requests` has a row for
-    every answer. Requests' ids begin with `id_prefix`.
+    `connect(emit)` starts a core that answers through `emit` and gives it back: an `EngineCore`, or whatever has its
+    `send`, `stop`, `is_alive`, `end_reason`, `held_bytes` and `read_usage`. `vocab_size` counts the model's output
+    rows, `max_context` is in tokens. `structures` compiles what answers must look like, before the engine sees them;
+    `plugins` are asked before and after each request. `requests` has a row for every answer.
+    Requests' ids begin with `id_prefix`.
     """
 
     def __init__(
@@ -55,7 +59,7 @@ class EngineClient:
         *,
         max_context: int,
         vocab_size: int,
-        structures: StructureCompiler | None = None,
+        structures: StructureCompiler | ProcessCore | None = None,
         plugins: RequestPlugins | None = None,
         id_prefix: str = "req",
     ) -> None:
@@ -137,6 +141,14 @@ class EngineClient:
             raise RequestError("no profile is being recorded: start one first")
         return reply.profile
 
+    def held_bytes(self, device: str) -> dict[str, int]:
+        """What the engine's end gives back beside this process's memory, in bytes by device; {} for a thread."""
+        return self._core.held_bytes(device)
+
+    def read_usage(self, reader: UsageReader) -> DeviceUsage:
+        """A device's memory as `reader` sees it, with what the engine's own process holds counted as this one's."""
+        return self._core.read_usage(reader)
+
     def stop(self) -> None:
         """End the engine. Requests in flight end with EngineStoppedError. Stopping twice is harmless."""
         with self._lock:
@@ -180,11 +192,14 @@ class EngineClient:
             self._replies[question.reply_id] = reply
             self._core.send(question)
         try:
-            return reply.get(timeout=timeout_s)
+            answer = reply.get(timeout=timeout_s)
         except Empty:
             raise EngineStoppedError(f"the engine did not answer within {timeout_s} s") from None
         finally:
             self._replies.pop(question.reply_id, None)
+        if isinstance(answer, Failed):
+            raise answer.error
+        return answer
 
     def check_plugins(self, params: SamplingParams) -> None:
         """Raise RequestError for plugins that a request names and that cannot do it."""
@@ -203,7 +218,7 @@ class EngineClient:
         if self._stopped:
             raise EngineStoppedError("the model is unloaded: load it again")
         if not self._core.is_alive:
-            raise EngineStoppedError("the engine's loop has died: load the model again")
+            raise EngineStoppedError.of_death(self._core.end_reason or "the engine has stopped")
 
     def _route(self, message: Chunk | _Reply) -> None:
         if not isinstance(message, Chunk):

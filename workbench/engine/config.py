@@ -33,6 +33,9 @@ class EngineConfig:
         native_kernels: on a CPU, compute with this package's own kernels where it has the instructions and a compiler;
             false keeps to torch's operators, which are several times slower.
         engine_name: "paged", or an engine that a plugin brings.
+        isolation: "process" runs the engine in a process of its own: a busy notebook cell does not slow it, a crash of
+            it leaves the notebook alone, and unloading gives back every byte; it starts some seconds later. "thread"
+            runs it here. Default: a process on a GPU, a thread on a CPU.
     """
 
     context_length: int | None = None
@@ -48,6 +51,7 @@ class EngineConfig:
     num_threads: int | None = None
     native_kernels: bool = True
     engine_name: str = "paged"
+    isolation: str | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -60,7 +64,9 @@ class EngineConfig:
                 raise ConfigError(f"kv_dtype={value!r}: must be 'fp8', or None for the model's own precision")
             if field.name == "engine_name" and (not isinstance(value, str) or not value):
                 raise ConfigError(f"engine_name={value!r}: must be a name, such as 'paged'")
-            if field.name in ("memory_fraction", "engine_name", "kv_dtype") or value is None:
+            if field.name == "isolation" and value not in (None, "thread", "process"):
+                raise ConfigError(f"isolation={value!r}: must be 'thread' or 'process', or None to choose")
+            if field.name in ("memory_fraction", "engine_name", "kv_dtype", "isolation") or value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{field.name}={value!r}: must be an integer of at least 1")

@@ -1,4 +1,4 @@
-"""The engine's loop, in a thread of its own, spoken to by messages only."""
+"""The engine's loop, spoken to by messages only, in a thread of its own or wherever it is run."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ from workbench.engine.messages import (
 from workbench.engine.sequence import FinishReason
 from workbench.engine.step_profiler import StepProfiler
 from workbench.errors import EngineStoppedError, InferenceError, OutOfMemoryError, WorkbenchError
+from workbench.telemetry import DeviceUsage
+from workbench.telemetry.device_usage import UsageReader
 
 __all__ = ["EngineCore", "Message", "Reply"]
 
@@ -41,6 +43,7 @@ class EngineCore:
     """Runs an engine until it is told to stop. `emit` is called in the core's thread and must return quickly.
 
     `on_end` is called in that thread when the loop has ended, before the callers in flight hear of it.
+    `end_reason` says why the loop died, None unless it did.
     """
 
     def __init__(
@@ -59,9 +62,11 @@ class EngineCore:
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._closing = threading.Lock()
         self._is_closed = False
-        self._thread = threading.Thread(target=self._run, name="workbench-engine", daemon=True)
+        self._thread = threading.Thread(target=self.run, name="workbench-engine", daemon=True)
+        self.end_reason: str | None = None
 
     def start(self) -> None:
+        """Run in a thread of its own."""
         self._thread.start()
 
     def send(self, message: Message) -> None:
@@ -79,11 +84,20 @@ class EngineCore:
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout_s)
 
+    def held_bytes(self, device: str) -> dict[str, int]:
+        """Memory of other processes, by device: none."""
+        return {}
+
+    def read_usage(self, reader: UsageReader) -> DeviceUsage:
+        """A device's memory as this process sees it."""
+        return reader.read_usage()
+
     @property
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """The loop, in the thread that calls; until `Stop` comes or it dies, which `end_reason` then tells."""
         cause: Exception | None = None
         try:
             if self._num_threads:
@@ -170,7 +184,11 @@ class EngineCore:
 
     def _say_goodbye(self, cause: Exception | None) -> None:
         """End what is in flight, and drop the engine so that its memory can go."""
-        error = EngineStoppedError(f"the engine's loop died: {cause}" if cause else "the engine was stopped")
+        if cause is not None:
+            self.end_reason = f"the engine's loop died: {cause}"
+        error = EngineStoppedError("the engine was stopped")
+        if self.end_reason is not None:
+            error = EngineStoppedError.of_death(self.end_reason)
         with self._closing:
             self._is_closed = True
         while not self._inbox.empty():

@@ -17,6 +17,7 @@ __all__ = [
     "Embedded",
     "EngineStats",
     "Fail",
+    "Failed",
     "Profiled",
     "ReadStats",
     "Request",
@@ -90,6 +91,14 @@ class Profiled:
 
     reply_id: str
     profile: StepProfile | None = None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A question's answer where the engine ended before it had one."""
+
+    reply_id: str
+    error: WorkbenchError
 
 
 @dataclass(frozen=True)

@@ -54,20 +54,24 @@ class LoadGuard:
             stacklevel=stacklevel + 1,
         )
 
-    def loaded(self, *, weight_bytes: int, kv_bytes: int) -> LoadRecord | None:
-        """The model is loaded: a record that holds its measured memory beside the plan."""
+    def loaded(self, *, weight_bytes: int, kv_bytes: int, elsewhere_bytes: int = 0) -> LoadRecord | None:
+        """The model is loaded: a record that holds its measured memory beside the plan.
+
+        `elsewhere_bytes` are held by a process of the engine's own.
+        """
         if self.plan is None:
             return None
         record = LoadRecord(self.plan)
-        record.loaded(weight_bytes=weight_bytes, measured_bytes=self._measured_bytes(kv_bytes))
+        record.loaded(weight_bytes=weight_bytes, measured_bytes=self._measured_bytes(kv_bytes, elsewhere_bytes))
         return record
 
-    def _measured_bytes(self, kv_bytes: int) -> int:
+    def _measured_bytes(self, kv_bytes: int, elsewhere_bytes: int) -> int:
         """What the load took. On a CPU the cache takes nothing until it fills, and of what this process had before,
         only libraries count: they are part of the plan, a user's own data are not."""
         memory: MemoryInfo = self._backend.memory(self._device_index)
         if self._backend.device_type == "cpu":
-            return memory.process_bytes - self._before_bytes + min(self._before_bytes, CPU_PROCESS_BYTES)
+            here_bytes = memory.process_bytes - self._before_bytes + min(self._before_bytes, CPU_PROCESS_BYTES)
+            return here_bytes + elsewhere_bytes
         assert self.plan is not None
         return self.plan.devices[0].free_bytes - memory.free_bytes - kv_bytes
 

@@ -1,0 +1,98 @@
+"""What it takes to build an engine, as plain values, and the building, in whichever process that happens."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from workbench.backends import Backend, get_backend
+from workbench.engine.config import EngineConfig, EngineLimits
+from workbench.models import EmbeddingRecipe, LoadedModel, ModelFiles, ModelSpec
+from workbench.models.loaded_model import QuantizedFacts
+from workbench.models.model_code import import_model_code
+from workbench.plugins import default_plugins
+from workbench.progress import ProgressCallback
+from workbench.quantize import QuantizationCache, QuantizationConfig, QuantizationType
+
+if TYPE_CHECKING:
+    from workbench.engine.build import BuiltEngine
+
+__all__ = ["EngineFacts", "EngineLaunch", "release"]
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What is known of an engine once its model is loaded."""
+
+    limits: EngineLimits
+    spec: ModelSpec
+    weight_bytes: int
+    embedding: EmbeddingRecipe | None
+    dtype: str
+    quantized: QuantizedFacts | None
+
+    @classmethod
+    def of(cls, loaded: LoadedModel, limits: EngineLimits) -> EngineFacts:
+        """The facts of a loaded model whose engine runs under `limits`."""
+        return cls(limits, loaded.spec, loaded.weight_bytes, loaded.embedding, loaded.dtype, loaded.quantized)
+
+
+@dataclass(frozen=True)
+class EngineLaunch:
+    """Checked files, where to and in which precision, and the engine's knobs.
+
+    `low_bit` is what the engine packs the weights into for a GPU's own kernels; `cache` keeps other quantised weights.
+    """
+
+    files: ModelFiles
+    backend_name: str
+    device_index: int
+    dtype: str
+    quantization: QuantizationConfig | None
+    low_bit: str | None
+    cache: QuantizationCache | None
+    config: EngineConfig
+
+    @property
+    def keeps_packed(self) -> bool:
+        """Whether the weights stay as the .gguf file has them."""
+        config = self.quantization
+        return config is not None and config.quantization_type is QuantizationType.GGUF
+
+    def load(self, progress: ProgressCallback, backend: Backend) -> LoadedModel:
+        """The model in memory, quantised unless the engine does that. After whatever it raises nothing is allocated."""
+        import_model_code()
+        from workbench.engine.attention import register_attention
+        from workbench.models import load_model
+
+        try:
+            return load_model(
+                self.files,
+                device=backend.torch_device(self.device_index),
+                dtype=self.dtype,
+                attn_implementation=register_attention(),
+                keep_packed=self.keeps_packed,
+                quantization=None if self.keeps_packed or self.low_bit else self.quantization,
+                cache=self.cache,
+                progress=progress,
+            )
+        except BaseException:
+            release(backend)
+            raise
+
+    def build(self, progress: ProgressCallback) -> BuiltEngine:
+        """Load the model and put an engine around it, in a process that does nothing else."""
+        backend = get_backend(self.backend_name)
+        plugins = default_plugins()
+        plugins.load_enabled()
+        loaded = self.load(progress, backend)
+        from workbench.engine.build import build_engine
+
+        return build_engine(loaded, backend, self.device_index, self.config, self.low_bit, plugins)
+
+
+def release(backend: Backend) -> None:
+    """Collect what nothing refers to any more, cycles too, and hand it back to the device and the system."""
+    gc.collect()
+    backend.empty_cache()
