@@ -43,6 +43,13 @@ def in_thread():
         yield llm
 
 
+@pytest.fixture
+def no_process_is_left():
+    before = psutil.Process().children()
+    yield
+    assert psutil.Process().children() == before
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_both_give_the_same_answers(in_process, in_thread, name):
     def answers(llm):
@@ -70,6 +77,7 @@ def test_a_structure_that_cannot_be_kept_is_refused_at_once(in_process):
         in_process.embed("hello")
 
 
+@pytest.mark.usefixtures("no_process_is_left")
 def test_after_a_crash_the_caller_goes_on_and_restart_serves_again():
     llm = load("process")
     text = llm.infer("hello", max_tokens=8)
@@ -87,7 +95,6 @@ def test_after_a_crash_the_caller_goes_on_and_restart_serves_again():
     assert llm.infer("hello", max_tokens=8) == text
     held = psutil.Process(llm._client._core.pid).memory_full_info().uss
     assert llm.unload()["cpu"] > 0.9 * held
-    assert psutil.Process().children() == []
 
 
 def test_embeddings_come_from_the_process(tiny_model_folder, tmp_path):
@@ -106,6 +113,7 @@ def test_embeddings_come_from_the_process(tiny_model_folder, tmp_path):
         assert process.embedding_recipe == thread.embedding_recipe
 
 
+@pytest.mark.usefixtures("no_process_is_left")
 def test_a_model_that_cannot_be_loaded_is_the_same_error(tiny_model_folder, tmp_path):
     for file in tiny_model_folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -113,18 +121,18 @@ def test_a_model_that_cannot_be_loaded_is_the_same_error(tiny_model_folder, tmp_
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(ModelFormatError, match="model.safetensors"):
         load("process", tmp_path)
-    assert psutil.Process().children() == []
 
 
+@pytest.mark.usefixtures("no_process_is_left")
 def test_ctrl_c_while_it_loads_leaves_no_process():
     def interrupt(progress):
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
         load("process", progress=interrupt)
-    assert psutil.Process().children() == []
 
 
+@pytest.mark.usefixtures("no_process_is_left")
 def test_a_session_loads_it_on_its_worker_thread_and_unloads_it():
     with Session(lambda choice, progress: load("process", choice.model, progress=progress)) as session:
         session.load(LoadChoice("random:tiny"))
@@ -132,7 +140,6 @@ def test_a_session_loads_it_on_its_worker_thread_and_unloads_it():
         assert session.llm.infer("hello", max_tokens=4)
         session.unload()
         assert session.wait(60).freed_bytes["cpu"] > 0
-    assert psutil.Process().children() == []
 
 
 def test_a_handle_that_is_dropped_and_an_interpreter_that_ends_take_it_along():
