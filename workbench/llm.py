@@ -167,7 +167,7 @@ class LlamaGPU(HasTwin):
         if check_plan and self.parallel is None:
             guard = self._new_guard()
             guard.warn(stacklevel=2)
-        self._device_indexes = spread.device_indexes
+        self._device_indexes = () if spread is None else spread.device_indexes
         if self.parallel is None:
             self._start(report, guard)
         else:
