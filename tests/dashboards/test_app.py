@@ -15,9 +15,6 @@ from workbench.server.endpoints import PROCESS_ENDPOINTS
 
 pytestmark = pytest.mark.browser
 
-# Not yet seen to pass on a quiet machine: their outcome is shown, and does not decide.
-unproven = pytest.mark.xfail(reason="not yet proven on a quiet machine", strict=False)
-
 LONG = "Tell me a very long story about a lighthouse keeper and the sea."
 
 
@@ -101,7 +98,6 @@ def test_questions_and_replies_can_be_edited_and_branched(page, app):
     expect(page.part("wb-name").locator("input, textarea")).to_have_value("Name an animal. (branch) (branch)")
 
 
-@unproven
 def test_conversations_are_exported_imported_and_kept_over_a_reload(page, tmp_path):
     page.new_chat()
     page.ask("Name a fruit.")
@@ -121,6 +117,9 @@ def test_conversations_are_exported_imported_and_kept_over_a_reload(page, tmp_pa
     expect(page.chat).to_contain_text("Name a fruit.")
     page.page.reload()
     page.wait_until_ready()
+    # Gradio notes the streams that the reload has broken off, and nothing else may be wrong.
+    broken_off = ("error: AbortError: signal is aborted", "error: Unexpected error Connection errored out")
+    assert all(problem.startswith(broken_off) for problem in page.take_problems())
     expect(page.part("wb-conversations")).to_contain_text("Fruit talk")
     expect(page.chat).to_contain_text("Name a fruit.")
 
@@ -159,7 +158,6 @@ def test_tools_are_shown_as_steps_and_reasoning_is_folded(page):
     page.set("Begin the reply with", "")
 
 
-@unproven
 def test_presets_are_saved_used_exported_and_imported(page, app, tmp_path):
     page.new_chat()
     page.set("System prompt", "You speak like a pirate.")
@@ -182,7 +180,6 @@ def test_presets_are_saved_used_exported_and_imported(page, app, tmp_path):
     expect(page.part("wb-preset").locator("input")).to_have_value("Sailor")
 
 
-@unproven
 def test_a_wrong_setting_is_said_and_the_message_is_kept(page):
     page.new_chat()
     page.unfold("More")
@@ -250,7 +247,6 @@ def test_the_monitor_shows_a_request_and_cancels_it(page, session):
     expect(page.notes.last).to_contain_text("Stopped", timeout=WAIT_MS)
 
 
-@unproven
 def test_the_endpoint_is_started_used_and_stopped_and_keys_are_made(page):
     page.tab("Endpoint")
     page.press("wb-endpoint-start")

@@ -9,8 +9,7 @@ from reverse_proxy import reverse_proxy
 from dashboards.launching import AppSettings, make_app
 from workbench.server.settings import ListenSettings
 
-# Not yet seen to pass on a quiet machine: the outcome is shown, and does not decide.
-pytestmark = [pytest.mark.browser, pytest.mark.xfail(reason="not yet proven on a quiet machine", strict=False)]
+pytestmark = pytest.mark.browser
 
 PREFIX = "/user/x/proxy/8000"
 KEY = "a-key-for-this-app"
