@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-_NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+_NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").rglob("*.ipynb"))
 
 
 @pytest.fixture(params=_NOTEBOOKS, ids=lambda path: path.stem)
