@@ -44,7 +44,8 @@ def plan_as_view(plan: Plan) -> dict[str, Any]:
             "verdict": plan.host_verdict.value,
         },
         "speeds": _speeds(plan),
-        "origin": f"Rates {plan.speed.origin}" + (f"; {plan.speed.calibration}" if plan.speed.calibration else ""),
+        "origin": f"Rates {plan.speed.rates.origin}"
+        + (f"; {plan.speed.calibration}" if plan.speed.calibration else ""),
         "advice": [
             {"text": advice.text, "cost": advice.cost, "verdict": advice.verdict.value} for advice in plan.advice
         ],

@@ -118,8 +118,13 @@ def test_conversations_are_exported_imported_and_kept_over_a_reload(page, tmp_pa
     page.page.reload()
     page.wait_until_ready()
     # Gradio notes the streams that the reload has broken off, and nothing else may be wrong.
-    broken_off = ("error: AbortError: signal is aborted", "error: Unexpected error Connection errored out")
-    assert all(problem.startswith(broken_off) for problem in page.take_problems())
+    broken_off = (
+        "AbortError: signal is aborted",
+        "Connection errored out",
+        "ERR_INCOMPLETE_CHUNKED_ENCODING",
+        "ERR_ABORTED",
+    )
+    assert [problem for problem in page.take_problems() if not any(words in problem for words in broken_off)] == []
     expect(page.part("wb-conversations")).to_contain_text("Fruit talk")
     expect(page.chat).to_contain_text("Name a fruit.")
 
