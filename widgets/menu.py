@@ -181,7 +181,8 @@ def _default_dtype(backend: Backend) -> str:
 
 def _quantized_option(name: str, backend: Backend) -> Option:
     """A quantisation with what a probe found of it here, where there was one."""
-    found = known_capabilities(backend.torch_device(0)).get(name)
+    # torch's name for the first device, of CUDA and of ROCm alike; that it is there has been asked before.
+    found = known_capabilities("cpu" if backend.device_type == "cpu" else "cuda:0").get(name)
     reason = _quant_reason(name, backend.name)
     if reason is None and found is not None and not found.is_usable:
         reason = found.reason

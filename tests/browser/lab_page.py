@@ -112,7 +112,8 @@ class LabPage:
 
     def section(self, title: str) -> Locator:
         """A section of the panel, unfolded."""
-        toggle = self.page.locator(".wb-section-button").get_by_text(title, exact=True)
+        # Looked for inside of whatever it filters.
+        toggle = self.page.get_by_text(title, exact=True)
         button = self.page.locator(".wb-section-button").filter(has=toggle)
         if button.get_attribute("aria-expanded") == "false":
             button.click()

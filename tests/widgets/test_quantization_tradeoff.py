@@ -36,7 +36,7 @@ def test_each_precision_is_measured_once_and_freed(front_end, tradeoff, loaded):
     assert frame.loc["bf16", "weight_bytes"] * 2 == pytest.approx(frame.loc["fp32", "weight_bytes"], rel=0.01)
     assert frame.loc["fp32", "tokens_per_s"] > 0
     # What can't be loaded is part of the answer.
-    assert "no method here yet" in frame.loc["gguf", "problem"]
+    assert "packed weights of a .gguf file" in frame.loc["gguf", "problem"]
     assert all(not llm.is_loaded for llm in loaded)
     assert tradeoff.picture.count("<circle") == 2
     assert (tradeoff.busy, tradeoff.said, tradeoff.failure) == (False, "Measured", None)
