@@ -350,7 +350,6 @@ def test_a_reload_shows_the_same_panel_and_a_rerun_replaces_it(lab):
     )
 
 
-@pytest.mark.xfail(reason="at 360 px the tables of figures are wider than the page", strict=False)
 def test_it_is_accessible_and_fits_narrow_and_dark_pages(lab):
     _load(lab)
     _ask(lab)

@@ -56,4 +56,11 @@ def plan_of(choice: LoadChoice) -> Any:
     """What a choice would take (see `workbench.plan`)."""
     from workbench.planner import plan
 
-    return plan(choice.model)
+    return plan(
+        choice.model,
+        backend=choice.backend,
+        gpus=list(choice.gpus) or None,
+        quant=choice.precision,
+        context=choice.context_length,
+        kv_dtype=choice.kv_dtype,
+    )
