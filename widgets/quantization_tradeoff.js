@@ -2,7 +2,7 @@ function render({ model, el }) {
   const root = part(el, "wb-tradeoff", "Quantisation trade-off");
   const names = element("input", { type: "text", spellcheck: "false" });
   const prompts = element("textarea", { rows: "4" });
-  const namesField = field("Precisions, the reference first", "Such as fp32, int8, int4", names);
+  const namesField = field("Precisions", "Such as fp32, int8, int4", names);
   const promptsField = field("Prompts", "Texts of your own, with a line of --- between them", prompts, "wb-wide");
   const run = button("Measure", "Load each in turn, measure and unload it", () => model.send({ type: "run", precisions: names.value, prompts: prompts.value }), "wb-primary");
   const stop = button("Stop", "Leave out those that were not begun", () => model.send({ type: "stop" }));

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -15,22 +15,21 @@ from widgets.part import Part
 from widgets.tradeoff_picture import tradeoff_svg, variant_words
 from workbench.errors import ConfigError
 from workbench.failure import Failure
-from workbench.tradeoff import SAMPLE_PROMPTS, Variant, measure_tradeoff, variants_frame
+from workbench.quantize.sample_text import SAMPLE_TEXT
+from workbench.tradeoff import MeasuredMethod, measured_frame, tradeoff
 from workbench.twin import Twin
 
 if TYPE_CHECKING:
     import pandas
 
-    from workbench.llm import LlamaGPU
-
 __all__ = ["QuantizationTradeoff"]
 
 
 class QuantizationTradeoff(Part, anywidget.AnyWidget):
-    """Loads each of `precisions` once, measures it on `prompts` and unloads it; the first is the reference.
+    """Loads each of `precisions` once, measures it on `prompts` against the unquantised model, and unloads it.
 
-    `run()` starts in the background, `wait()` waits for it; `frame` is the DataFrame behind the picture. `options` go
-    to `LlamaGPU` (such as `backend="cpu"`); `load(precision)` replaces it.
+    `run()` starts in the background, `wait()` waits for it; `frame` is the DataFrame behind the picture. `prompts` None
+    is a built-in text; `options` go to `workbench.tradeoff.tradeoff` (such as `backend="cpu"`).
     """
 
     _esm = module_text("quantization_tradeoff")
@@ -53,37 +52,35 @@ class QuantizationTradeoff(Part, anywidget.AnyWidget):
         self,
         model: str = "default",
         precisions: Sequence[str] = ("fp32", "int8", "int4"),
-        prompts: Sequence[str] = SAMPLE_PROMPTS,
-        *,
-        load: Callable[[str], LlamaGPU] | None = None,
+        prompts: Sequence[str] | None = None,
         **options: Any,
     ) -> None:
         if isinstance(precisions, str) or isinstance(prompts, str):
             raise ConfigError("precisions and prompts: give lists, also for a single one")
         self._options = options
-        self._load = load or self._load_llm
-        self._variants: tuple[Variant, ...] = ()
+        prompts = SAMPLE_TEXT.strip().split("\n\n") if prompts is None else prompts
+        self._measured: tuple[MeasuredMethod, ...] = ()
         self._stopping = threading.Event()
         self._job = LatestJob("workbench-tradeoff")
         super().__init__(model=str(model), precisions=list(precisions), prompts="\n---\n".join(prompts))
         self.on_msg(self._receive)
 
     @property
-    def variants(self) -> tuple[Variant, ...]:
+    def measured(self) -> tuple[MeasuredMethod, ...]:
         """What was measured so far."""
-        return self._variants
+        return self._measured
 
     @property
     def frame(self) -> pandas.DataFrame:
         """One row a precision."""
-        return variants_frame(self._variants)
+        return measured_frame(self._measured)
 
     def run(self) -> None:
         """Measure all precisions anew; returns at once. Nothing happens while a measurement runs."""
         if self.busy:
             return
         self._stopping.clear()
-        self._variants = ()
+        self._measured = ()
         with self.hold_sync():
             self.busy, self.failure, self.rows, self.picture = True, None, [], ""
             self.said = f"Measuring {self.precisions[0]}" if self.precisions else ""
@@ -103,21 +100,17 @@ class QuantizationTradeoff(Part, anywidget.AnyWidget):
         self._job.close()
         super().close()
 
-    def _load_llm(self, precision: str) -> LlamaGPU:
-        from workbench.llm import LlamaGPU
-
-        return LlamaGPU(self.model, quant_type=precision, **self._options)
-
     def _run(self) -> None:
         failure = None
         prompts = [prompt.strip("\n") for prompt in self.prompts.split("\n---\n") if prompt.strip()]
         try:
-            measure_tradeoff(
-                self._load,
+            tradeoff(
+                self.model,
                 list(self.precisions),
                 prompts,
-                on_variant=self._show,
+                on_method=self._show,
                 is_wanted=lambda: not self._stopping.is_set(),
+                **self._options,
             )
         except Exception as error:
             failure = Failure.of(error).as_dict()
@@ -125,12 +118,12 @@ class QuantizationTradeoff(Part, anywidget.AnyWidget):
             self.busy, self.failure = False, failure
             self.said = "Stopped" if self._stopping.is_set() else "" if failure else "Measured"
 
-    def _show(self, variant: Variant) -> None:
-        self._variants = (*self._variants, variant)
-        left = self.precisions[len(self._variants) :]
+    def _show(self, measured: MeasuredMethod) -> None:
+        self._measured = (*self._measured, measured)
+        left = self.precisions[len(self._measured) :]
         with self.hold_sync():
-            self.rows = [[one.name, variant_words(one)] for one in self._variants]
-            self.picture = tradeoff_svg(self._variants)
+            self.rows = [[one.method, variant_words(one)] for one in self._measured]
+            self.picture = tradeoff_svg(self._measured)
             self.said = f"Measuring {left[0]}" if left else ""
 
     def _receive(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
@@ -145,4 +138,4 @@ class QuantizationTradeoff(Part, anywidget.AnyWidget):
     def twin(self) -> Twin:
         """Which precisions, and the picture once they were measured."""
         rows = (("model", self.model), ("precisions", ", ".join(self.precisions)))
-        return Twin("QuantizationTradeoff", rows, tradeoff_svg(self._variants))
+        return Twin("QuantizationTradeoff", rows, tradeoff_svg(self._measured))

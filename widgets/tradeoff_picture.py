@@ -1,11 +1,11 @@
-"""Memory against speed, one circle a variant, its quality written beside it: a static picture. Pure."""
+"""Memory against speed, one circle a precision, its quality written beside it: a static picture. Pure."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Sequence
 
-from workbench.tradeoff import Variant
+from workbench.tradeoff import MeasuredMethod
 
 __all__ = ["tradeoff_svg", "variant_words"]
 
@@ -13,7 +13,7 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 560, 300, 64, 44, 16, 120
 _COLORS = ("#3b8ec4", "#d5642b", "#159c78", "#b06ab3", "#8a8f00", "#c0507a")
 
 
-def tradeoff_svg(variants: Sequence[Variant]) -> str:
+def tradeoff_svg(variants: Sequence[MeasuredMethod]) -> str:
     """Inline SVG in the page's own text colour; empty where nothing was measured."""
     measured = [variant for variant in variants if variant.weight_bytes and variant.tokens_per_s]
     if not measured:
@@ -21,7 +21,7 @@ def tradeoff_svg(variants: Sequence[Variant]) -> str:
     most_bytes = max(variant.weight_bytes for variant in measured) * 1.08
     most_speed = max(variant.tokens_per_s for variant in measured) * 1.15
     marks = "".join(_mark(variant, index, most_bytes, most_speed) for index, variant in enumerate(measured))
-    words = ". ".join(f"{variant.name}: {variant_words(variant)}" for variant in measured)
+    words = ". ".join(f"{variant.method}: {variant_words(variant)}" for variant in measured)
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="100%" style="max-width:{_WIDTH}px" role="img" '
         f'aria-label="{html.escape(words)}" fill="currentColor" font-size="12" font-family="sans-serif">'
@@ -29,13 +29,13 @@ def tradeoff_svg(variants: Sequence[Variant]) -> str:
     )
 
 
-def variant_words(variant: Variant) -> str:
+def variant_words(variant: MeasuredMethod) -> str:
     """The figures of one variant in words."""
     if variant.problem:
         return variant.problem
     parts = [f"{variant.weight_bytes / 1e6:,.0f} MB", f"{variant.tokens_per_s:.3g} tokens/s"]
-    if variant.agreement is not None:
-        parts.append(f"{variant.agreement:.0%} the same choice")
+    if variant.top1_agreement is not None:
+        parts.append(f"{variant.top1_agreement:.0%} the same choice")
     if variant.perplexity is not None:
         parts.append(f"perplexity {variant.perplexity:.2f}")
     return ", ".join(parts)
@@ -49,12 +49,12 @@ def _y(speed: float, most_speed: float) -> float:
     return _HEIGHT - _BOTTOM - (_HEIGHT - _BOTTOM - _TOP) * speed / most_speed
 
 
-def _mark(variant: Variant, index: int, most_bytes: float, most_speed: float) -> str:
+def _mark(variant: MeasuredMethod, index: int, most_bytes: float, most_speed: float) -> str:
     x, y = _x(variant.weight_bytes, most_bytes), _y(variant.tokens_per_s, most_speed)
-    quality = "" if variant.agreement is None else f" {variant.agreement:.0%}"
+    quality = "" if variant.top1_agreement is None else f" {variant.top1_agreement:.0%}"
     return (
         f'<circle cx="{x:.0f}" cy="{y:.0f}" r="7" fill="{_COLORS[index % len(_COLORS)]}"/>'
-        f'<text x="{x + 11:.0f}" y="{y + 4:.0f}">{html.escape(variant.name)}{quality}</text>'
+        f'<text x="{x + 11:.0f}" y="{y + 4:.0f}">{html.escape(variant.method)}{quality}</text>'
     )
 
 

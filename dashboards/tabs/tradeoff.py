@@ -11,13 +11,14 @@ import gradio as gr
 from dashboards.parts import AppParts, shown_error
 from widgets.tradeoff_picture import tradeoff_svg
 from workbench.errors import ConfigError, WorkbenchError
-from workbench.tradeoff import SAMPLE_PROMPTS, Variant, measure_tradeoff
+from workbench.quantize.sample_text import SAMPLE_TEXT
+from workbench.tradeoff import MeasuredMethod, tradeoff
 
 __all__ = ["TradeoffPart"]
 
 _HEADERS = ["Precision", "Weights, MB", "Tokens/s", "Same first choice", "Perplexity", "Note"]
+_SAMPLE_LINES = "\n".join(SAMPLE_TEXT.strip().split("\n\n")[:2])
 _NAMES = ("fp32", "bf16", "int8", "int4", "dynamic")
-_CONTEXT_TOKENS = 1024
 _OPTIONS = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "model"}
 
 
@@ -28,9 +29,13 @@ class TradeoffPart:
         self._parts = parts
         with gr.Accordion("Trade-off of precisions, measured here", open=False, elem_id="wb-tradeoff"):
             self.names = gr.CheckboxGroup(
-                list(_NAMES), value=["bf16", "int8"], label="Loaded one after the other; the first is the reference"
+                list(_NAMES),
+                value=["bf16", "int8"],
+                label="Loaded one after the other, held against the unquantised model",
             )
-            self.prompts = gr.Textbox("\n".join(SAMPLE_PROMPTS[:2]), label="Texts of yours, one a line", lines=3)
+            self.prompts = gr.Textbox(
+                "\n".join(SAMPLE_TEXT.strip().split("\n\n")[:2]), label="Texts of yours, one a line", lines=3
+            )
             self.measure = gr.Button("Measure", size="sm", variant="primary", elem_id="wb-measure")
             self.table = gr.Dataframe(
                 headers=_HEADERS, value=[], interactive=False, show_label=False, elem_id="wb-tradeoff-table"
@@ -41,8 +46,6 @@ class TradeoffPart:
     async def _measure(
         self, request: gr.Request, model: str, names: list[str], prompts: str
     ) -> AsyncIterator[tuple[Any, Any]]:
-        from workbench.llm import LlamaGPU
-
         texts = [line for line in prompts.splitlines() if line.strip()]
         try:
             self._parts.require_admin(request)
@@ -51,17 +54,10 @@ class TradeoffPart:
                 raise ConfigError("choose a precision, and give a text")
         except WorkbenchError as error:
             raise shown_error(error) from None
-        done: list[Variant] = []
+        done: list[MeasuredMethod] = []
         is_wanted = True
         work = asyncio.create_task(
-            asyncio.to_thread(
-                measure_tradeoff,
-                lambda name: LlamaGPU(model, quant_type=name, context_length=_CONTEXT_TOKENS),
-                names,
-                texts,
-                on_variant=done.append,
-                is_wanted=lambda: is_wanted,
-            )
+            asyncio.to_thread(tradeoff, model, names, texts, on_method=done.append, is_wanted=lambda: is_wanted)
         )
         num_shown = -1
         try:
@@ -77,14 +73,14 @@ class TradeoffPart:
             is_wanted = False
 
 
-def _cells(variant: Variant) -> list[Any]:
+def _cells(variant: MeasuredMethod) -> list[Any]:
     if variant.problem:
-        return [variant.name, None, None, None, None, variant.problem]
+        return [variant.method, None, None, None, None, variant.problem]
     return [
-        variant.name,
+        variant.method,
         round(variant.weight_bytes / 1e6),
         None if variant.tokens_per_s is None else round(variant.tokens_per_s, 1),
-        None if variant.agreement is None else f"{variant.agreement:.1%}",
+        None if variant.top1_agreement is None else f"{variant.top1_agreement:.1%}",
         None if variant.perplexity is None else round(variant.perplexity, 2),
         "",
     ]

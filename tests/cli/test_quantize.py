@@ -81,7 +81,7 @@ def test_types_are_compared(run, tmp_path: Path) -> None:
     assert compared.exit_code == 0, compared.output
     plain, small = json.loads(compared.stdout)
     assert (plain["method"], small["method"]) == ("bf16", "int8")
-    assert small["weights_mb"] < 0.8 * plain["weights_mb"]
+    assert small["weight_bytes"] < 0.8 * plain["weight_bytes"]
     assert plain["problem"] == small["problem"] == ""
     assert small["tokens_per_s"] > 0
     assert 0 < small["mean_kl"] < 0.1

@@ -83,13 +83,15 @@ def _compare(
     backend: str | None,
     as_json: bool,
 ) -> None:
-    from workbench.tradeoffs import tradeoff
+    from workbench.tradeoff import tradeoff
 
     with ProgressDisplay() as progress:
         result = tradeoff(model, kinds, prompts, backend=backend, progress=progress)
     if figure is not None:
         result.figure.write_html(figure)
     if as_json:
-        print(result.frame.to_json(orient="records", indent=2))
+        print(result.frame.reset_index().to_json(orient="records", indent=2))
         return
-    print(result.frame.to_string(index=False, float_format=lambda number: f"{number:.4g}"))
+    frame = result.frame.rename(columns={"weight_bytes": "weights"})
+    frame["weights"] = [None if one.problem else byte_size(one.weight_bytes) for one in result.methods]
+    print(frame.to_string(float_format=lambda number: f"{number:.4g}"))
