@@ -8,6 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from workbench.backends import get_backend
+from workbench.distributed.nursery import RankNursery
 from workbench.distributed.start import StartedGroup, start_group_engine
 from workbench.engine import EngineConfig, SamplingParams
 from workbench.engine.client import EngineClient
@@ -43,7 +44,9 @@ def files_of(model: Path | str) -> ModelFiles:
     return Catalogue().resolve(str(model))
 
 
-def start(files: ModelFiles, *, tensor_size: int = 1, num_stages: int = 1, dtype: str = "fp32") -> StartedGroup:
+def start(
+    files: ModelFiles, nursery: RankNursery, *, tensor_size: int = 1, num_stages: int = 1, dtype: str = "fp32"
+) -> StartedGroup:
     return start_group_engine(
         files,
         get_backend("cpu"),
@@ -52,6 +55,7 @@ def start(files: ModelFiles, *, tensor_size: int = 1, num_stages: int = 1, dtype
         num_stages=num_stages,
         dtype=dtype,
         config=ENGINE,
+        nursery=nursery,
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from distributed.group_model import ENGINE, PROMPTS, answers, files_of, save_model, scores, start
 
 from workbench import LlamaGPU
+from workbench.distributed.nursery import RankNursery
 from workbench.distributed.start import StartedGroup
 from workbench.engine import SamplingParams
 from workbench.errors import ConfigError, EngineStoppedError
@@ -27,9 +28,9 @@ def _running(*arguments, **options):
         group.engine.client.stop()
 
 
-def _compare_with_one_process(group: StartedGroup, model: str) -> None:
+def _compare_with_one_process(group: StartedGroup, model: str, num_tokens: int = 12) -> None:
     with LlamaGPU(model, prefer_gpu=False, quant_type="fp32", engine=ENGINE) as one:
-        assert answers(group.engine.client) == answers(one._client)
+        assert answers(group.engine.client, num_tokens) == answers(one._client, num_tokens)
         assert torch.allclose(scores(group.engine.client), scores(one._client), atol=1e-4)
         assert sum(rank.weight_bytes for rank in group.ranks) < 1.1 * one.weight_bytes
 
@@ -51,9 +52,9 @@ def _kill_one_under_load(group: StartedGroup, rank: int) -> None:
             os.kill(figures.process_id, 0)
 
 
-def test_four_tensor_ranks_share_heads_cache_and_vocabulary(tmp_path: Path) -> None:
+def test_four_tensor_ranks_share_heads_cache_and_vocabulary(tmp_path: Path, nursery: RankNursery) -> None:
     model = save_model(tmp_path / "model", "qwen2")  # its projections have biases
-    with _running(files_of(model), tensor_size=4) as group:
+    with _running(files_of(model), nursery, tensor_size=4) as group:
         _compare_with_one_process(group, str(model))
         assert len({rank.kv_bytes for rank in group.ranks}) == 1
         assert sum(rank.kv_bytes for rank in group.ranks) == pytest.approx(group.engine.limits.kv_bytes, rel=0.01)
@@ -62,9 +63,9 @@ def test_four_tensor_ranks_share_heads_cache_and_vocabulary(tmp_path: Path) -> N
         _kill_one_under_load(group, 2)
 
 
-def test_two_stages_compute_several_batches_at_once(tmp_path: Path) -> None:
+def test_two_stages_compute_several_batches_at_once(tmp_path: Path, nursery: RankNursery) -> None:
     model = save_model(tmp_path / "model", "llama", num_hidden_layers=4)
-    with _running(files_of(model), num_stages=2) as group:
+    with _running(files_of(model), nursery, num_stages=2) as group:
         _compare_with_one_process(group, str(model))
         whole = sum(rank.weight_bytes for rank in group.ranks)
         assert all(rank.weight_bytes == pytest.approx(whole / 2, rel=0.25) for rank in group.ranks)
@@ -74,22 +75,24 @@ def test_two_stages_compute_several_batches_at_once(tmp_path: Path) -> None:
         _kill_one_under_load(group, 0)
 
 
-def test_stages_of_tensor_ranks_keep_windows_soft_caps_and_tied_vocabulary(tmp_path: Path) -> None:
+def test_stages_of_tensor_ranks_keep_windows_soft_caps_and_tied_vocabulary(
+    tmp_path: Path, nursery: RankNursery
+) -> None:
     fields = {"sliding_window": 16, "query_pre_attn_scalar": 16, "tie_word_embeddings": True}
     model = save_model(tmp_path / "model", "gemma2", **fields)
-    with _running(files_of(model), tensor_size=2, num_stages=2) as group:
+    with _running(files_of(model), nursery, tensor_size=2, num_stages=2) as group:
         with LlamaGPU(str(model), prefer_gpu=False, quant_type="fp32", engine=ENGINE) as one:
             assert answers(group.engine.client) == answers(one._client)
 
 
-def test_sizes_that_do_not_divide_are_refused_before_a_process_starts(tmp_path: Path) -> None:
+def test_sizes_that_do_not_divide_are_refused_before_a_process_starts(tmp_path: Path, nursery: RankNursery) -> None:
     model = save_model(tmp_path / "model", "llama")
     with pytest.raises(ConfigError, match=r"must be one of 1, 2, 4, 8"):
-        start(files_of(model), tensor_size=3)
+        start(files_of(model), nursery, tensor_size=3)
     with pytest.raises(ConfigError, match=r"from 1 to 2, the number of layers"):
-        start(files_of(model), num_stages=3)
+        start(files_of(model), nursery, num_stages=3)
 
 
-def test_the_embedded_model_on_three_ranks(home_with_embedded_model: Path) -> None:
-    with _running(files_of("default"), tensor_size=3) as group:
-        _compare_with_one_process(group, "default")
+def test_the_embedded_model_on_three_ranks(home_with_embedded_model: Path, nursery: RankNursery) -> None:
+    with _running(files_of("default"), nursery, tensor_size=3) as group:
+        _compare_with_one_process(group, "default", num_tokens=6)

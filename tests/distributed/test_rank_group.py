@@ -11,9 +11,10 @@ import time
 from workbench.child_lifetime import python_environment
 
 _SCRIPT = """
+from workbench.distributed.nursery import RankNursery
 from workbench.distributed.rank_group import RankGroup
-group = RankGroup.start(2)
-print(*group.process_ids, flush=True)
+groups = [RankGroup.start(1), RankGroup.start(2, RankNursery())]
+print(*[process_id for group in groups for process_id in group.process_ids], flush=True)
 input()
 """
 
@@ -27,7 +28,7 @@ def test_ranks_leave_when_their_starter_is_killed() -> None:
         env=python_environment(),
     )
     process_ids = [int(word) for word in starter.stdout.readline().split()]
-    assert len(process_ids) == 2
+    assert len(process_ids) == 3
     watches = [os.pidfd_open(process_id) for process_id in process_ids]
     starter.send_signal(signal.SIGKILL)
     starter.wait()

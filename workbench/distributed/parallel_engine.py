@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from workbench.backends import Backend
 from workbench.distributed.group_runner import GroupFigures
+from workbench.distributed.nursery import RankNursery
 from workbench.distributed.pooled_client import PooledClient
 from workbench.distributed.start import RankFigures, StartedGroup, start_group_engine
 from workbench.engine.client import EngineClient
@@ -60,6 +61,7 @@ class ParallelEngine:
         self._engine = replace(engine, memory_fraction=config.memory_fraction)
         self._plugins = plugins
         self._progress = progress
+        self._nursery = RankNursery() if backend.device_type == "cpu" else None
         self._groups: dict[int, StartedGroup] = {}
         num_groups = config.shape.data
         self.client: EngineClient | PooledClient
@@ -137,6 +139,7 @@ class ParallelEngine:
             config=self._engine,
             num_groups=shape.data,
             plugins=self._plugins,
+            nursery=self._nursery,
             progress=self._progress,
         )
         self._groups[replica_id] = group

@@ -6,6 +6,7 @@ at the parent's death would come at the end of the thread that started it, which
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import mmap
@@ -20,9 +21,9 @@ from workbench.backends import torch_dtype
 from workbench.child_lifetime import exit_with_parent
 from workbench.distributed.model_share import ModelShare
 from workbench.distributed.place import Place
-from workbench.distributed.rank_messages import Allocate, Failed, Job, Loaded, Ready, Step, StepDone
+from workbench.distributed.rank_messages import Allocate, Failed, Job, Loaded, LostPeer, Ready, Step, StepDone
 from workbench.distributed.stage_runner import StageRunner, probe_stage
-from workbench.distributed.tensor_group import TensorGroup
+from workbench.distributed.tensor_group import PeerLostError, TensorGroup
 from workbench.engine.attention import register_attention
 from workbench.engine.paged_step import KVPool
 from workbench.errors import InferenceError, WorkbenchError
@@ -43,11 +44,18 @@ def main(connection: Connection, logits_fd: int) -> None:
         _serve(connection, logits_fd)
     except EOFError:
         return
+    except PeerLostError as error:
+        last_words = LostPeer(str(error))
     except WorkbenchError as error:
-        connection.send(Failed(error))
+        last_words = Failed(error)
     except Exception as error:  # top of the process: whoever waits must hear of it
         _log.exception("a rank failed")
-        connection.send(Failed(InferenceError(f"{type(error).__name__}: {error}")))
+        last_words = Failed(InferenceError(f"{type(error).__name__}: {error}"))
+    # Its end must not be seen before its words, nor before that of a peer who was killed.
+    with contextlib.suppress(OSError, EOFError):
+        connection.send(last_words)
+        while True:
+            connection.recv()
 
 
 def _serve(connection: Connection, logits_fd: int) -> None:

@@ -6,7 +6,6 @@ import logging
 import os
 import selectors
 import socket
-import subprocess
 import tempfile
 import threading
 import time
@@ -15,8 +14,10 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from workbench.child_lifetime import exit_in_words, python_command, python_environment
-from workbench.distributed.rank_messages import Failed
+from workbench.child_lifetime import exit_in_words
+from workbench.distributed.nursery import RankNursery
+from workbench.distributed.rank_messages import Failed, LostPeer
+from workbench.distributed.rank_process import RankProcess, SpawnedRank
 from workbench.errors import BackendUnavailableError, EngineStoppedError
 from workbench.models.child_process import log_tail
 
@@ -33,7 +34,7 @@ class _Rank:
     """One process with its ends of the pipes."""
 
     number: int
-    process: subprocess.Popen
+    process: RankProcess
     connection: Connection
     log: Path
 
@@ -48,6 +49,7 @@ class RankGroup:
     size: int
     shared_fd: int
     folder: tempfile.TemporaryDirectory
+    nursery: RankNursery | None = None
     ranks: list[_Rank] = field(default_factory=list)
     _failure: str | None = None
     _is_stopping: bool = False
@@ -57,11 +59,17 @@ class RankGroup:
     _watcher: threading.Thread | None = None
 
     @classmethod
-    def start(cls, size: int) -> RankGroup:
-        """Start the processes; they wait for their first message. Raises BackendUnavailableError outside of Linux."""
+    def start(cls, size: int, nursery: RankNursery | None = None) -> RankGroup:
+        """Start the processes; they wait for their first message. A `nursery` forks them, else each imports by itself.
+
+        Raises BackendUnavailableError outside of Linux.
+        """
         if not hasattr(os, "memfd_create") or not hasattr(os, "pidfd_open"):
             raise BackendUnavailableError("several processes for one model need Linux")
-        group = cls(size, os.memfd_create("workbench-logits"), tempfile.TemporaryDirectory(prefix="workbench-ranks-"))
+        folder = tempfile.TemporaryDirectory(prefix="workbench-ranks-")
+        group = cls(size, os.memfd_create("workbench-logits"), folder, nursery)
+        if nursery is not None:
+            nursery.hold()
         try:
             for number in range(size):
                 group.ranks.append(group._start_rank(number))
@@ -117,6 +125,8 @@ class RankGroup:
             if isinstance(message, Failed):
                 self._fail(f"rank {number} gave up: {message.error}")
                 raise message.error
+            if isinstance(message, LostPeer):
+                raise self._stopped(f"rank {number} cannot reach another: {message.words}")
         return arrived
 
     def receive_from_all(self) -> list[object]:
@@ -138,8 +148,10 @@ class RankGroup:
             self._watcher.join(_STOP_LIMIT_S)
         for rank in self.ranks:
             rank.process.wait()
-            rank.process.stdin.close()
+            rank.process.close()
             rank.connection.close()
+        if self.nursery is not None:
+            self.nursery.release()
         os.close(self.shared_fd)
         for fd in self._wake:
             os.close(fd)
@@ -154,33 +166,18 @@ class RankGroup:
     def _start_rank(self, number: int) -> _Rank:
         ours, theirs = socket.socketpair()
         log = Path(self.folder.name) / f"rank-{number}.log"
-        # The ranks of a group talk on this machine only; without a name gloo would look for the host's address.
-        environment = python_environment(GLOO_SOCKET_IFNAME="lo", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
-        with theirs, log.open("wb") as output:
-            process = subprocess.Popen(
-                python_command("workbench.distributed.rank", str(theirs.fileno()), str(self.shared_fd)),
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=output,
-                env=environment,
-                pass_fds=(theirs.fileno(), self.shared_fd),
-                # Of a session of its own: Ctrl-C in a notebook or a terminal is for the parent.
-                start_new_session=True,
-            )
+        start = SpawnedRank if self.nursery is None else self.nursery.fork
+        with theirs:
+            process = start(theirs.fileno(), self.shared_fd, log)
         return _Rank(number, process, Connection(ours.detach()), log)
 
     def _watch(self) -> None:
         """Wait for the first process to end."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._wake[0], selectors.EVENT_READ)
-            fds = [os.pidfd_open(rank.process.pid) for rank in self.ranks]
-            try:
-                for fd, rank in zip(fds, self.ranks, strict=True):
-                    selector.register(fd, selectors.EVENT_READ, rank)
-                ended = [key.data for key, _ in selector.select() if key.data is not None]
-            finally:
-                for fd in fds:
-                    os.close(fd)
+            for rank in self.ranks:
+                selector.register(rank.process.end_fd, selectors.EVENT_READ, rank)
+            ended = [key.data for key, _ in selector.select() if key.data is not None]
         if ended and not self._is_stopping:
             rank = ended[0]
             self._fail(f"rank {rank.number} of {self.size} {_end_in_words(rank)}")
@@ -197,15 +194,16 @@ class RankGroup:
 
     def _kill(self) -> None:
         for rank in self.ranks:
-            if rank.process.poll() is None:
+            if not rank.process.has_ended():
                 rank.process.kill()
 
-    def _stopped(self) -> EngineStoppedError:
-        # A closed connection is seen a moment before the watcher has the reason.
+    def _stopped(self, symptom: str = "the ranks of the model were stopped") -> EngineStoppedError:
+        # A closed connection, or one that a peer lost, is seen a moment before the watcher has the reason.
         deadline_s = time.monotonic() + _STOP_LIMIT_S
         while self._failure is None and not self._is_stopping and time.monotonic() < deadline_s:
             time.sleep(_POLL_S / 10)
-        return EngineStoppedError(self._failure or "the ranks of the model were stopped")
+        self._fail(symptom)
+        return EngineStoppedError(self._failure or symptom)
 
 
 def _end_in_words(rank: _Rank) -> str:

@@ -10,7 +10,7 @@ from workbench.distributed.place import Place
 from workbench.errors import WorkbenchError
 from workbench.models import ModelFiles
 
-__all__ = ["Allocate", "Failed", "Job", "Loaded", "Ready", "Step", "StepDone", "StepItem"]
+__all__ = ["Allocate", "Failed", "Job", "Loaded", "LostPeer", "Ready", "Step", "StepDone", "StepItem"]
 
 
 @dataclass(frozen=True)
@@ -97,3 +97,10 @@ class Failed:
     """The rank gives up, and with it the group."""
 
     error: WorkbenchError
+
+
+@dataclass(frozen=True)
+class LostPeer:
+    """The rank cannot go on, since another one cannot be reached; `words` are the transport's."""
+
+    words: str

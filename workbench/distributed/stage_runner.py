@@ -9,6 +9,7 @@ import torch.distributed as dist
 
 from workbench.distributed.model_share import ModelShare
 from workbench.distributed.place import Place
+from workbench.distributed.tensor_group import reaching_peers
 from workbench.engine.attention import LayerShape, ShapeProbe, StepAttention
 from workbench.engine.paged_step import KVPool
 from workbench.engine.runner import ModelRunner, check_layer_types
@@ -44,14 +45,16 @@ class StageRunner(ModelRunner):
     def _receive(self, num_tokens: int) -> torch.Tensor:
         started_s = time.perf_counter()
         hidden = torch.empty(1, num_tokens, self._hidden_size, dtype=self.module.dtype, device=self.device)
-        dist.recv(hidden, src=self._place.rank - self._place.tensor_size)
+        with reaching_peers():
+            dist.recv(hidden, src=self._place.rank - self._place.tensor_size)
         self.waited_s += time.perf_counter() - started_s
         return hidden
 
     def _send(self, hidden: torch.Tensor) -> None:
         self._sends = [(work, tensor) for work, tensor in self._sends if not work.is_completed()]
         hidden = hidden.contiguous()
-        self._sends.append((dist.isend(hidden, dst=self._place.rank + self._place.tensor_size), hidden))
+        with reaching_peers():
+            self._sends.append((dist.isend(hidden, dst=self._place.rank + self._place.tensor_size), hidden))
 
 
 def probe_stage(module: torch.nn.Module, share: ModelShare, device: str, num_tokens: int) -> dict[int, LayerShape]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from workbench.backends import Backend, torch_dtype
 from workbench.distributed.group_runner import GroupRunner
 from workbench.distributed.model_share import stage_layers
+from workbench.distributed.nursery import RankNursery
 from workbench.distributed.place import Place, check_tensor_size
 from workbench.distributed.rank_group import RankGroup
 from workbench.distributed.rank_messages import Allocate, Job, Loaded
@@ -64,19 +65,21 @@ def start_group_engine(
     config: EngineConfig,
     num_groups: int = 1,
     plugins: PluginManager | None = None,
+    nursery: RankNursery | None = None,
     progress: ProgressCallback = no_progress,
 ) -> StartedGroup:
     """Start `num_stages * tensor_size` processes, load the model's shares in them, and start the engine's thread here.
 
     `device_indexes` are one per rank; on the CPU they say nothing, and its cores and memory are shared out among the
-    ranks of `num_groups` such groups. `plugins` has what requests may name. Raises ConfigError for sizes that do not
-    divide the model, ModelFormatError for one that cannot be split, and OutOfMemoryError; then no process stays.
+    ranks of `num_groups` such groups. `plugins` has what requests may name; `nursery` forks the ranks, on the CPU only.
+    Raises ConfigError for sizes that do not divide the model, ModelFormatError for one that cannot be split, and
+    OutOfMemoryError; then no process stays.
     """
     loaded = load_shell(files, dtype=dtype)
     _check_sizes(loaded, tensor_size, num_stages, config)
     places = Place.all(num_stages, tensor_size)
     progress(Progress("start processes", 0, None, "ranks"))
-    group = RankGroup.start(len(places))
+    group = RankGroup.start(len(places), nursery)
     try:
         return _start(group, places, loaded, files, backend, device_indexes, config, num_groups, plugins)
     except BaseException:

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 
-__all__ = ["TensorGroup"]
+__all__ = ["PeerLostError", "TensorGroup", "reaching_peers"]
+
+
+class PeerLostError(Exception):
+    """Another rank cannot be reached, which is its fault and not that of whoever notices."""
+
+
+@contextmanager
+def reaching_peers() -> Iterator[None]:
+    """Around a transfer: what torch raises there becomes a PeerLostError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise PeerLostError(str(error)) from error
 
 
 class TensorGroup:
@@ -19,5 +35,6 @@ class TensorGroup:
     def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Every rank's `tensor` added up, in place and on every rank."""
         if self.size > 1:
-            dist.all_reduce(tensor, group=self._process_group)
+            with reaching_peers():
+                dist.all_reduce(tensor, group=self._process_group)
         return tensor
