@@ -26,7 +26,6 @@ from workbench.planner import Comparison, LoadGuard, LoadRecord, Plan
 from workbench.plugins import PluginManager, default_plugins
 from workbench.progress import ProgressCallback, no_progress
 from workbench.quantize import QuantizationCache, QuantizationConfig, parse_quant_type
-from workbench.quantize.quant_type import ENGINE_PACKED_NAMES
 from workbench.stand_in import find_stand_in
 from workbench.telemetry import (
     DeviceUsage,
@@ -150,14 +149,14 @@ class LlamaGPU(HasTwin):
         self.model_name = files.name
         weights = self.dtype if requested is None else requested.name
         # On a GPU the engine packs these for its own kernels; a config with flags of its own is done as it says.
-        engine_packs = self.backend.device_type != "cpu" and quant_type in ENGINE_PACKED_NAMES
+        low_bit = None if requested is None else requested.engine_packed_name(self.backend.device_type)
         self._launch = EngineLaunch(
             files=files,
             backend_name=self.backend.name,
             device_index=device_index,
             dtype=self.dtype,
             quantization=self.quantization,
-            low_bit=quant_type if engine_packs else None,
+            low_bit=low_bit,
             cache=_choose_cache(quantization_cache),
             config=config,
         )

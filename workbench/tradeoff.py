@@ -16,7 +16,7 @@ from workbench.models.load_memory import release_memory
 from workbench.models.model_code import import_model_code
 from workbench.progress import ProgressCallback, no_progress
 from workbench.quantize import QuantizationCache, QuantizationConfig, QuantType, parse_quant_type
-from workbench.quantize.quant_type import ENGINE_PACKED_NAMES, available_names
+from workbench.quantize.quant_type import available_names
 from workbench.stand_in import find_stand_in
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class _Runs:
         loaded = self._load(quant)
         quality = compare(self._reference, self._logits(loaded), self._samples)
         num_bytes = loaded.weight_bytes
-        low_bit = quant.name if self._backend.device_type != "cpu" and quant.name in ENGINE_PACKED_NAMES else None
+        low_bit = quant.engine_packed_name(self._backend.device_type)
         if low_bit is not None:
             # Its own kernels take the unquantised weights.
             loaded = None

@@ -78,3 +78,16 @@ def test_a_quantisation_without_kernels_on_the_backend_is_refused() -> None:
         asked.require_on("cuda")
     parse_quant_type("int4").require_on("cpu")
     parse_quant_type("bf16").require_on("cuda")
+
+
+@pytest.mark.parametrize("spelling", ["int8", "INT8", " Int4 ", "float8"])
+def test_the_engines_own_kernels_are_used_however_the_name_is_spelled(spelling: str) -> None:
+    asked = parse_quant_type(spelling)
+    assert asked.engine_packed_name("cuda") == asked.name
+    assert asked.engine_packed_name("cpu") is None
+
+
+def test_flags_of_ones_own_and_other_types_run_on_torchs_kernels() -> None:
+    assert parse_quant_type(QuantizationConfig("int8", preserve_accuracy=True)).engine_packed_name("cuda") is None
+    assert parse_quant_type("nf4").engine_packed_name("cuda") is None
+    assert parse_quant_type("bf16").engine_packed_name("cuda") is None

@@ -52,6 +52,13 @@ class QuantType:
             return "bitsandbytes is not installed"
         return None
 
+    def engine_packed_name(self, device_type: str) -> str | None:
+        """The name under which the engine packs these weights for its own kernels on a device ("cpu", "cuda"); None
+        where torch's kernels run them: on a CPU, and with flags of one's own, which only those honour."""
+        if device_type == "cpu" or self.name not in ENGINE_PACKED_NAMES:
+            return None
+        return self.name if self == parse_quant_type(self.name) else None
+
     def require_on(self, backend_name: str) -> None:
         """Raise BackendUnavailableError, with the reason, if this quantisation has no method on that backend."""
         reason = self.unavailable_reason(backend_name)
