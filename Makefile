@@ -13,7 +13,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 unexport JUPYTER_PATH PYTHONHOME
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: lab setup test lint clean
+.PHONY: lab setup test lint bench clean
 
 # The page is a default_url and no file argument, so that the address printed under --no-browser leads there too, and
 # the file browser shows the whole project.
@@ -30,6 +30,10 @@ test: setup
 lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+
+# A short one: each backend of this machine, and transformers beside it.
+bench: setup
+	$(IN_VENV) .venv/bin/workbench bench default --backend all --runs 2 --new-tokens 32 --peer transformers $(ARGS)
 
 clean:
 	rm -rf .venv .venv.lock .venv.incomplete

@@ -2,81 +2,66 @@
 
     python benchmarks/peers.py --peer-python llama.cpp=/path/to/venv/bin/python --json peers.json --plot peers.html
 
-Every engine lives in a child process of its own (`peer_engine.py`); while one works the others wait on their pipes. The
-same random token ids go to all, new ones each time. Figures, in tokens/s, are medians over the rounds:
+Every engine lives in a child process of its own (`workbench/benchmark/`); while one works the others wait on their
+pipes. The same random token ids go to all, new ones each time. Figures, in tokens/s, are medians over the rounds:
 
     decode    one request of 128 tokens: new tokens after the first, over the time after the first
     prefill   one request of 512 tokens, over the time to its first new token
     streams   8 requests of 128 tokens at once: all new tokens over the whole time, prompts included
 
 `--peer-python NAME=PYTHON` names the interpreter of one engine; without it the engine runs under this one. An engine
-that cannot start, or fails, is listed with its last words.
+that cannot start, or fails, is listed with its last words. `workbench bench --peer` measures one workload in more ways.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
-import random
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
+from workbench.backends import detect
 from workbench.backends.processor import Processor
+from workbench.benchmark import EngineChoice, Workload
+from workbench.benchmark.engine_process import EngineProcess, Started
+from workbench.benchmark.machine import machine_facts
 from workbench.models import Catalogue
 
 PROMPT, LONG_PROMPT, STREAMS = 128, 512, 8
 FIGURES = ("decode", "prefill", "streams")
 # Each new shape is compiled for a minute or more.
-_FIGURES_OF = {"generate-compiled": ("decode",)}
-_ALL = ("ours-gguf", "ours-bf16", "generate", "generate-compiled", "continuous-batching", "llama.cpp", "vllm")
+_FIGURES_OF = {"transformers-compiled": ("decode",)}
+# Ours, with the precision after a colon, and the others.
+_ALL = ("workbench:gguf", "workbench:bf16", "transformers", "transformers-compiled", "transformers-batching",
+        "llama.cpp", "vllm")  # fmt: skip
 
 
 class Peer:
-    """A child process with one engine in it."""
+    """One engine, its process, and what it said of itself."""
 
-    def __init__(self, name: str, python: str, arguments: list[str]) -> None:
-        self.name = name
-        self.error: str | None = None
-        self.version = ""
-        self._log = tempfile.TemporaryFile("w+")
-        command = [python, str(Path(__file__).with_name("peer_engine.py")), name, *arguments]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True
-        )
+    def __init__(self, name: str, process: EngineProcess, started: Started | None, obstacle: str | None) -> None:
+        self.name, self.started = name, started
+        self._process, self._obstacle = process, obstacle
 
-    def start(self) -> None:
-        """Wait until the engine is loaded."""
-        self.version = self._answer().get("version", "")
+    @property
+    def error(self) -> str | None:
+        return self._obstacle or self._process.error
 
-    def seconds(self, prompts: list[list[int]], new_tokens: int) -> float | None:
+    @property
+    def version(self) -> str:
+        return "" if self.started is None else self.started.version
+
+    def seconds(self, workload: Workload, seed: int) -> float | None:
         """What generating takes; None once the engine has failed."""
-        if self.error is not None:
+        if self.error is not None or self.started is None:
             return None
-        print(json.dumps({"prompts": prompts, "new_tokens": new_tokens}), file=self._process.stdin, flush=True)
-        return self._answer().get("seconds")
+        prompts = workload.prompts(seed, self.started.vocab_size)
+        answered = self._process.generate(prompts, workload.new_tokens)
+        return None if answered is None else answered.seconds
 
     def stop(self) -> None:
-        self._process.stdin.close()
-        try:
-            self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _answer(self) -> dict:
-        line = self._process.stdout.readline()
-        if line:
-            return json.loads(line)
-        status = self._process.wait()
-        self._log.seek(0)
-        words = [text for text in self._log.read().splitlines() if text.strip()]
-        self.error = f"exit status {status}: {words[-1].strip()[:200] if words else 'no words'}"
-        return {}
+        self._process.stop()
 
 
 def main() -> None:
@@ -103,17 +88,18 @@ def main() -> None:
 
 def _start(options: argparse.Namespace) -> list[Peer]:
     files = Catalogue().resolve(options.model)
-    arguments = [f"--model={options.model}", f"--folder={files.path}", f"--threads={options.threads}"]
-    arguments += [f"--device={options.device}", f"--context={options.context}"]
-    if files.gguf_path:
-        arguments.append(f"--gguf={files.gguf_path}")
-    if options.llama_extra_buffers:
-        arguments.append("--llama-extra-buffers")
     peers = []
     for name in options.engines:
         # One after the other: loading is heavy, and an engine measures its machine while it starts.
-        peer = Peer(name, options.peer_python.get(name, sys.executable), arguments)
-        peer.start()
+        engine, _, quant = name.partition(":")
+        python = options.peer_python.get(name, sys.executable)
+        choice = EngineChoice(engine, options.backend, quant or None, python)
+        words = choice.arguments(files, options.model, threads=options.threads, context_length=options.context)
+        words = [*words, f"--sequences={STREAMS}"]
+        if options.llama_extra_buffers:
+            words.append("--llama-extra-buffers")
+        process = EngineProcess(words, python)
+        peer = Peer(name, process, process.start(), choice.obstacle(files))
         print(name, peer.error or peer.version, flush=True)
         peers.append(peer)
     return peers
@@ -124,35 +110,32 @@ def _warm_up(peer: Peer, options: argparse.Namespace) -> None:
     if peer.name in _FIGURES_OF:
         _measure(peer, options, seed=0)
     else:
-        peer.seconds([[100 + i for i in range(PROMPT)]], 4)
+        peer.seconds(Workload(1, PROMPT, 4), 0)
 
 
 def _measure(peer: Peer, options: argparse.Namespace, seed: int) -> dict[str, float]:
     """Tokens/s of each figure; the time to the first token is measured apart and taken off."""
     wanted = _FIGURES_OF.get(peer.name, FIGURES)
     new, found = options.new, {}
-    numbers = random.Random(seed)
-
-    def prompts(count: int, length: int) -> list[list[int]]:
-        return [numbers.choices(range(100, 40000), k=length) for _ in range(count)]
-
     if "decode" in wanted:
-        first, whole = (peer.seconds(prompts(1, PROMPT), n) for n in (1, new))
+        first, whole = (
+            peer.seconds(Workload(1, PROMPT, 1), 4 * seed),
+            peer.seconds(Workload(1, PROMPT, new), 4 * seed + 1),
+        )
         if first and whole:
             found["decode"] = (new - 1) / (whole - first)
     if "prefill" in wanted:
-        seconds = peer.seconds(prompts(1, LONG_PROMPT), 1)
+        seconds = peer.seconds(Workload(1, LONG_PROMPT, 1), 4 * seed + 2)
         if seconds:
             found["prefill"] = LONG_PROMPT / seconds
     if "streams" in wanted:
-        seconds = peer.seconds(prompts(STREAMS, PROMPT), new)
+        seconds = peer.seconds(Workload(STREAMS, PROMPT, new), 4 * seed + 3)
         if seconds:
             found["streams"] = STREAMS * new / seconds
     return found
 
 
 def _report(options: argparse.Namespace, peers: list[Peer], rounds: dict[str, list[dict]]) -> dict[str, object]:
-    processor = Processor()
     engines = {}
     for peer in peers:
         names = rounds[peer.name][0] if rounds[peer.name] else ()
@@ -161,9 +144,7 @@ def _report(options: argparse.Namespace, peers: list[Peer], rounds: dict[str, li
             "version": peer.version, "error": peer.error, "rounds": rounds[peer.name], "tokens_per_s": medians,
         }  # fmt: skip
     return {
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{processor.name()}, {' '.join(processor.flags())}, {options.threads} threads",
-        "python": platform.python_version(),
+        "machine": machine_facts(detect(), options.threads),
         "command": " ".join(sys.argv),
         "model": options.model,
         "new_tokens": options.new,
@@ -195,15 +176,15 @@ def _plot(report: dict, path: str) -> None:
         rates = {engine: found["tokens_per_s"].get(name) for engine, found in report["engines"].items()}
         known = {engine: rate for engine, rate in rates.items() if rate}
         figure.add_trace(go.Bar(x=list(known), y=list(known.values()), showlegend=False), row=1, col=column)
-    figure.update_layout(title=f"{report['model']} on {report['machine']}, {report['date']}")
-    figure.write_html(path, include_plotlyjs="cdn")
+    figure.update_layout(title=f"{report['model']} on {report['machine']['processor']}, {report['machine']['date']}")
+    figure.write_html(path, include_plotlyjs=True)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="default")
     parser.add_argument("--engines", type=lambda text: text.split(","), default=list(_ALL))
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--backend", default="cpu", choices=("cpu", "cuda", "rocm"))
     parser.add_argument("--threads", type=int, default=Processor().num_physical_cores())
     parser.add_argument("--context", type=int, default=2048, help="tokens a request may have")
     parser.add_argument("--new", type=int, default=128, help="tokens")

@@ -100,6 +100,7 @@ class _RootGroup(LazyGroup):
         "app": Entry("workbench.cli.app", "Open the web app, on a model or on a running endpoint."),
         "serve": Entry("workbench.cli.serve", "Serve a model to OpenAI clients."),
         "profile": Entry("workbench.cli.profile", "Show where the time of a model's steps goes."),
+        "bench": Entry("workbench.cli.bench", "Measure a model beside other engines, or an endpoint under load."),
         "monitor": Entry("workbench.cli.monitor", "Watch processor, memory and GPUs of this machine."),
         "quantize": Entry("workbench.cli.quantize", "Make a model's weights smaller, or compare the ways to."),
         "cache": Entry(_CacheGroup, "Show and remove quantised models."),

@@ -1,7 +1,7 @@
-"""One engine behind a pipe, for `peers.py`: reads {"prompts", "new_tokens"} lines, answers {"seconds"} lines.
+"""One engine behind a pipe: reads {"prompts", "new_tokens"} lines, answers {"seconds"} lines.
 
-Runs under any interpreter, so that an engine whose packages do not go with ours can have its own; it imports nothing of
-this project but for our own engine.
+A script that runs under any interpreter, so that an engine whose packages do not go with ours can have its own; it
+imports nothing of this project but for our own engine.
 """
 
 from __future__ import annotations
@@ -12,34 +12,48 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 Prompts = list[list[int]]
 
 
 class PeerEngine(Protocol):
-    """Generates exactly `new_tokens` greedy tokens for each prompt of token ids, all prompts at once."""
+    """Generates exactly `new_tokens` greedy tokens for each prompt of token ids, all prompts at once.
 
-    def generate(self, prompts: Prompts, new_tokens: int) -> None: ...
+    Gives seconds between two pieces of the first answer, where the engine streams; else nothing.
+    """
+
+    version: str
+    vocab_size: int
+
+    def generate(self, prompts: Prompts, new_tokens: int) -> list[float]: ...
 
 
-class Ours:
-    """This project, through its scheduler."""
+class Workbench:
+    """This project, through its scheduler. Prefixes are not reused, so that every prompt is computed."""
 
-    def __init__(self, options: argparse.Namespace, quant_type: str) -> None:
+    def __init__(self, options: argparse.Namespace) -> None:
         from workbench import EngineConfig, LlamaGPU
 
-        config = EngineConfig(num_threads=options.threads, enable_prefix_caching=False, context_length=options.context)
-        device = {"prefer_gpu": options.device == "cuda"}
-        self._llm = LlamaGPU(options.model, quant_type=quant_type, engine=config, **device)
+        config = EngineConfig(
+            num_threads=options.threads,
+            enable_prefix_caching=False,
+            context_length=options.context,
+            max_num_seqs=options.sequences,
+        )
+        self._llm = LlamaGPU(options.model, quant_type=options.quant or None, backend=options.backend, engine=config)
         while "being compiled" in self._llm.runner_reason:
             time.sleep(0.1)
-        self.version = f"{quant_type}, {self._llm.runner_reason}"
+        self.version = f"{options.quant or self._llm.dtype}, {self._llm.runner_reason}"
+        self.vocab_size = self._llm.spec.vocab_size
 
-    def generate(self, prompts: Prompts, new_tokens: int) -> None:
+    def generate(self, prompts: Prompts, new_tokens: int) -> list[float]:
         running = [self._llm.submit(prompt, max_tokens=new_tokens, ignore_eos=True) for prompt in prompts]
+        # Read as it comes; the others' pieces wait in their mailboxes.
+        came_s = [time.perf_counter() for chunk in running[0] if chunk.token_ids]
         for generation in running:
             generation.result()
+        return [after - before for before, after in zip(came_s, came_s[1:])]  # noqa: B905
 
 
 class Generate:
@@ -50,14 +64,15 @@ class Generate:
         import transformers
 
         torch.set_num_threads(options.threads)
-        self._torch, self._device, self._compiled = torch, options.device, compiled
+        self._torch, self._device, self._compiled = torch, _torch_device(options), compiled
         self._model = transformers.AutoModelForCausalLM.from_pretrained(options.folder, dtype=torch.bfloat16)
-        self._model.to(options.device).eval()
+        self._model.to(_torch_device(options)).eval()
         if compiled:
             self._model.forward = torch.compile(self._model.forward, dynamic=False)
         self.version = f"bf16, transformers {transformers.__version__}, torch {torch.__version__}"
+        self.vocab_size = self._model.config.get_text_config().vocab_size
 
-    def generate(self, prompts: Prompts, new_tokens: int) -> None:
+    def generate(self, prompts: Prompts, new_tokens: int) -> list[float]:
         ids = self._torch.tensor(prompts, device=self._device)
         cache = {"cache_implementation": "static"} if self._compiled else {}
         out = self._model.generate(
@@ -70,6 +85,7 @@ class Generate:
             **cache,
         )
         assert out.shape[1] == ids.shape[1] + new_tokens
+        return []
 
 
 class ContinuousBatching:
@@ -84,13 +100,15 @@ class ContinuousBatching:
         self._model = transformers.AutoModelForCausalLM.from_pretrained(
             options.folder, dtype=torch.bfloat16, attn_implementation="sdpa"
         )
-        self._model.to(options.device).eval()
+        self._model.to(_torch_device(options)).eval()
         self.version = f"bf16, transformers {transformers.__version__}, torch {torch.__version__}"
+        self.vocab_size = self._model.config.get_text_config().vocab_size
 
-    def generate(self, prompts: Prompts, new_tokens: int) -> None:
+    def generate(self, prompts: Prompts, new_tokens: int) -> list[float]:
         config = self._config(max_new_tokens=new_tokens, do_sample=False, eos_token_id=-1, pad_token_id=0)
         outputs = self._model.generate_batch(prompts, generation_config=config, progress_bar=False)
         assert all(len(output.generated_tokens) == new_tokens for output in outputs.values())
+        return []
 
 
 class LlamaCpp:
@@ -104,19 +122,21 @@ class LlamaCpp:
         llama_cpp.llama_backend_init()
         model_options = llama_cpp.llama_model_default_params()
         model_options.use_extra_bufts = options.llama_extra_buffers
+        model_options.n_gpu_layers = 0 if options.backend == "cpu" else 999
         self._model = llama_cpp.llama_model_load_from_file(str(options.gguf).encode(), model_options)
         context_options = llama_cpp.llama_context_default_params()
-        context_options.n_ctx, context_options.n_seq_max, context_options.kv_unified = 8192, 8, True
+        context_options.n_ctx = options.context * options.sequences
+        context_options.n_seq_max, context_options.kv_unified = options.sequences, True
         context_options.n_batch = context_options.n_ubatch = 512
         context_options.n_threads = context_options.n_threads_batch = options.threads
         self._context = llama_cpp.llama_init_from_model(self._model, context_options)
-        self._vocab_size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model))
+        self.vocab_size = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self._model))
         extra = "with" if options.llama_extra_buffers else "without"
         self.version = (
             f"{options.gguf.suffixes[-2][1:]}, llama-cpp-python {llama_cpp.__version__}, {extra} extra buffers"
         )
 
-    def generate(self, prompts: Prompts, new_tokens: int) -> None:
+    def generate(self, prompts: Prompts, new_tokens: int) -> list[float]:
         self._api.llama_memory_clear(self._api.llama_get_memory(self._context), True)
         chosen = []
         for sequence, prompt in enumerate(prompts):
@@ -128,6 +148,7 @@ class LlamaCpp:
         for step in range(new_tokens - 1):
             self._decode([(token, len(prompts[s]) + step, s, True) for s, token in enumerate(chosen)])
             chosen = [self._likeliest(row) for row in range(len(chosen))]
+        return []
 
     def _decode(self, rows: list[tuple[int, int, int, bool]]) -> None:
         batch = self._api.llama_batch_init(len(rows), 0, 1)
@@ -142,7 +163,7 @@ class LlamaCpp:
 
     def _likeliest(self, row: int) -> int:
         logits = self._api.llama_get_logits_ith(self._context, row)
-        return int(self._numpy.ctypeslib.as_array(logits, shape=(self._vocab_size,)).argmax())
+        return int(self._numpy.ctypeslib.as_array(logits, shape=(self.vocab_size,)).argmax())
 
 
 class Vllm:
@@ -156,46 +177,68 @@ class Vllm:
             model=str(options.folder), dtype="bfloat16", max_model_len=options.context, enable_prefix_caching=False
         )
         self.version = f"bf16, vllm {vllm.__version__}"
+        self.vocab_size = self._llm.llm_engine.model_config.get_vocab_size()
 
-    def generate(self, prompts: Prompts, new_tokens: int) -> None:
+    def generate(self, prompts: Prompts, new_tokens: int) -> list[float]:
         params = self._vllm.SamplingParams(temperature=0.0, max_tokens=new_tokens, ignore_eos=True)
         inputs = [{"prompt_token_ids": prompt} for prompt in prompts]
         self._llm.generate(inputs, params, use_tqdm=False)
+        return []
 
 
 ENGINES = {
-    "ours-gguf": lambda options: Ours(options, "gguf"),
-    "ours-int4": lambda options: Ours(options, "int4"),
-    "ours-bf16": lambda options: Ours(options, "bf16"),
-    "generate": lambda options: Generate(options, compiled=False),
-    "generate-compiled": lambda options: Generate(options, compiled=True),
-    "continuous-batching": ContinuousBatching,
+    "workbench": Workbench,
+    "transformers": lambda options: Generate(options, compiled=False),
+    "transformers-compiled": lambda options: Generate(options, compiled=True),
+    "transformers-batching": ContinuousBatching,
     "llama.cpp": LlamaCpp,
     "vllm": Vllm,
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=ENGINES)
-    parser.add_argument("--model", required=True, help="as LlamaGPU takes it")
-    parser.add_argument("--folder", type=Path, required=True, help="the model in transformers' form")
-    parser.add_argument("--gguf", type=Path)
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--context", type=int, required=True)
-    parser.add_argument("--device", required=True)
-    parser.add_argument("--llama-extra-buffers", action="store_true")
-    options = parser.parse_args()
+    options = _options()
+    # Python puts a script's folder first: a library that imports a name like those of our files must not find ours.
+    sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
     # Libraries print where they like; the pipe carries answers only.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     engine: PeerEngine = ENGINES[options.name](options)
-    print(json.dumps({"version": engine.version}), file=answers)
+    started = {"version": engine.version, "vocab_size": engine.vocab_size, "gpu_uuid": _gpu_uuid(options.backend)}
+    print(json.dumps(started), file=answers)
     for line in sys.stdin:
         task = json.loads(line)
-        started = time.perf_counter()
-        engine.generate(task["prompts"], task["new_tokens"])
-        print(json.dumps({"seconds": time.perf_counter() - started}), file=answers)
+        begun_s = time.perf_counter()
+        gaps_s = engine.generate(task["prompts"], task["new_tokens"])
+        print(json.dumps({"seconds": time.perf_counter() - begun_s, "gaps_s": gaps_s}), file=answers)
+
+
+def _torch_device(options: argparse.Namespace) -> str:
+    # ROCm devices are called cuda too.
+    return "cpu" if options.backend == "cpu" else "cuda"
+
+
+def _gpu_uuid(backend: str) -> str | None:
+    """The GPU in use, where this engine computes with torch on CUDA."""
+    torch: Any = sys.modules.get("torch")
+    if backend != "cuda" or torch is None or not torch.cuda.is_available():
+        return None
+    return str(getattr(torch.cuda.get_device_properties(0), "uuid", "")) or None
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("name", choices=ENGINES)
+    parser.add_argument("--model", required=True, help="as LlamaGPU takes it")
+    parser.add_argument("--folder", type=Path, help="the model in transformers' form")
+    parser.add_argument("--gguf", type=Path)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--context", type=int, required=True, help="tokens of one request")
+    parser.add_argument("--sequences", type=int, default=8, help="requests at once")
+    parser.add_argument("--backend", required=True)
+    parser.add_argument("--quant", default="", help="of our own engine")
+    parser.add_argument("--llama-extra-buffers", action="store_true", help="let llama.cpp repack weights (its default)")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,61 @@
+"""Energy and memory of one NVIDIA GPU, by its driver's counters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["GPUMeter", "used_bytes_by_gpu"]
+
+_MILLI = 1000.0
+
+
+class GPUMeter:
+    """The GPU of that UUID. `driver` is a pynvml (for tests); without one, or without that GPU, it reads None."""
+
+    def __init__(self, uuid: str | None, driver: Any = None) -> None:
+        self._driver, self._handle = None, None
+        if uuid is None:
+            return
+        # The library's errors share no base that can be named before it is imported.
+        try:
+            if driver is None:
+                import pynvml as driver
+            driver.nvmlInit()
+            self._handle = driver.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+            self._driver = driver
+        except Exception:
+            self._handle = None
+
+    def joules(self) -> float | None:
+        """Counted since the driver was loaded, all of the card; None where it does not count (before Volta)."""
+        if self._driver is None:
+            return None
+        try:
+            return float(self._driver.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / _MILLI
+        except Exception:
+            return None
+
+    def used_bytes(self) -> int | None:
+        """Device memory in use, whoever uses it."""
+        if self._driver is None:
+            return None
+        try:
+            return int(self._driver.nvmlDeviceGetMemoryInfo(self._handle).used)
+        except Exception:
+            return None
+
+
+def used_bytes_by_gpu(driver: Any = None) -> dict[str, int]:
+    """Memory in use now, by UUID; empty where there is no driver."""
+    try:
+        if driver is None:
+            import pynvml as driver
+        driver.nvmlInit()
+        handles = [driver.nvmlDeviceGetHandleByIndex(index) for index in range(driver.nvmlDeviceGetCount())]
+        return {
+            str(driver.nvmlDeviceGetUUID(handle)): int(driver.nvmlDeviceGetMemoryInfo(handle).used)
+            for handle in handles
+        }
+    # As above.
+    except Exception:
+        return {}
