@@ -2,7 +2,8 @@ function render({ model, el }) {
   const root = part(el, "wb-gpus", "GPUs");
   const cards = element("div", { class: "wb-cards" });
   const refusals = element("div");
-  root.append(cards, refusals);
+  const links = element("div");
+  root.append(cards, links, refusals);
 
   function card(device) {
     const level = model.get("levels")[device.name] ?? {};
@@ -24,9 +25,28 @@ function render({ model, el }) {
       bar,
       element("span", { class: "wb-hint" }, `${bytesText(device.total_bytes - used)} free of ${bytesText(device.total_bytes)}${busy}`),
       element("span", { class: "wb-hint" }, `this process ${bytesText(own)}, others ${bytesText(used - own)}`),
+      ...(model.get("owners")[device.name] ?? []).map((text) => element("span", { class: "wb-hint" }, text)),
     );
     node.dataset.name = device.name;
     return node;
+  }
+
+  // Who reaches whom over what, as `nvidia-smi topo -m` lays it out.
+  function linkTable(names, pairs) {
+    const between = (a, b) => pairs.find((p) => (p.first === a && p.second === b) || (p.first === b && p.second === a));
+    const cell = (a, b) => (a === b ? "\u2013" : between(a, b)?.short ?? "?");
+    const header = element("tr", {}, element("td", {}), ...names.map((name) => element("th", { scope: "col" }, name)));
+    const rows = names.map((row) => element("tr", {},
+      element("th", { scope: "row" }, row),
+      ...names.map((column) => element("td", { title: between(row, column)?.words ?? "" }, cell(row, column))),
+    ));
+    const words = [...new Map(pairs.map((p) => [p.short, p.words]))].map(([short, text]) => `${short}: ${text}`);
+    return [
+      element("div", { class: "wb-table", tabindex: "0", role: "group", "aria-label": "Links between GPUs" },
+        element("table", {}, element("tbody", {}, header, ...rows)),
+      ),
+      element("p", { class: "wb-hint" }, words.join("; ")),
+    ];
   }
 
   function update() {
@@ -34,6 +54,8 @@ function render({ model, el }) {
     const devices = model.get("devices");
     cards.replaceChildren(...devices.map(card));
     if (focused) cards.querySelector(`[data-name="${focused}"]`)?.focus();
+    const pairs = model.get("links");
+    links.replaceChildren(...(pairs.length ? linkTable(devices.map((device) => device.name), pairs) : []));
     const words = devices.length ? [] : [element("p", {}, "No GPU can be used; models run on the CPU.")];
     refusals.replaceChildren(...words, ...model.get("refusals").map((text) => element("p", { class: "wb-hint" }, text)));
   }
@@ -43,7 +65,7 @@ function render({ model, el }) {
     model.send({ type: "visible", view, visible: entries[entries.length - 1].isIntersecting });
   });
   sight.observe(root);
-  const end = follow(model, ["devices", "refusals", "levels", "chosen"], update);
+  const end = follow(model, ["devices", "refusals", "levels", "owners", "links", "chosen"], update);
   return () => {
     end();
     sight.disconnect();

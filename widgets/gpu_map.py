@@ -1,4 +1,7 @@
-"""Every GPU of this machine as a card: memory, use, why it can't be used; click to choose. Loads nothing."""
+"""Every GPU of this machine as a card: memory, use, who is on it, why it can't be used, and how the GPUs are linked.
+
+Click to choose. Loads nothing.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from widgets.part import Part
 from workbench.backends import BackendStatus, detect
 from workbench.errors import ConfigError
 from workbench.telemetry import ProcessorUse, Sampler
+from workbench.telemetry.gpu_inventory import GPUInventory, read_gpu_inventory
+from workbench.telemetry.gpu_topology import GPUProcess
 from workbench.twin import Twin
 
 __all__ = ["GPUMap"]
@@ -25,7 +30,8 @@ class GPUMap(Part, anywidget.AnyWidget):
     """The GPUs of this machine, live while they can be seen; `chosen` are those that the user picked.
 
     `on_choose(backend, indexes)` is called after each pick. `statuses` are the backends (None: looked up), `sampler`
-    reads the devices (None: one of its own, every two seconds). At most `most_chosen` are chosen: one more takes the
+    reads the devices (None: one of its own, every two seconds), and `read_inventory` who is on them and how they are
+    linked (None: NVIDIA's driver is asked). At most `most_chosen` are chosen: one more takes the
     place of the first.
     """
 
@@ -36,6 +42,10 @@ class GPUMap(Part, anywidget.AnyWidget):
     refusals = traitlets.List().tag(sync=True)
     # name -> {used_bytes, process_bytes, busy_percent}, those that are known.
     levels = traitlets.Dict().tag(sync=True)
+    # name -> processes in words, where somebody says who is on a GPU.
+    owners = traitlets.Dict().tag(sync=True)
+    # {first, second, short, words}, the first two being names.
+    links = traitlets.List().tag(sync=True)
     chosen = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
     _forget: Callable[[], object] = staticmethod(lambda: None)
@@ -47,6 +57,7 @@ class GPUMap(Part, anywidget.AnyWidget):
         *,
         statuses: Sequence[BackendStatus] | None = None,
         sampler: Sampler | None = None,
+        read_inventory: Callable[[], GPUInventory] | None = None,
         most_chosen: int | None = None,
     ) -> None:
         statuses = detect() if statuses is None else statuses
@@ -71,11 +82,14 @@ class GPUMap(Part, anywidget.AnyWidget):
             ],
             refusals=[f"{status.name}: {status.reason}" for status in gpus if not status.available],
         )
+        self._read_inventory = read_inventory or (lambda: read_gpu_inventory(statuses))
         self._owns_sampler = sampler is None
         self._sampler = sampler or Sampler(
             [*gpu_probes(statuses), ProcessorUse(statuses)], _BEAT_S, capacity=2, name="workbench-gpu-map"
         )
         if self.devices:
+            inventory = self._read_inventory()
+            self.links, self.owners = _links(inventory), _owners(inventory)
             self._forget = self._sampler.observe(self._on_beat)
             self._sampler.start()
         self.on_msg(self._receive)
@@ -113,6 +127,7 @@ class GPUMap(Part, anywidget.AnyWidget):
             }
             for device in self.devices
         }
+        self.owners = _owners(self._read_inventory())
 
     def _receive(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
         if content.get("type") == "visible":
@@ -132,3 +147,26 @@ class GPUMap(Part, anywidget.AnyWidget):
         """The GPUs by name and size, without what changes from minute to minute."""
         rows = tuple((d["name"], f"{d['label']}, {d['total_bytes'] / 1e9:.0f} GB") for d in self.devices)
         return Twin("GPUMap", rows or (("GPUs", "none can be used"),))
+
+
+def _links(inventory: GPUInventory) -> list[dict[str, str]]:
+    names = {gpu.driver_index: gpu.name for gpu in inventory.gpus if gpu.name is not None}
+    return [
+        {"first": names[link.first], "second": names[link.second], "short": link.short, "words": link.words}
+        for link in inventory.links
+        if link.first in names and link.second in names
+    ]
+
+
+def _owners(inventory: GPUInventory) -> dict[str, list[str]]:
+    return {
+        gpu.name: [_in_words(process) for process in gpu.processes]
+        for gpu in inventory.gpus
+        if gpu.name is not None and gpu.processes is not None
+    }
+
+
+def _in_words(process: GPUProcess) -> str:
+    name = "this process" if process.is_this_process else process.name or "name not told"
+    used = "memory not told" if process.used_bytes is None else f"{process.used_bytes / 1e9:.1f} GB"
+    return f"{name} ({process.process_id}): {used}"

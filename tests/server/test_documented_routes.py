@@ -29,6 +29,8 @@ def test_queues_batches_and_workers_show_the_real_engine(http):
 def test_device_configuration_is_held_against_this_machine(admin):
     reply = admin.post("/v1/multi-gpu/config", json={"gpu_ids": [900, 901], "strategy": "tensor_parallel"})
     assert reply.status_code == 400 and reply.json()["error"]["code"] == "gpu_unavailable"
+    reply = admin.post("/v1/multi-gpu/config", json={"gpu_ids": ["GPU-5a3c"], "strategy": "tensor_parallel"})
+    assert reply.status_code == 400 and "GPU-5a3c" in reply.json()["error"]["message"]
     # The model of this endpoint belongs to the tests.
     reply = admin.post("/v1/multi-gpu/config", json={"num_gpus": 2, "load_balancer": "round_robin", "on_cpu": True})
     assert reply.status_code == 409 and reply.json()["error"]["code"] == "model_is_shared"
@@ -39,6 +41,7 @@ def test_device_configuration_is_held_against_this_machine(admin):
     [
         ({}, "gpu_ids"),
         ({"gpu_ids": [-1]}, "gpu_ids[0]"),
+        ({"gpu_ids": [True]}, "gpu_ids[0]"),
         ({"gpu_ids": []}, "gpu_ids"),
         ({"gpu_ids": [0, 0]}, "gpu_ids"),
         ({"gpu_ids": [0], "num_gpus": 2}, "num_gpus"),

@@ -1,9 +1,11 @@
 import pytest
+from telemetry.nvml_machine import NVMLMachine
 
 from widgets import GPUMap
 from workbench.backends import BackendStatus, CPUBackend, CUDABackend, DeviceInfo, ROCMBackend
 from workbench.errors import ConfigError
 from workbench.telemetry import Sampler
+from workbench.telemetry.gpu_inventory import read_gpu_inventory
 
 
 class HandSampler(Sampler):
@@ -20,7 +22,7 @@ class Readings:
 
 def _statuses():
     gpus = tuple(
-        DeviceInfo(i, "NVIDIA H100", 80_000_000_000, 60_000_000_000, ("bf16",), "sm_90", 132, f"GPU-{i}")
+        DeviceInfo(i, "NVIDIA H100", 80_000_000_000, 60_000_000_000, ("bf16",), "sm_90", 132, f"aaaa-{i}")
         for i in range(2)
     )
     return [
@@ -87,3 +89,17 @@ def test_a_machine_without_gpus_says_so(front_end):
     assert repr(gpu_map) == "GPUMap\n  GPUs  none can be used"
     gpu_map.close()
     assert front_end.opened() == front_end.closed()
+
+
+def test_owners_and_links_are_the_drivers_and_follow_it(front_end, sampler):
+    driver = NVMLMachine(2, nvlinks={0: [1] * 4, 1: [0] * 4}, processes={0: [(2**22 + 1, 3 * 10**9)]})
+    gpu_map = GPUMap(
+        statuses=_statuses(), sampler=sampler, read_inventory=lambda: read_gpu_inventory(_statuses(), driver)
+    )
+    assert gpu_map.links == [{"first": "cuda:0", "second": "cuda:1", "short": "NV4", "words": "4 NVLinks"}]
+    assert gpu_map.owners == {"cuda:0": [f"name not told ({2**22 + 1}): 3.0 GB"], "cuda:1": []}
+    front_end.tell(gpu_map, type="visible", view="v", visible=True)
+    driver.processes.clear()
+    sampler.beat()
+    assert gpu_map.owners["cuda:0"] == []
+    gpu_map.close()

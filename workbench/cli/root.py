@@ -93,6 +93,7 @@ class _ExampleGroup(LazyGroup):
 class _RootGroup(LazyGroup):
     entries = {
         "info": Entry("workbench.cli.info", "Show the machine, its backends and the installed versions."),
+        "gpus": Entry("workbench.cli.gpus", "Show the GPUs, who is on them, and how they are linked."),
         "models": Entry(_ModelsGroup, "List, fetch and remove models."),
         "plan": Entry("workbench.cli.plan", "Show what a model would take, and how fast it would be."),
         "generate": Entry("workbench.cli.generate", "Complete a prompt."),

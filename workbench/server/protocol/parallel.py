@@ -7,12 +7,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from workbench.parallel import GPUConfig
-from workbench.server.protocol.forms import first_wrong
+from workbench.server.protocol.forms import first_wrong, forms
 from workbench.server.protocol.wire import WireReply, WireRequest
 
 __all__ = ["DeviceMetrics", "MultiDeviceConfig", "MultiDeviceConfigReply", "MultiDeviceStats", "MultiDeviceStatsReply"]
 
-DeviceId = Annotated[int, Field(ge=0, le=1023)]
+DeviceId = forms(
+    lambda value: {int: "index", str: "uuid"}.get(type(value)),
+    "must be an index or a UUID",
+    {"index": Annotated[int, Field(ge=0, le=1023)], "uuid": Annotated[str, Field(min_length=1, max_length=64)]},
+)
 Size = Annotated[int, Field(ge=1, le=1024)]
 Word = Annotated[str, Field(min_length=1, max_length=64)]
 
@@ -22,7 +26,9 @@ class MultiDeviceConfig(WireRequest):
 
     model_config = {"json_schema_extra": {"examples": [{"gpu_ids": [0, 1], "strategy": "tensor"}]}}
 
-    gpu_ids: Annotated[list[DeviceId], Field(min_length=1, max_length=1024), first_wrong] | None = None
+    gpu_ids: Annotated[list[DeviceId], Field(min_length=1, max_length=1024), first_wrong] | None = Field(
+        None, description="Indexes as torch numbers them, or UUIDs."
+    )
     num_gpus: Size | None = Field(None, description="Instead of `gpu_ids`: the first so many.")
     strategy: Word | None = Field(None, description="tensor (default), pipeline, data or hybrid.")
     tensor_parallel_size: Size | None = None
