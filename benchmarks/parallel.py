@@ -42,19 +42,27 @@ def bubble(model: str, num_tokens: int) -> None:
 
 
 def replicas(model: str, num_tokens: int) -> None:
-    """Two replicas on two cores against one pinned to one core, A B A B."""
+    """Two replicas, each pinned to its own core, against one pinned to one core, A B A B.
+
+    64 streams, so that every replica's batch of 32 is full: a step of a small batch takes as long as one of half of it,
+    and two batches that are half full bring nothing.
+    """
     cores = sorted(os.sched_getaffinity(0))
     for _ in range(2):
-        os.sched_setaffinity(0, cores[:1])
-        with _open(model, GPUConfig(num_gpus=1, strategy="tensor"), num_threads=1) as llm:
-            _run(llm, 16, 4)
-            one = _run(llm, 16, num_tokens)
-        os.sched_setaffinity(0, cores[:2])
-        with _open(model, GPUConfig(num_gpus=2, strategy="data"), num_threads=1) as llm:
-            _run(llm, 16, 4)
-            two = _run(llm, 16, num_tokens)
+        one = _pinned_rate(model, num_tokens, cores[:1])
+        two = _pinned_rate(model, num_tokens, cores[:2])
         print(f"one on one core {one:.1f} tokens/s, two on two cores {two:.1f} tokens/s: {two / one:.2f} times")
     os.sched_setaffinity(0, cores)
+
+
+def _pinned_rate(model: str, num_tokens: int, cores: list[int]) -> float:
+    os.sched_setaffinity(0, cores)
+    strategy = "data" if len(cores) > 1 else "tensor"
+    with _open(model, GPUConfig(num_gpus=len(cores), strategy=strategy), num_threads=1) as llm:
+        for core, replica in zip(cores, llm.replicas(), strict=True):
+            os.sched_setaffinity(replica.ranks[0].process_id, {core})
+        _run(llm, 16, 2)
+        return _run(llm, 64, num_tokens)
 
 
 def main() -> None:

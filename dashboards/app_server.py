@@ -79,6 +79,8 @@ class AppServer:
             log_config=None,
             access_log=False,
             server_header=False,
+            # Whatever else is installed: ray brings another.
+            http="h11",
             proxy_headers=False,
             # Pages keep streams open as long as they are shown.
             timeout_graceful_shutdown=1,

@@ -81,8 +81,10 @@ class ScriptedEngine:
     kv_blocks_total: int = 100
     is_dead: bool = False
     num_unloads: int = 0
+    resumes: bool = False
     generations: list[ScriptedGeneration] = field(default_factory=list)
     was_asked: threading.Event = field(default_factory=threading.Event)
+    has_one: threading.Event = field(default_factory=threading.Event)
     has_two: threading.Event = field(default_factory=threading.Event)
 
     def submit(self, prompt=None, *, messages=None, **sampling):
@@ -91,9 +93,17 @@ class ScriptedEngine:
         if prompt == "":
             raise RequestError("the prompt is empty")
         self.generations.append(ScriptedGeneration(self, messages if prompt is None else prompt))
+        self.has_one.set()
         if len(self.generations) == 2:
             self.has_two.set()
         return self.generations[-1]
+
+    def resume(self, ended, prompt=None, *, messages=None, **sampling):
+        if not self.resumes:
+            raise RequestError("nothing is resumed here")
+        generation = self.submit(prompt, messages=messages, **sampling)
+        generation._said = list(ended._said)
+        return generation
 
     def stats(self):
         self.was_asked.set()

@@ -136,6 +136,36 @@ def test_unstarted_requests_of_a_dead_replica_move(pool: ReplicaPool, factory: S
     assert [pool.submit("more").replica_id for _ in range(3)] == [1, 1, 1]
 
 
+def test_started_requests_go_on_where_engines_can_resume(factory: ScriptedFactory) -> None:
+    with ReplicaPool(factory, [0, 1, 2]) as pool:
+        for engine in factory.made:
+            engine.resumes = True
+        request = pool.submit("a")
+        pieces = iter(request)
+        factory.made[0].generations[0].say("one ")
+        assert next(pieces).text == "one "
+        factory.made[0].die()
+        assert factory.made[1].has_one.wait(10)
+        # It dies before it adds anything; what the first one said is not lost.
+        factory.made[1].die()
+        assert factory.made[2].has_one.wait(10)
+        factory.made[2].generations[0].finish("two")
+        assert [piece.text for piece in pieces] == ["two"]
+        assert request.result(10).text == "one two"
+        assert (pool.stats().requests_moved_total, pool.stats().requests_resumed_total) == (2, 2)
+
+
+def test_a_request_that_every_replica_dies_of_is_given_up(factory: ScriptedFactory) -> None:
+    with ReplicaPool(factory, range(4)) as pool:
+        request = pool.submit("poison")
+        for engine in factory.made[:3]:
+            assert engine.has_one.wait(10)
+            engine.die()
+        with pytest.raises(EngineStoppedError, match="3 replicas have died under this request"):
+            request.result(10)
+        assert pool.alive_ids == [3]
+
+
 def test_a_replica_found_dead_at_submit_is_passed_over(pool: ReplicaPool, factory: ScriptedFactory) -> None:
     factory.made[0].is_dead = True
     assert pool.submit("a").replica_id == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 
-from workbench.engine import EngineStats, RequestInFlight, SamplingParams
+from workbench.engine import EngineStats, Generation, RequestInFlight, SamplingParams
 from workbench.engine.client import EngineClient
 from workbench.errors import ConfigError, RequestError
 from workbench.parallel import PoolStats, ReplicaGeneration, ReplicaPool
@@ -23,6 +23,11 @@ class _Replica:
     def submit(self, prompt: object = None, *, messages: object = None, **sampling: object) -> object:
         return self.client.submit(prompt, sampling["params"])
 
+    def resume(
+        self, ended: Generation, prompt: object = None, *, messages: object = None, **sampling: object
+    ) -> object:
+        return self.client.resume(ended, prompt, sampling["params"])
+
     def stats(self) -> EngineStats:
         return self.client.stats()
 
@@ -34,8 +39,8 @@ class _Replica:
 class PooledClient:
     """See EngineClient. `make_client(replica_id)` starts an engine; it is called again to restart one.
 
-    A replica that dies is left out: its requests of which nothing has come yet move to another, the others end with
-    EngineStoppedError.
+    A replica that dies is left out and its requests move to another, where those that had begun go on behind what was
+    sent. What cannot be resumed ends with EngineStoppedError.
     """
 
     def __init__(

@@ -87,8 +87,33 @@ class EngineClient:
         """Start a request. Raises RequestError or PromptTooLongError at once, EngineStoppedError after `stop()`."""
         params = self._admitted(prompt_token_ids, params)
         seed = params.seed if params.seed is not None else int.from_bytes(os.urandom(7), "little")
+        return self._start(prompt_token_ids, params, seed)
+
+    def resume(self, ended: Generation, prompt_token_ids: Sequence[int], params: SamplingParams) -> Generation:
+        """Go on with the request of an engine that has stopped, behind what it sent: with the same seed, so that the
+        text is the same.
+
+        Raises RequestError for what cannot be resumed (several answers, plugins that keep a state), and what `submit`
+        raises.
+        """
+        if params.n > 1:
+            raise RequestError(f"n={params.n}: of several answers none can be resumed")
+        if params.plugins:
+            raise RequestError("plugins: an answer that they had a part in cannot be resumed")
+        # What the prompt scored came with the first token.
+        params = replace(self._admitted(prompt_token_ids, params), prompt_logprobs=None)
+        return self._start(prompt_token_ids, params, ended.seed, ended)
+
+    def _start(
+        self,
+        prompt_token_ids: Sequence[int],
+        params: SamplingParams,
+        seed: int,
+        resumed: Generation | None = None,
+    ) -> Generation:
+        sent = () if resumed is None else resumed.token_ids
         request_id = f"{self._id_prefix}-{next(self._ids)}"
-        request = Request(request_id, tuple(prompt_token_ids), params, seed, time.monotonic())
+        request = Request(request_id, tuple(prompt_token_ids), params, seed, time.monotonic(), sent)
         mailbox = Mailbox()
         filters = self.plugins.filters(params) if self.plugins else None
         watch = self.plugins.watch(request) if self.plugins else None
@@ -97,13 +122,13 @@ class EngineClient:
             self._mailboxes[request_id] = mailbox
             self._unfinished[request_id] = params.n
             self._in_flight[request_id] = RequestInFlight(
-                request_id, len(prompt_token_ids), params.max_tokens, request.submitted_s
+                request_id, len(prompt_token_ids), params.max_tokens, request.submitted_s, len(sent)
             )
             if watch is not None:
                 self._watches[request_id] = watch
             self._core.send(request)
             self.requests.begin(request_id, params.n)
-        return Generation(request_id, params.n, seed, mailbox, self.abort, filters)
+        return Generation(request_id, params.n, seed, mailbox, self.abort, filters, resumed)
 
     def abort(self, request_id: str) -> None:
         """Stop a request. Unknown and finished ids are ignored."""

@@ -45,6 +45,14 @@ class _Answer:
         self.first_token_s: float | None = None
         self.last_token_s = 0.0
 
+    def take_sent(self, token_id: int) -> None:
+        """Go past a token whose text has been sent: as after a preemption, only its keys and values are missing."""
+        matcher = self.sequence.matcher
+        if matcher is not None:
+            matcher.accept(token_id)
+        self.sequence.token_ids.append(token_id)
+        self.text.advance()
+
     def usage(self, now_s: float) -> Usage:
         sequence = self.sequence
         return Usage(
@@ -188,6 +196,8 @@ class Engine:
             sequence.matcher = matcher
             sequence.plugins = RowPlugins.of(self._plugins, request.params.plugins)
             answers.append(_Answer(request, sequence, lambda ids: decode(ids, skip)))
+        for token_id in request.sent_token_ids:
+            answers[0].take_sent(token_id)
         return answers
 
     def _new_sequence(self, request: Request, index: int, leader: Sequence | None) -> Sequence:

@@ -113,6 +113,10 @@ class _Partial:
     prompt_logprobs: tuple[TokenLogprobs | None, ...] | None = None
     last: Chunk | None = None
 
+    def copy(self) -> _Partial:
+        """The same, without its end."""
+        return _Partial(list(self.text), list(self.token_ids), list(self.logprobs), self.prompt_logprobs)
+
     def take(self, chunk: Chunk) -> None:
         self.text.append(chunk.text)
         self.token_ids.extend(chunk.token_ids)
@@ -127,7 +131,8 @@ class Generation:
 
     Iterating gives Chunks as they come, synchronously or with `async for`; leaving the loop early aborts the request.
     `result()` waits for the end. What has come so far is in `text`, also after an abort. `owner` is kept alive as
-    long as this is, so that an engine cannot be collected under a running request.
+    long as this is, so that an engine cannot be collected under a running request. `resumed` is the generation of an
+    engine that has ended, whose answer this one goes on with.
     """
 
     def __init__(
@@ -138,11 +143,12 @@ class Generation:
         mailbox: Mailbox,
         abort: Callable[[str], None],
         filters: list[AnswerFilters] | None = None,
+        resumed: Generation | None = None,
     ) -> None:
         self.request_id = request_id
         self.seed = seed
         self.owner: object = None
-        self._answers = [_Partial() for _ in range(n)]
+        self._answers = [_Partial() for _ in range(n)] if resumed is None else [resumed._answers[0].copy()]
         self._mailbox = mailbox
         self._abort = abort
         # Stream filters of each answer; None for the requests that name none.
@@ -157,6 +163,11 @@ class Generation:
     def text(self) -> str:
         """Text of the first answer so far."""
         return "".join(self._answers[0].text)
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """Tokens of the first answer so far."""
+        return tuple(self._answers[0].token_ids)
 
     @property
     def timings(self) -> Timings | None:

@@ -30,13 +30,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Request:
-    """Generate `params.n` answers to a prompt. `submitted_s` is on the monotonic clock."""
+    """Generate `params.n` answers to a prompt. `submitted_s` is on the monotonic clock.
+
+    `sent_token_ids` are tokens that another engine chose and sent before it ended: the answer, the only one, goes on
+    behind them.
+    """
 
     request_id: str
     prompt_token_ids: tuple[int, ...]
     params: SamplingParams
     seed: int
     submitted_s: float
+    sent_token_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

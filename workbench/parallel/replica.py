@@ -11,7 +11,11 @@ __all__ = ["PoolStats", "ReplicaDevice", "ReplicaEngine", "ReplicaStats"]
 
 
 class ReplicaEngine(Protocol):
-    """What a pool needs of an engine; `LlamaGPU` is one."""
+    """What a pool needs of an engine; `LlamaGPU` is one.
+
+    One that also has `resume(ended, prompt, messages=..., **sampling)` goes on with a request behind what a dead
+    engine's generation holds; it raises RequestError for a request that cannot be resumed.
+    """
 
     def submit(self, prompt: object = None, *, messages: object = None, **sampling: object) -> object: ...
 
@@ -44,8 +48,9 @@ class ReplicaStats:
 
 @dataclass(frozen=True)
 class PoolStats:
-    """All replicas, and how many requests had to move because theirs died."""
+    """All replicas, and how many requests had to move because theirs died, of those `resumed` in the middle."""
 
     balancer: str
     replicas: tuple[ReplicaStats, ...]
     requests_moved_total: int
+    requests_resumed_total: int = 0

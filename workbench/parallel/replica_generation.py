@@ -15,7 +15,7 @@ class ReplicaGeneration:
     """Chunks as they come, the whole at the end, and a way to stop it; chunks and results are the engine's own objects.
 
     Reading it works as with the engine's Generation: iterate (also with `async for`; leaving the loop aborts), or wait
-    in `result()`. `replica_id` is who serves it, which changes if that replica dies before the first chunk.
+    in `result()`. `replica_id` is who serves it, which changes if that replica dies.
     """
 
     def __init__(self, request_id: str, owner: object) -> None:

@@ -11,9 +11,9 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from workbench.errors import ConfigError, EngineStoppedError, RequestAborted, WorkbenchError
+from workbench.errors import ConfigError, EngineStoppedError, RequestAborted, RequestError, WorkbenchError
 from workbench.parallel.balancers import Balancer, make_balancer
 from workbench.parallel.load_book import LoadBook
 from workbench.parallel.manager import MultiGPUManager
@@ -26,6 +26,8 @@ __all__ = ["ReplicaPool"]
 
 _log = logging.getLogger(__name__)
 
+# How many replicas may die under a request before it is given up: it may be what they die of.
+_MOST_MOVES = 2
 # How long an engine's figures, being read when it is to go, are waited for.
 _FIGURES_LIMIT_S = 5.0
 
@@ -46,19 +48,22 @@ class _Request:
 
 @dataclass(frozen=True)
 class _Placement:
-    """Where a request is: `inner` is the engine's own generation."""
+    """Where a request is: `inner` is the engine's own generation, which holds what came of it so far."""
 
     replica_id: int | str
     engine: ReplicaEngine
     inner: object
+    num_moves: int = 0
+    has_started: bool = False
 
 
 class ReplicaPool:
     """Serves requests by the replica that the balancer chooses.
 
     `make_engine(replica_id)` builds one engine; it is called for each id in turn, and again by `restart`. If one fails
-    those before it are unloaded. When a replica dies (EngineStoppedError), its requests of which nothing has come yet
-    go to another; those that have begun end with that error. Every method may be called from any thread.
+    those before it are unloaded. When a replica dies (EngineStoppedError), its requests go to another; there those that
+    have begun go on behind what came, and where that is not possible they end with that error. Every method may be
+    called from any thread.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class ReplicaPool:
         self._headroom: dict[int | str, float | None] = {}
         self._reading_headroom: set[int | str] = set()
         self._num_moved = 0
+        self._num_resumed = 0
         self._request_numbers = itertools.count(1)
         self._is_unloaded = False
         # Engines that serve; one that died is taken out.
@@ -170,7 +176,7 @@ class ReplicaPool:
                 )
                 for load in loads
             )
-            return PoolStats(self._balancer.name, replicas, self._num_moved)
+            return PoolStats(self._balancer.name, replicas, self._num_moved, self._num_resumed)
 
     def engine_stats(self) -> dict[int | str, object]:
         """Each living engine's own figures, by replica id; one that dies while asked is left out."""
@@ -215,8 +221,11 @@ class ReplicaPool:
                 engine.unload()
             raise
 
-    def _place(self, generation: ReplicaGeneration, request: _Request) -> _Placement:
-        """Submit to the chosen replica, or to the next if that one turns out to be dead."""
+    def _place(self, generation: ReplicaGeneration, request: _Request, before: _Placement | None = None) -> _Placement:
+        """Submit to the chosen replica, or to the next if that one turns out to be dead.
+
+        `before` is where the request was until its replica died.
+        """
         while True:
             with self._lock:
                 self._check_loaded()
@@ -227,7 +236,7 @@ class ReplicaPool:
                 self._book.begin(replica_id)
                 engine = self._engines[replica_id]
             try:
-                inner = engine.submit(request.prompt, messages=request.messages, **request.sampling)
+                inner = _submit(engine, request, before)
             except EngineStoppedError as error:
                 self._end(replica_id)
                 self._bury(replica_id, engine, error)
@@ -236,7 +245,9 @@ class ReplicaPool:
                 raise
             else:
                 generation.serve_by(replica_id, inner)
-                return _Placement(replica_id, engine, inner)
+                if before is None:
+                    return _Placement(replica_id, engine, inner)
+                return _Placement(replica_id, engine, inner, before.num_moves + 1, before.has_started)
 
     async def _serve(self, generation: ReplicaGeneration, placement: _Placement | None, request: _Request) -> None:
         """Pass a request's chunks on until it ends, on as many replicas as that takes."""
@@ -257,8 +268,8 @@ class ReplicaPool:
     async def _follow(
         self, generation: ReplicaGeneration, placement: _Placement, request: _Request
     ) -> _Placement | None:
-        """Pass on what one replica produces. Gives the next placement if that died before anything came, else None."""
-        has_started, seconds_per_token = False, None
+        """Pass on what one replica produces. Gives the next placement if that died under the request, else None."""
+        has_started, seconds_per_token = placement.has_started, None
         self._watch_headroom(placement)
         try:
             async for chunk in placement.inner:
@@ -268,17 +279,30 @@ class ReplicaPool:
             return None
         except EngineStoppedError as error:
             self._bury(placement.replica_id, placement.engine, error)
-            if has_started:
-                raise
+            death = error.with_traceback(None)
         finally:
             # Before the caller hears of the end, so that the counts it then reads are right.
             self._end(placement.replica_id, seconds_per_token)
             self._watch_headroom(placement)
         if generation.is_aborted:
-            raise RequestAborted("stopped before it began")
-        moved = self._place(generation, request)
+            raise RequestAborted("stopped when its replica had died")
+        if placement.num_moves >= _MOST_MOVES:
+            raise EngineStoppedError(f"{_MOST_MOVES + 1} replicas have died under this request; the last: {death}")
+        return self._move(generation, replace(placement, has_started=has_started), request, death)
+
+    def _move(
+        self, generation: ReplicaGeneration, before: _Placement, request: _Request, death: EngineStoppedError
+    ) -> _Placement:
+        """Place a dead replica's request anew. Raises that death where it has begun and cannot be resumed."""
+        try:
+            moved = self._place(generation, request, before)
+        except (RequestError, EngineStoppedError) as error:
+            if before.has_started:
+                raise EngineStoppedError(f"{death}; and the request could not go on elsewhere: {error}") from None
+            raise
         with self._lock:
             self._num_moved += 1
+            self._num_resumed += before.has_started
         return moved
 
     def _end(self, replica_id: int | str, seconds_per_token: float | None = None) -> None:
@@ -340,6 +364,16 @@ class ReplicaPool:
     def _check_loaded(self) -> None:
         if self._is_unloaded:
             raise EngineStoppedError("the pool is unloaded: make a new one")
+
+
+def _submit(engine: ReplicaEngine, request: _Request, before: _Placement | None) -> object:
+    """Start a request, or go on with one. Raises RequestError for one that has begun and cannot be resumed."""
+    if before is None or not before.has_started:
+        return engine.submit(request.prompt, messages=request.messages, **request.sampling)
+    resume = getattr(engine, "resume", None)
+    if resume is None:
+        raise RequestError("its engine resumes nothing")
+    return resume(before.inner, request.prompt, messages=request.messages, **request.sampling)
 
 
 def _seconds_per_token(inner: object) -> float | None:
