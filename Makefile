@@ -13,7 +13,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 unexport JUPYTER_PATH PYTHONHOME
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: lab setup test lint bench clean
+.PHONY: lab setup test lint docs bench wheel coverage clean
 
 # The page is a default_url and no file argument, so that the address printed under --no-browser leads there too, and
 # the file browser shows the whole project.
@@ -31,9 +31,21 @@ lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
+# Pages and references, with warnings as errors; build/docs/index.html opens without a server.
+docs: setup
+	$(IN_VENV) NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet $(ARGS)
+
 # A short one: each backend of this machine, and transformers beside it.
 bench: setup
 	$(IN_VENV) .venv/bin/workbench bench default --backend all --runs 2 --new-tokens 32 --peer transformers $(ARGS)
+
+wheel: setup
+	.venv/bin/python -m build --no-isolation --outdir dist $(ARGS)
+
+# Of what ARGS name: the whole suite takes several times as long under it.
+coverage: setup
+	$(IN_VENV) .venv/bin/coverage run --source=workbench,widgets,dashboards -m pytest $(or $(ARGS),tests)
+	.venv/bin/coverage report --skip-covered --show-missing
 
 clean:
 	rm -rf .venv .venv.lock .venv.incomplete

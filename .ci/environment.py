@@ -115,7 +115,7 @@ class Environment:
         try:
             # The build back end is pinned too, so the project is built with the one just installed.
             self._execute([*pip, "pip", "setuptools"], self.project)
-            self._execute([*pip, "--no-build-isolation", "-e", ".[dev]"], self.project)
+            self._execute([*pip, "--no-build-isolation", "-e", ".[dev,docs]"], self.project)
         except SetupError:
             # pip gave up by itself (no network, say) and has put back what it was replacing: no reason to start afresh.
             self._incomplete_marker.unlink()

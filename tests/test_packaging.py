@@ -27,10 +27,12 @@ EXTRAS = {
     name: [Requirement(text) for text in texts] for name, texts in PYPROJECT["project"]["optional-dependencies"].items()
 }
 # What `make setup` installs; the other extras are chosen by hand.
-INSTALLED = RUNTIME + EXTRAS["dev"]
+INSTALLED = RUNTIME + EXTRAS["dev"] + EXTRAS["docs"]
 CONSTRAINTS = (PROJECT / "constraints.txt").read_text().splitlines()
 # Comes with torch's GPU builds and only runs there.
 WITH_TORCH = {"triton"}
+# Modules that do not tell their distribution's name, where it is not installed.
+DISTRIBUTION_OF = {"llama_cpp": "llama-cpp-python"}
 
 
 def _pins() -> dict[str, Version]:
@@ -99,7 +101,7 @@ def test_supported_versions() -> None:
 
 
 def test_extras() -> None:
-    assert set(EXTRAS) == {"cluster", "vllm", "amd", "tracing", "dev"}
+    assert set(EXTRAS) == {"cluster", "vllm", "amd", "tracing", "peers", "docs", "dev"}
     assert [(requirement.name, requirement.extras) for requirement in EXTRAS["cluster"]] == [("ray", {"serve"})]
 
 
@@ -108,7 +110,7 @@ def test_conda_environment_is_the_same() -> None:
     conda = yaml.safe_load((PROJECT / "environment.yml").read_text())
     *from_conda, through_pip = conda["dependencies"]
     assert from_conda == ["python" + PYPROJECT["project"]["requires-python"], "pip"]
-    assert through_pip == {"pip": ["-c constraints.txt", "-e .[dev]"]}
+    assert through_pip == {"pip": ["-c constraints.txt", "-e .[dev,docs]"]}
 
 
 def test_conda_pip_lines_name_the_pinned_set(tmp_path: Path) -> None:
@@ -122,7 +124,7 @@ def test_conda_pip_lines_name_the_pinned_set(tmp_path: Path) -> None:
     (tmp_path / "conda.txt").write_text("\n".join(lines))
     parsed = list(parse_requirements(str(tmp_path / "conda.txt"), session=PipSession()))
     assert [line.requirement for line in parsed if line.constraint] == CONSTRAINTS
-    assert [line.requirement for line in parsed if line.is_editable] == [".[dev]"]
+    assert [line.requirement for line in parsed if line.is_editable] == [".[dev,docs]"]
 
 
 def test_every_third_party_import_is_declared() -> None:
@@ -133,7 +135,7 @@ def test_every_third_party_import_is_declared() -> None:
     for path, module, is_deferred in _absolute_imports():
         if module in own or module in sys.stdlib_module_names:
             continue
-        names = {canonicalize_name(name) for name in folders.get(module, [module])}
+        names = {canonicalize_name(name) for name in folders.get(module, [DISTRIBUTION_OF.get(module, module)])}
         allowed = declared | optional if is_deferred else declared
         assert names & allowed, f"{path.relative_to(PROJECT)} imports {module}, which pyproject.toml does not declare"
 
@@ -163,16 +165,16 @@ def test_packaging_lists_every_folder_and_alias() -> None:
     assert setuptools["packages"]["find"]["include"] == [f"{name}*" for name in _top_level_folders()]
 
 
-def test_the_wheel_holds_the_packages_and_the_short_names(tmp_path: Path) -> None:
+def test_a_wheel_of_the_source_distribution_holds_the_packages_and_the_short_names(tmp_path: Path) -> None:
     source = tmp_path / "source"
     ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for folder in _top_level_folders():
         shutil.copytree(PROJECT / folder, source / folder, ignore=ignore)
     for name in ("pyproject.toml", "LICENSE", "README.md"):
         shutil.copy(PROJECT / name, source)
-    build = ["--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", "out", "./source"]
-    command = [sys.executable, "-m", "pip", "wheel", "-q", *build]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", "out", "./source"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert len(list((tmp_path / "out").glob("*.tar.gz"))) == 1
     (wheel,) = (tmp_path / "out").glob("*.whl")
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     expected = {
@@ -182,6 +184,15 @@ def test_the_wheel_holds_the_packages_and_the_short_names(tmp_path: Path) -> Non
         if path.suffix in {".py", ".js", ".css", ".html", ".json", ".h", ".cpp"} and "aliases" not in path.parts
     }
     assert packed == expected | {"llama_gpu.py", "multi_gpu.py", "quantization.py"}
+
+
+def test_supported_pythons_read_the_code() -> None:
+    """What the oldest supported Python cannot parse, no other one would tell."""
+    versions = [line.rpartition(" ")[2] for line in PYPROJECT["project"]["classifiers"] if "Python :: 3." in line]
+    assert versions == ["3.11", "3.12", "3.13"]
+    for folder in _top_level_folders():
+        for path in (PROJECT / folder).rglob("*.py"):
+            ast.parse(path.read_text(), str(path), feature_version=(3, 11))
 
 
 def test_license_is_the_declared_one() -> None:
@@ -219,6 +230,13 @@ def test_make_test_sets_up_and_runs_tests_and_notebooks() -> None:
     assert pytest_run.rstrip().endswith(" tests notebooks")
 
 
+@pytest.mark.parametrize("target", ["lint", "docs", "bench", "wheel", "coverage"])
+def test_each_target_sets_up_first_and_runs_from_the_environment(target: str) -> None:
+    set_up, *commands = _planned(target)
+    assert set_up == "python3 .ci/environment.py"
+    assert commands and all(".venv/bin/" in command for command in commands)
+
+
 @pytest.fixture
 def commands(tmp_path: Path) -> Path:
     """A folder with all that .ci/run may call; the commands that would change the machine only note their call."""
@@ -250,13 +268,18 @@ def test_ci_installs_a_missing_browser_first_and_requires_it(commands: Path) -> 
     (commands / "chromium").unlink()
     status, calls = _run_ci(commands)
     assert status == 0
-    assert [call.split()[:2] for call in calls] == [["apt-get", "update"], ["apt-get", "install"], ["make", "test"]]
+    assert [call.split()[:2] for call in calls] == [
+        ["apt-get", "update"],
+        ["apt-get", "install"],
+        ["make", "docs"],
+        ["make", "test"],
+    ]
     assert " chromium " in calls[1]
-    assert calls[2].endswith("browser=1")
+    assert calls[3].endswith("browser=1")
 
 
 def test_ci_keeps_a_browser_that_is_there(commands: Path) -> None:
-    assert _run_ci(commands) == (0, ["make test browser=1"])
+    assert _run_ci(commands) == (0, ["make docs browser=", "make test browser=1"])
 
 
 def test_ci_asks_for_rights_when_it_has_none(commands: Path) -> None:
@@ -265,7 +288,7 @@ def test_ci_asks_for_rights_when_it_has_none(commands: Path) -> None:
     _write_command(commands / "sudo", f'echo "sudo $*" >> "{commands.parent}/calls"\n[ "$1" = -n ]\nshift\nexec "$@"\n')
     status, calls = _run_ci(commands)
     assert status == 0
-    assert [call.split()[0] for call in calls] == ["sudo", "apt-get", "sudo", "apt-get", "make"]
+    assert [call.split()[0] for call in calls] == ["sudo", "apt-get", "sudo", "apt-get", "make", "make"]
 
 
 @pytest.mark.parametrize("failing", ["apt-get", "make"])

@@ -54,7 +54,7 @@ class Machine:
         if command[1:3] == ["-m", "venv"]:
             return "venv"
         if command[1:3] == ["-m", "pip"]:
-            return "install" if command[-2:] == ["-e", ".[dev]"] else "pip"
+            return "install" if command[-2:] == ["-e", ".[dev,docs]"] else "pip"
         return command[4]
 
     @staticmethod

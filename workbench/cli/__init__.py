@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from workbench.cli.services import Services
@@ -16,6 +17,10 @@ def main(args: Sequence[str] | None = None, services: Services | None = None) ->
     """
     from workbench.cli.root import root_command
 
+    if os.environ.get("_WORKBENCH_COMPLETE"):  # a shell's script asks
+        from workbench.cli.completion import prepare_completion
+
+        prepare_completion()
     try:
         root_command().main(args=args, prog_name="workbench", obj=services or Services())
     except SystemExit as stop:

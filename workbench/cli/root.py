@@ -109,6 +109,7 @@ class _RootGroup(LazyGroup):
         "keys": Entry(_KeysGroup, "Make, show and revoke the endpoint's keys."),
         "plugins": Entry(_PluginsGroup, "Find, install, switch and write plugins."),
         "aws": Entry(_AwsGroup, "Advice and scripts for EC2."),
+        "completion": Entry("workbench.cli.completion", "Print a shell's completion script."),
     }
 
     def further_entries(self) -> dict[str, Entry]:
