@@ -6,18 +6,22 @@ import asyncio
 import contextlib
 import html
 import os
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import uvicorn
 from starlette.types import ASGIApp
 
-from dashboards.app_server import AppServer
 from dashboards.gate import Gate
 from dashboards.parts import AppParts
 from workbench.errors import ConfigError
 from workbench.server.host_check import HostCheck
+from workbench.server.server_thread import ServerThread
 from workbench.server.settings import ListenSettings
 
 __all__ = ["App"]
+
+_STOP_TIMEOUT_S = 10.0
 
 
 class App:
@@ -32,8 +36,7 @@ class App:
         self.parts = parts
         self.listen = listen
         self.root_path = root_path.rstrip("/")
-        self._tasks: list[asyncio.Task[Any]] = []
-        self._server = AppServer(self._make, listen.host, listen.port, self._close)
+        self._server = ServerThread(self._open, listen.host, listen.port, name="workbench-app", what="the app")
 
     @property
     def port(self) -> int:
@@ -43,8 +46,7 @@ class App:
     @property
     def url(self) -> str:
         """Where a browser on this machine finds it."""
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.listen.host, self.listen.host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+        return f"{self._server.url}/"
 
     @property
     def proxied_path(self) -> str | None:
@@ -66,7 +68,7 @@ class App:
 
     def stop(self) -> None:
         """Stop the replies of its pages, and close. The loaded model stays, if it is not the app's own."""
-        self._server.stop()
+        self._server.stop(_STOP_TIMEOUT_S)
         if self.parts.sampler is not None:
             self.parts.sampler.stop()
 
@@ -86,6 +88,28 @@ class App:
     def _repr_html_(self) -> str:
         url = html.escape(self.proxied_path or self.url)
         return f'<p>The app is at <a href="{url}" target="_blank">{url}</a></p>'
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[uvicorn.Config]:
+        following = asyncio.create_task(self._follow_remote())
+        try:
+            yield uvicorn.Config(
+                self._make(),
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                # Whatever else is installed: ray brings another.
+                http="h11",
+                proxy_headers=False,
+                # Pages keep streams open as long as they are shown.
+                timeout_graceful_shutdown=1,
+            )
+        finally:
+            following.cancel()
+            self.parts.desks.close_all()
+            # A connection that does not close is no reason to keep the app.
+            with contextlib.suppress(Exception):
+                await self.parts.source.close()
 
     def _make(self) -> ASGIApp:
         # Gradio takes a second to import, and pandas with it.
@@ -113,7 +137,6 @@ class App:
             css_paths=CSS_PATHS,
             head=head(),
         )
-        self._tasks.append(asyncio.get_running_loop().create_task(self._follow_remote()))
         return HostCheck(Gate(app, self.parts.ring, title=TITLE), listen=self.listen)
 
     async def _follow_remote(self) -> None:
@@ -121,10 +144,3 @@ class App:
         while self.parts.source.is_remote:
             await self.parts.source.refresh()
             await asyncio.sleep(10.0)
-
-    async def _close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        self.parts.desks.close_all()
-        with contextlib.suppress(Exception):
-            await self.parts.source.close()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dashboards.app import App
 from dashboards.parts import AppParts
-from dashboards.sources import EndpointSource, SessionSource
+from dashboards.sources import EndpointCluster, EndpointSource, SessionCluster, SessionSource
 from dashboards.toolbox import BUILT_IN_TOOLS, Toolbox
 from workbench.conversation import default_preset_shelf
 from workbench.errors import ConfigError, EngineStoppedError
@@ -57,13 +57,15 @@ def make_app(
     ring = _ring(listen, settings, app_key, admin_key)
     shelf, toolbox = default_preset_shelf(), Toolbox(BUILT_IN_TOOLS)
     if url is not None:
-        parts = AppParts(EndpointSource(url, api_key), shelf, toolbox, ring=ring)
+        source = EndpointSource(url, api_key)
+        parts = AppParts(source, shelf, toolbox, EndpointCluster(source), ring=ring)
     else:
         from dashboards.bench import Bench
 
         probes = [*_machine_probes(), EngineRates(session.stats)]
         sampler = Sampler(probes, name="workbench-app-sampler")
-        parts = AppParts(SessionSource(session), shelf, toolbox, session, sampler, Bench(), ring)
+        cluster = SessionCluster(session, lambda: {name: one.last for name, one in sampler.series.items()})
+        parts = AppParts(SessionSource(session), shelf, toolbox, cluster, session, sampler, Bench(), ring)
     return App(parts, listen, root_path=settings.root_path)
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 
+from dashboards.contributed_tab import ContributedTab
 from dashboards.parts import AppParts
 from dashboards.programs import add_programs
 from dashboards.tabs.chat import ChatTab
+from dashboards.tabs.cluster import ClusterTab
 from dashboards.tabs.compare import CompareTab
 from dashboards.tabs.endpoint import EndpointTab
 from dashboards.tabs.header import Header
@@ -17,6 +21,7 @@ from dashboards.tabs.plugins import PluginsTab
 from widgets.chart_rows import memory_rows, throughput_rows, utilisation_row
 from widgets.menu import Menu
 from workbench.models import Catalogue
+from workbench.plugins import default_plugins
 
 __all__ = ["build_page"]
 
@@ -27,6 +32,7 @@ _MAX_RUNNING_EVENTS = 512
 
 def build_page(parts: AppParts) -> gr.Blocks:
     """The app's Blocks: chats run side by side in the engine's batch, loading one at a time."""
+    contributed = [] if parts.session is None else ContributedTab.build_all(default_plugins(), parts.session)
     with gr.Blocks(analytics_enabled=False, title=TITLE, fill_width=True, delete_cache=(600, 600)) as demo:
         header = Header(parts)
         with gr.Tabs(elem_id="wb-tabs") as tabs:
@@ -36,8 +42,14 @@ def build_page(parts: AppParts) -> gr.Blocks:
                 CompareTab(parts, _models_to_compare(parts))
             with gr.Tab("Inside", id="inside"):
                 InsideTab(parts, chat, tabs)
-            if parts.session is not None:
-                _add_tabs_of_the_engine(parts, tabs)
+            timers = {} if parts.session is None else _add_tabs_of_the_engine(parts)
+            with gr.Tab("Cluster", id="cluster") as tab:
+                cluster = ClusterTab(parts)
+                cluster.show_on(tab)
+            for one in contributed:
+                with gr.Tab(one.name, id=f"plugin-{one.name}"):
+                    one.render()
+        _run_while_shown(tabs, {**timers, "Cluster": cluster.timer})
         header.watch_on(demo)
         chat.restore_on(demo)
         add_programs(parts)
@@ -51,8 +63,8 @@ def build_page(parts: AppParts) -> gr.Blocks:
     return demo
 
 
-def _add_tabs_of_the_engine(parts: AppParts, tabs: gr.Tabs) -> None:
-    """What can be watched and changed only where the engine is in this process."""
+def _add_tabs_of_the_engine(parts: AppParts) -> dict[str, gr.Timer]:
+    """What can be watched and changed only where the engine is in this process; gives the timers by tab."""
     menu = Menu.of_this_machine()
     rows = (*memory_rows(menu.statuses), utilisation_row(menu.statuses), *throughput_rows())
     with gr.Tab("Monitor", id="monitor"):
@@ -64,15 +76,20 @@ def _add_tabs_of_the_engine(parts: AppParts, tabs: gr.Tabs) -> None:
         EndpointTab(parts).show_on(tab)
     with gr.Tab("Plugins", id="plugins") as tab:
         PluginsTab(parts).show_on(tab)
+    return {"Monitor": monitor.timer, "Models": models.timer}
 
-    def run_while_shown(event: gr.SelectData) -> tuple[gr.Timer, gr.Timer]:
-        # A timer costs requests, so each runs while its tab is shown.
-        return gr.Timer(active=event.value == "Monitor"), gr.Timer(active=event.value == "Models")
+
+def _run_while_shown(tabs: gr.Tabs, timers: dict[str, gr.Timer]) -> None:
+    """A timer costs requests, so each runs while its tab is shown."""
+
+    def switch(event: gr.SelectData) -> Any:
+        switched = [gr.Timer(active=event.value == name) for name in timers]
+        return switched if len(switched) > 1 else switched[0]
 
     tabs.select(
-        run_while_shown,
+        switch,
         None,
-        [monitor.timer, models.timer],
+        list(timers.values()),
         show_progress="hidden",
         api_visibility="private",
         concurrency_limit=None,

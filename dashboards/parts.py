@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from dashboards.cluster import ClusterReader
 from dashboards.desk import Desk, Desks
 from dashboards.gate import key_of
 from dashboards.sources import ChatSource
@@ -36,6 +37,7 @@ class AppParts:
     source: ChatSource
     shelf: PresetShelf
     toolbox: Toolbox
+    cluster: ClusterReader
     session: Session | None = None
     sampler: Sampler | None = None
     bench: Bench | None = None

@@ -268,6 +268,10 @@ class LlamaGPU(HasTwin):
         """With `parallel`: each group of ranks as it is now, with its processes and bytes. Else empty."""
         return [] if self._parallel_engine is None else self._parallel_engine.replicas()
 
+    def replica_stats(self) -> dict[int, EngineStats]:
+        """With `parallel`: each living replica's own counters, by its number. Else empty."""
+        return {} if self._parallel_engine is None else self._parallel_engine.stats()
+
     def restart_replica(self, replica_id: int) -> None:
         """Start one of several replicas anew, dead or alive; the others go on meanwhile.
 

@@ -13,6 +13,7 @@ from workbench.parallel import GPUConfig, LoadBalancer, MultiGPUManager, Paralle
 
 if TYPE_CHECKING:
     from workbench.distributed.parallel_engine import ReplicaFigures
+    from workbench.engine import EngineStats
 
 __all__ = ["MultiGPUInference", "PipelineParallelism", "SpreadStats", "TensorParallelism", "spread_stats"]
 
@@ -29,7 +30,7 @@ class SpreadStats:
 
 def spread_stats(llm: LlamaGPU) -> SpreadStats:
     """Figures of a model that was loaded with `parallel`. May wait for a step to end."""
-    config, replicas, stats = llm.parallel, llm.replicas(), llm.stats()
+    config, replicas, stats, own = llm.parallel, llm.replicas(), llm.stats(), llm.replica_stats()
     if config is None:
         return SpreadStats({}, {"total_requests": stats.requests_total, "gpu_assignments": {}, "gpu_loads": {}}, {}, [])
     most = max(1, llm.limits.max_num_seqs // len(replicas))
@@ -55,17 +56,20 @@ def spread_stats(llm: LlamaGPU) -> SpreadStats:
             "gpu_loads": loads,
         },
         loads=loads,
-        replicas=[_replica_values(replica) for replica in replicas],
+        replicas=[_replica_values(r, *counts[r.devices[0]], own.get(r.replica_id)) for r in replicas],
     )
 
 
-def _replica_values(replica: ReplicaFigures) -> dict[str, object]:
+def _replica_values(
+    replica: ReplicaFigures, num_in_flight: int, requests_total: int, stats: EngineStats | None
+) -> dict[str, object]:
     return {
         "replica_id": replica.replica_id,
         "is_alive": replica.is_alive,
         "gpu_ids": list(replica.devices),
-        "num_in_flight": replica.num_in_flight,
-        "requests_total": replica.requests_total,
+        "num_in_flight": num_in_flight,
+        "requests_total": requests_total,
+        "generated_tokens_total": stats.generated_tokens_total if stats is not None else None,
         "bubble_share": round(replica.pipeline.bubble_share, 4),
         "ranks": [
             {

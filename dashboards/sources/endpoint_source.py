@@ -121,6 +121,17 @@ class EndpointSource:
         reply = await self._request("POST", "/v1/completions", body)
         return scored_of_completion(reply["choices"][0]["logprobs"])[len(before) :]
 
+    async def read_text(self, path: str, *, any_status: bool = False) -> str:
+        """What GET of a path answers. Raises InferenceError, RequestError or ConfigError for what is no success, unless
+        `any_status`."""
+        try:
+            reply = await self._client.get(path)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+        if not any_status:
+            _check(reply.status_code, reply.text)
+        return reply.text
+
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()

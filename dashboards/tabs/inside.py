@@ -141,7 +141,7 @@ class InsideTab:
             text = begin + await self._completed(begin, ChatSettings.of(*values))
             return {self.text: text}
         desk.selected = desk.current.edit(desk.scored_reply, begin, keep_following=False).number
-        self._chat.begin_again(desk, values, lambda chat: chat.resume())
+        self._chat.changes.resume(desk, ChatSettings.of(*values))
         return {**self._chat.view(desk), self._tabs: gr.Tabs(selected="chat")}
 
     async def _completed(self, prompt: str, settings: ChatSettings) -> str:

@@ -8,6 +8,7 @@ import gradio as gr
 
 from dashboards.chat_settings import ChatSettings
 from dashboards.parts import shown_error
+from dashboards.tabs.download import offer_download
 from workbench.conversation import Preset, PresetShelf, export_presets, import_presets
 from workbench.errors import ConfigError, WorkbenchError
 
@@ -36,8 +37,6 @@ class PresetBar:
 
     def wire(self, controls: dict[str, Any]) -> None:
         """Let choosing a preset set the controls, and saving read them."""
-        from dashboards.tabs.chat import DOWNLOAD_JS
-
         set_by_preset = [name for name in ChatSettings.of_preset(self._shelf.list()[0]) if name in controls]
         outputs = [controls[name] for name in set_by_preset]
         options = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
@@ -51,11 +50,7 @@ class PresetBar:
         self.save.click(self._save, values, [self.choice], **options)
         self.remove.click(self._remove, [self.choice], [self.choice], **options)
         self.imported.upload(self._import, [self.imported], [self.choice], **options)
-        # Hidden, not absent: what is absent has no value in the browser.
-        text, name = gr.Textbox(visible="hidden"), gr.Textbox(visible="hidden")
-        self.export.click(self._export, None, [text, name], **options).then(
-            None, [text, name], None, js=DOWNLOAD_JS, api_visibility="private"
-        )
+        offer_download(self.export, self._export)
 
     @property
     def _names(self) -> list[str]:

@@ -38,7 +38,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def session(embedded_model_folder: Path) -> Iterator[Session]:
     """A session with the embedded model, with a context that is quick to fill."""
 
@@ -56,7 +56,7 @@ def session(embedded_model_folder: Path) -> Iterator[Session]:
         yield session
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def app(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """The app over that session, for everybody on this machine."""
     with pytest.MonkeyPatch.context() as patch:

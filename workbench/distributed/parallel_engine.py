@@ -10,6 +10,7 @@ from workbench.distributed.group_runner import GroupFigures
 from workbench.distributed.nursery import RankNursery
 from workbench.distributed.pooled_client import PooledClient
 from workbench.distributed.start import RankFigures, StartedGroup, start_group_engine
+from workbench.engine import EngineStats
 from workbench.engine.client import EngineClient
 from workbench.engine.config import EngineConfig, EngineLimits
 from workbench.engine.runner_status import RunnerStatus
@@ -121,6 +122,12 @@ class ParallelEngine:
             )
             for replica_id, group in self._groups.items()
         ]
+
+    def stats(self) -> dict[int, EngineStats]:
+        """Each living group's own counters, by replica. May wait for a step to end."""
+        if isinstance(self.client, PooledClient):
+            return self.client.stats_by_replica()
+        return {0: self.client.stats()} if self.client.is_alive else {}
 
     def _ids_of(self, replica_id: int) -> list[int | str]:
         size = self.config.num_gpus // self.config.shape.data

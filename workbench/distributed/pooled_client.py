@@ -121,7 +121,11 @@ class PooledClient:
 
     def stats(self) -> EngineStats:
         """All living engines' figures added up."""
-        return _added_up(list(self._pool.engine_stats().values()))
+        return _added_up(list(self.stats_by_replica().values()))
+
+    def stats_by_replica(self) -> dict[int, EngineStats]:
+        """Each living engine's own figures."""
+        return self._pool.engine_stats()
 
     def restart(self, replica_id: int) -> None:
         """End a replica, dead or alive, and start it anew; the others go on meanwhile."""

@@ -5,27 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import logging
-import socket
-import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import uvicorn
 
-from workbench.errors import BackendError, ConfigError
+from workbench.errors import ConfigError
 from workbench.server.access import Access
 from workbench.server.app import create_app
 from workbench.server.errors import ApiError
 from workbench.server.http_protocol import HttpProtocol
 from workbench.server.model_host import ModelHost
+from workbench.server.server_thread import ServerThread
 from workbench.server.services import Services
 from workbench.server.settings import ServerSettings
 from workbench.twin import HasTwin, Twin
 
 __all__ = ["Endpoint"]
 
-_log = logging.getLogger(__name__)
-_START_TIMEOUT_S = 30.0
 _SEND_BUFFER_BYTES = 256 * 1024
 # After the time for running requests is over: what it takes to tell them so.
 _FAREWELL_S = 1.0
@@ -43,27 +40,25 @@ class Endpoint(HasTwin):
         self.settings = settings
         self.access = access
         self._make_host = host
-        self._socket = _listening_socket(settings.listen.host, settings.listen.port)
-        self._port = self._socket.getsockname()[1]
         self._services: Services | None = None
-        self._server: uvicorn.Server | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._ready = threading.Event()
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="workbench-server", daemon=True)
+        self._server = ServerThread(
+            self._open,
+            settings.listen.host,
+            settings.listen.port,
+            name="workbench-server",
+            what="the endpoint",
+            send_buffer_bytes=_SEND_BUFFER_BYTES,
+        )
 
     @property
     def port(self) -> int:
         """The port it listens on."""
-        return self._port
+        return self._server.port
 
     @property
     def url(self) -> str:
         """Base URL for OpenAI clients."""
-        host = self.settings.listen.host
-        if host in ("0.0.0.0", "::"):
-            host = "127.0.0.1" if host == "0.0.0.0" else "::1"
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/v1"
+        return f"{self._server.url}/v1"
 
     @property
     def api_key(self) -> str | None:
@@ -73,29 +68,27 @@ class Endpoint(HasTwin):
     @property
     def is_running(self) -> bool:
         """Whether it answers."""
-        return self._ready.is_set() and self._thread.is_alive()
+        return self._server.is_running
 
     def start(self) -> Endpoint:
         """Serve, and return once requests are answered."""
-        self._thread.start()
-        self._ready.wait(_START_TIMEOUT_S)
-        if self._failure is not None:
-            self._thread.join()
-            raise BackendError(f"the endpoint could not start: {self._failure}") from self._failure
+        self._server.start()
         return self
 
     def stop(self, drain_s: float | None = None) -> None:
         """Refuse what is new, give running requests `drain_s` (default: as set) to end, and close. Harmless twice."""
-        if not self._thread.is_alive() or self._loop is None:
-            return
         drain_s = self.settings.queue.drain_s if drain_s is None else drain_s
+        loop = self._server.loop
+        if loop is None:
+            self._server.stop()
+            return
         with contextlib.suppress(RuntimeError):  # the loop has just ended by itself
-            asyncio.run_coroutine_threadsafe(self._drain(drain_s), self._loop)
-        self._thread.join(drain_s + _FAREWELL_S + 10.0)
+            asyncio.run_coroutine_threadsafe(self._drain(drain_s), loop)
+        self.join(drain_s + _FAREWELL_S + 10.0)
 
     def join(self, timeout_s: float | None = None) -> None:
         """Wait until it has ended."""
-        self._thread.join(timeout_s)
+        self._server.join(timeout_s)
 
     def __enter__(self) -> Endpoint:
         return self if self.is_running else self.start()
@@ -112,39 +105,22 @@ class Endpoint(HasTwin):
     def __repr__(self) -> str:
         return f"Endpoint({self.url!r}, {'running' if self.is_running else 'stopped'})"
 
-    def _run(self) -> None:
-        try:
-            with asyncio.Runner() as runner:
-                runner.run(self._serve())
-        except BaseException as error:  # top of the thread: whoever waits in `start` must hear of it
-            self._failure = error
-            _log.exception("the endpoint ended with an error")
-        finally:
-            self._socket.close()
-            self._ready.set()
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[uvicorn.Config]:
         self._services = Services.build(self.settings, self._make_host(), self.access.ring)
         try:
-            server = uvicorn.Server(_config(self._services, self.settings))
-            self._server = server
-            serving = asyncio.create_task(server.serve(sockets=[self._socket]))
-            while not server.started and not serving.done():
-                await asyncio.sleep(0.005)
-            self._ready.set()
-            await serving
+            yield _config(self._services, self.settings)
         finally:
             self._services.stop()
 
     async def _drain(self, drain_s: float) -> None:
-        services, server = self._services, self._server
+        services = self._services
         services.is_draining = True
         await _until(lambda: not services.servings, drain_s)
         for serving in tuple(services.servings):
             serving.fail(ApiError(503, "the server is stopping", code="server_stopping"))
         await _until(lambda: not services.servings, _FAREWELL_S)
-        server.should_exit = True
+        self._server.ask_to_end()
 
 
 async def _until(is_done: Callable[[], bool], timeout_s: float) -> None:
@@ -184,18 +160,3 @@ def _check_access(settings: ServerSettings, access: Access) -> None:
             f"host={listen.host!r} can be reached from other machines, so a key of your own is needed: give one, make "
             "one with `workbench keys create`, or set no_auth to serve everybody"
         )
-
-
-def _listening_socket(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Connections inherit it. Bounds what the system keeps for a client that does not read.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-        listener.bind((host.strip("[]"), port))
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(f"host={host!r}, port={port}: cannot listen there: {error.strerror or error}") from error
-    return listener

@@ -349,7 +349,7 @@ def test_15_an_open_address_needs_a_key_of_ones_own(tmp_path):
 def test_15_with_one_it_is_served(tmp_path, options):
     listen = ListenSettings(host="0.0.0.0", port=0)
     endpoint = Endpoint(lambda: None, ServerSettings(listen), Access.of(listen, KeyFile(tmp_path / "k"), **options))
-    endpoint._socket.close()
+    endpoint.stop()
 
 
 def test_15_without_keys_only_where_that_is_asked_for(make_endpoint):
