@@ -12,6 +12,7 @@ from dashboards.sources import EndpointCluster, EndpointSource, SessionCluster, 
 from dashboards.toolbox import BUILT_IN_TOOLS, Toolbox
 from workbench.conversation import default_preset_shelf
 from workbench.errors import ConfigError, EngineStoppedError
+from workbench.plugins import default_plugins
 from workbench.server.access import Access
 from workbench.server.keys import default_key_file
 from workbench.server.settings import ListenSettings
@@ -65,7 +66,9 @@ def make_app(
         probes = [*_machine_probes(), EngineRates(session.stats)]
         sampler = Sampler(probes, name="workbench-app-sampler")
         cluster = SessionCluster(session, lambda: {name: one.last for name, one in sampler.series.items()})
-        parts = AppParts(SessionSource(session), shelf, toolbox, cluster, session, sampler, Bench(), ring)
+        parts = AppParts(
+            SessionSource(session), shelf, toolbox, cluster, session, sampler, Bench(), default_plugins(), ring
+        )
     return App(parts, listen, root_path=settings.root_path)
 
 

@@ -21,7 +21,6 @@ from dashboards.tabs.plugins import PluginsTab
 from widgets.chart_rows import memory_rows, throughput_rows, utilisation_row
 from widgets.menu import Menu
 from workbench.models import Catalogue
-from workbench.plugins import default_plugins
 
 __all__ = ["build_page"]
 
@@ -32,7 +31,7 @@ _MAX_RUNNING_EVENTS = 512
 
 def build_page(parts: AppParts) -> gr.Blocks:
     """The app's Blocks: chats run side by side in the engine's batch, loading one at a time."""
-    contributed = [] if parts.session is None else ContributedTab.build_all(default_plugins(), parts.session)
+    contributed = [] if parts.plugins is None else ContributedTab.build_all(parts.plugins, parts.require_session())
     with gr.Blocks(analytics_enabled=False, title=TITLE, fill_width=True, delete_cache=(600, 600)) as demo:
         header = Header(parts)
         with gr.Tabs(elem_id="wb-tabs") as tabs:

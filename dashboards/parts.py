@@ -15,6 +15,7 @@ from dashboards.toolbox import Toolbox
 from workbench.conversation import PresetShelf
 from workbench.errors import ConfigError
 from workbench.failure import Failure
+from workbench.plugins import PluginManager
 from workbench.server.keys import KeyRing, Scope
 from workbench.session import Session
 from workbench.telemetry import Sampler
@@ -31,8 +32,8 @@ _UPDATES_PER_S = 60.0
 
 @dataclass
 class AppParts:
-    """The app's parts. `session`, `sampler` and `bench` are None where the model is behind a remote endpoint; `ring`
-    is None where everybody may do everything."""
+    """The app's parts. `session`, `sampler`, `bench` and `plugins` are None where the model is behind an endpoint
+    somewhere else; `ring` is None where everybody may do everything."""
 
     source: ChatSource
     shelf: PresetShelf
@@ -41,6 +42,7 @@ class AppParts:
     session: Session | None = None
     sampler: Sampler | None = None
     bench: Bench | None = None
+    plugins: PluginManager | None = None
     ring: KeyRing | None = None
     desks: Desks = field(default_factory=Desks)
 

@@ -29,10 +29,28 @@ plugin = Plugin()
 """
 
 
+TAB = """
+@hookimpl
+def register_dashboard_tabs(self, register):
+    register({name!r}, self.build)
+
+def build(self, session):
+    import gradio
+    shown = gradio.Textbox("from " + session.status.state.value, elem_id="{name}-shown")
+    button = gradio.Button("Go", elem_id="{name}-go")
+    {then}
+"""
+
+
 def plugin_source(name: str, version: str = "1.0", permissions: tuple[str, ...] = (), body: str = "") -> str:
     """A plugin's module; `body` are further methods of its class, from the left margin."""
     indented = "\n".join(f"    {line}" for line in dedent(body).splitlines())
     return SOURCE.format(name=name, version=version, permissions=permissions, body=indented)
+
+
+def tab_source(name: str, then: str = "pass") -> str:
+    """A plugin's module with a tab: a text and a button "Go"; `then` does something with `shown` and `button`."""
+    return plugin_source(name, permissions=("dashboard_tabs",), body=TAB.format(name=name, then=then))
 
 
 def write_module(folder: Path, module: str, source: str) -> str:

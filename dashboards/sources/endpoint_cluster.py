@@ -28,10 +28,11 @@ class EndpointCluster:
         health, figures = await self._health(), await self._figures()
         try:
             stats = json.loads(await self._source.read_text(_STATS))["multi_gpu_stats"]
-        except (WorkbenchError, ValueError, KeyError, TypeError):
+            return _view(stats, health, figures)
+        # What answers there may be anything.
+        except (WorkbenchError, ValueError, KeyError, TypeError, AttributeError, IndexError):
             words = f"{self._source.url} says nothing of its devices (it has no {_STATS})."
             return ClusterView(words, _engine(health, figures) if health or figures else ())
-        return _view(stats, health, figures)
 
     async def _health(self) -> str:
         """The endpoint's word for how it is; empty where it has none."""

@@ -11,7 +11,7 @@ import gradio as gr
 from dashboards.parts import AppParts, shown_error
 from dashboards.plugin_actions import PluginActions
 from workbench.errors import WorkbenchError
-from workbench.plugins import PluginRow, default_plugins, plugin_rows
+from workbench.plugins import PluginRow, plugin_rows
 
 __all__ = ["PluginsTab"]
 
@@ -24,7 +24,7 @@ class PluginsTab:
 
     def __init__(self, parts: AppParts) -> None:
         self._parts = parts
-        self._actions = PluginActions(default_plugins())
+        self._actions = PluginActions(parts.plugins)
         gr.Markdown("A plugin that is switched on runs with this program's rights. Install what you trust.")
         self.table = gr.Dataframe(
             headers=_HEADERS, value=[], interactive=False, show_label=False, wrap=True, elem_id="wb-plugins"

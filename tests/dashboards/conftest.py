@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from dashboards_page import AppPage
 from playwright.sync_api import Browser, sync_playwright
+from plugin_packages import tab_source, write_module
 
 from dashboards.app import App
 from dashboards.launching import AppSettings, make_app
 from workbench import EngineConfig, LlamaGPU
+from workbench.plugins import default_plugins
 from workbench.server.settings import ListenSettings
 from workbench.session import LoadChoice, Session
 
@@ -58,9 +60,17 @@ def session(embedded_model_folder: Path) -> Iterator[Session]:
 
 @pytest.fixture(scope="session")
 def app(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """The app over that session, for everybody on this machine."""
+    """The app over that session, for everybody on this machine, with the tabs of two plugins. One of them fails."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORKBENCH_HOME", str(tmp_path_factory.mktemp("app-home")))
+        patch.setattr("workbench.plugins.manager.try_import", lambda candidate, limit_s: None)
+        folder = tmp_path_factory.mktemp("tabs")
+        patch.syspath_prepend(folder)
+        for name, then in (
+            ("shouter", "button.click(lambda text: text.upper(), shown, shown)"),
+            ("broken", "raise RuntimeError('no tab today')"),
+        ):
+            default_plugins().load(name, write_module(folder, f"{name}_tab", tab_source(name, then)))
         app = make_app(session=session, listen=ListenSettings(port=0), settings=AppSettings())
     with app:
         yield app

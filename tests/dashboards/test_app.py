@@ -10,7 +10,9 @@ import pytest
 from dashboards_page import WAIT_MS, AppPage
 from live_endpoint import wait_until_idle
 from playwright.sync_api import expect
+from plugin_packages import write_wheel
 
+from workbench.plugins import write_index
 from workbench.server.endpoints import PROCESS_ENDPOINTS
 
 pytestmark = pytest.mark.browser
@@ -268,14 +270,46 @@ def test_the_endpoint_is_started_used_and_stopped_and_keys_are_made(page):
     assert not endpoint.is_running
 
 
-def test_plugins_are_listed_and_switched(page):
+def test_plugins_are_installed_switched_looked_at_and_removed(page, tmp_path):
+    write_wheel(tmp_path, "shy")
+    write_index(tmp_path)
     page.tab("Plugins")
     expect(page.part("wb-plugins")).to_contain_text("request-logger")
-    page.choose("wb-plugin", "request-logger")
-    page.press("wb-plugin-enable")
-    expect(page.part("wb-plugins")).to_contain_text("active")
-    page.press("wb-plugin-disable")
-    expect(page.part("wb-plugins")).not_to_contain_text("active")
+    page.part("wb-index").locator("textarea, input").fill(str(tmp_path))
+    page.press("wb-plugin-look")
+    expect(page.part("wb-offered")).to_contain_text("shy")
+    page.page.get_by_label("Also take what nobody has signed").check()
+    for button, said in (("install", "is installed (not signed)"), ("enable", "is on"), ("disable", "is off")):
+        if button == "enable":
+            page.choose("wb-plugin", "shy")
+        page.press(f"wb-plugin-{button}")
+        expect(page.part("wb-plugins-said")).to_contain_text(f"shy{' 1.0' * (button != 'disable')} {said}")
+    page.press("wb-plugin-info")
+    expect(page.part("wb-plugin-facts")).to_contain_text("signed_by")
+    page.press("wb-plugin-update")
+    expect(page.part("wb-plugins-said")).to_contain_text("is the newest that fits")
+    page.press("wb-plugin-remove")
+    expect(page.part("wb-plugins-said")).to_contain_text("shy is removed")
+    expect(page.part("wb-plugins")).not_to_contain_text("shy")
+
+
+def test_a_tab_of_a_plugin_works_and_one_that_fails_shows_its_error(page):
+    page.tab("shouter")
+    shown = page.part("shouter-shown").locator("textarea, input")
+    expect(shown).to_have_value("from ready")
+    page.press("shouter-go")
+    expect(shown).to_have_value("FROM READY")
+    page.tab("broken")
+    expect(page.part("wb-failed-broken")).to_contain_text("RuntimeError: no tab today")
+    page.tab("Chat")
+    expect(page.box).to_be_visible()
+
+
+def test_the_cluster_tab_says_what_one_process_does(page):
+    page.tab("Cluster")
+    expect(page.part("wb-cluster")).to_contain_text("nothing to balance", timeout=WAIT_MS)
+    expect(page.part("wb-cluster")).to_contain_text("The engine runs")
+    expect(page.part("wb-cluster")).to_contain_text("cpu:0")
 
 
 def test_two_browsers_share_a_batch_and_closing_one_stops_only_its_own(page, app, open_page, session):
@@ -331,7 +365,7 @@ def test_a_dead_engine_shows_a_banner_and_is_restarted(page, session):
 
 def test_every_tab_fits_a_phone_and_can_be_read_in_the_dark(app, open_page, tmp_path):
     phone = open_page(app.url, viewport={"width": 360, "height": 740}, color_scheme="dark").wait_until_ready()
-    for name in ("Chat", "Compare", "Inside", "Monitor", "Models", "Endpoint", "Plugins"):
+    for name in ("Chat", "Compare", "Inside", "Monitor", "Models", "Endpoint", "Plugins", "Cluster", "shouter"):
         phone.tab(name)
         wide = phone.page.evaluate("() => document.documentElement.scrollWidth")
         assert wide <= 360, f"{name} is {wide} px wide"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 
 from workbench.engine import EngineStats, Generation, RequestInFlight, SamplingParams
 from workbench.engine.client import EngineClient
-from workbench.errors import ConfigError, RequestError
+from workbench.errors import ConfigError, EngineStoppedError, RequestError
 from workbench.parallel import PoolStats, ReplicaGeneration, ReplicaPool
 from workbench.telemetry import HistogramView, RequestLog
 
@@ -124,8 +125,12 @@ class PooledClient:
         return _added_up(list(self.stats_by_replica().values()))
 
     def stats_by_replica(self) -> dict[int, EngineStats]:
-        """Each living engine's own figures."""
-        return self._pool.engine_stats()
+        """Each living engine's own figures; one that dies while asked is left out."""
+        found = {}
+        for replica_id in self.alive_ids:
+            with contextlib.suppress(EngineStoppedError):
+                found[replica_id] = self._replicas[replica_id].client.stats()
+        return found
 
     def restart(self, replica_id: int) -> None:
         """End a replica, dead or alive, and start it anew; the others go on meanwhile."""
