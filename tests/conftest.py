@@ -14,11 +14,29 @@ from workbench.models.embedded import EMBEDDED_GGUF, EMBEDDED_NAME, embedded_fol
 from workbench.paths import native_cache
 from workbench.progress import no_progress
 
+_BROWSER_RERUNS = 2
+
 
 def pytest_configure() -> None:
     # A background job of a shell starts with Ctrl-C ignored, and so would every process that tests interrupt.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # A browser on a busy machine may fail once for reasons of its own. Playwright's runner tries twice more on CI.
+    # `-p no:rerunfailures` lets each failure count.
+    if not config.pluginmanager.hasplugin("rerunfailures"):
+        return
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.flaky(reruns=_BROWSER_RERUNS))
+
+
+@pytest.fixture
+def is_rerun(request: pytest.FixtureRequest) -> bool:
+    """Whether this test has failed and is tried again: pages that outlive a test must then be opened anew."""
+    return getattr(request.node, "execution_count", 1) > 1
 
 
 @pytest.fixture(scope="session")

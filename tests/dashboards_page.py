@@ -28,7 +28,15 @@ class AppPage:
         page.on("console", self._note_console)
         page.on("pageerror", lambda error: self.problems.append(f"script: {error}"))
         page.on("request", lambda request: self._note_request(request.url))
+        self._url = url
         page.goto(url)
+
+    def start_over(self) -> None:
+        """Open the page anew, whatever became of it."""
+        self.page.goto("about:blank")
+        self.problems = []
+        self.page.goto(self._url)
+        self.wait_until_ready()
 
     def wait_until_ready(self) -> AppPage:
         """Wait until the header says that the model is ready."""

@@ -117,7 +117,7 @@ function settingsView(model, act) {
   const inputs = new Map();
 
   function update() {
-    if (document.activeElement !== system) system.value = model.get("system");
+    showValue(system, model.get("system"));
     presets.replaceChildren(element("option", { value: "" }, "Own settings"), ...model.get("presets").map((name) => element("option", { value: name }, name)));
     presets.value = model.get("preset");
     inside.checked = model.get("looks_inside");
@@ -130,7 +130,7 @@ function settingsView(model, act) {
         inputs.set(setting.name, input);
         grid.append(field(setting.label, setting.label, input).node);
       }
-      inputs.get(setting.name).value = setting.value ?? "";
+      showValue(inputs.get(setting.name), setting.value ?? "");
     }
   }
   return { node, update };
@@ -244,7 +244,11 @@ function render({ model, el }) {
 
   function receive(content) {
     if (content.type === "accepted" || content.type === "refused") {
-      if (content.type === "refused") refusal.textContent = `${content.cause} ${content.next_step}`;
+      if (content.type === "refused") {
+        refusal.textContent = `${content.cause} ${content.next_step}`;
+        // The fields show what is in use, not what was refused.
+        settings.update();
+      }
       if (content.to !== "ask") return;
       if (content.type === "accepted" && input.value === pending) input.value = "";
       pending = null;

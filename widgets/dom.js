@@ -31,8 +31,13 @@ function button(label, title, press, className = "") {
   return node;
 }
 
+// Controls of fields in which somebody is typing: text that was changed and not yet entered.
+const beingTyped = new WeakSet();
+
 // A labelled control; the hint under it is its description, not part of its name.
 function field(label, title, control, className = "") {
+  control.addEventListener("input", () => beingTyped.add(control));
+  for (const end of ["change", "blur"]) control.addEventListener(end, () => beingTyped.delete(control));
   const id = `wb-${Math.random().toString(36).slice(2)}`;
   const hint = element("span", { class: "wb-hint", id: `${id}-hint` });
   control.id = id;
@@ -40,6 +45,11 @@ function field(label, title, control, className = "") {
   control.setAttribute("aria-describedby", hint.id);
   const name = element("label", { class: "wb-label", for: id }, label);
   return { hint, node: element("div", { class: `wb-field ${className}` }, name, control, hint) };
+}
+
+// Puts a value into a field's control; half-typed text is never taken away.
+function showValue(control, value) {
+  if (!beingTyped.has(control)) control.value = value;
 }
 
 function setUsable(node, usable) {

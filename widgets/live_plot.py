@@ -27,8 +27,10 @@ __all__ = ["LivePlot", "MemoryMonitor", "ThroughputMonitor", "gpu_probes"]
 _BEAT_S = 1.0
 # Never redrawn faster than 2 Hz, however fast a sampler beats that was handed in.
 _MIN_REDRAW_S = 0.5
-# Memory that moved by less than this share is not worth a redraw.
+# A line that moved by less than this share of its peak looks the same; of processors, which are never quite still, by
+# less than so many percent.
 _NOTICEABLE = 0.01
+_NOTICEABLE_PERCENT = 5.0
 
 
 def gpu_probes(statuses: Sequence[BackendStatus]) -> list[DeviceMemory]:
@@ -75,7 +77,7 @@ class LivePlot(Part, ipywidgets.VBox):
         self._lock = threading.Lock()
         empty = live_view({}, self.rows, 0.0, window_s)
         figure = live_figure(empty, _share(threshold_percent))
-        self.figure = figure if is_headless() else LiveFigure(figure)
+        self.figure = figure if is_headless() else LiveFigure(figure, self._lock)
         self.note = MonitorControls(
             self._redraw_next,
             summary=live_summary(empty),
@@ -134,7 +136,8 @@ class LivePlot(Part, ipywidgets.VBox):
 
     def _on_beat(self, time_s: float) -> None:
         """Called by the sampler's thread."""
-        if self.note.is_seen and not self.note.is_paused and time_s - self._drawn_at_s >= _MIN_REDRAW_S:
+        is_shown = self.note.is_seen and self.figure.is_drawn
+        if is_shown and not self.note.is_paused and time_s - self._drawn_at_s >= _MIN_REDRAW_S:
             self._draw(time_s, only_if_moved=True)
 
     def _draw(self, time_s: float, *, only_if_moved: bool = False) -> None:
@@ -180,20 +183,21 @@ def _share(percent: float | None) -> float | None:
 
 
 def _has_moved(drawn: LiveView | None, view: LiveView) -> bool:
-    """Whether a redraw would show something new: something flows or has just stopped, or a level moved noticeably."""
+    """Whether a redraw would look different: a line grew, moved on with its ups and downs, or has another level."""
     if drawn is None:
         return True
-    for (row, _, before), (_, _, now) in zip(drawn.lines(), view.lines(), strict=True):
-        last_before, last_now = _newest(before), _newest(now)
-        if row.unit == "tokens/s" and (last_before or last_now):
-            return True
-        # Processors are never quite still; a change that can be seen in the plot is one of five points.
-        if row.unit == "%" and abs(last_now - last_before) > 5.0:
-            return True
-        if row.unit != "%" and abs(last_now - last_before) > _NOTICEABLE * max(last_before, last_now):
-            return True
-    return False
+    return any(
+        _looks_different(before, now, row.unit)
+        for (row, _, before), (_, _, now) in zip(drawn.lines(), view.lines(), strict=True)
+    )
 
 
-def _newest(values: Sequence[float | None]) -> float:
-    return next((value for value in reversed(values) if value is not None), 0.0)
+def _looks_different(before: Sequence[float | None], now: Sequence[float | None], unit: str) -> bool:
+    if len(before) != len(now):
+        return True
+    peak = max((value for value in (*before, *now) if value is not None), default=0.0)
+    slack = _NOTICEABLE_PERCENT if unit == "%" else _NOTICEABLE * peak
+    return any(
+        (old is None) != (new is None) or (old is not None and new is not None and abs(new - old) > slack)
+        for old, new in zip(before, now, strict=True)
+    )

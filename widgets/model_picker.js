@@ -70,12 +70,12 @@ function render({ model, el }) {
     const isKnown = known.some((option) => option.value === name);
     fillSelect(models, [...known, { value: OTHER, label: "Other\u2026", reason: null }], isKnown ? name : OTHER);
     other.node.hidden = isKnown;
-    if (document.activeElement !== input) input.value = isKnown ? "" : name;
+    showValue(input, isKnown ? "" : name);
     fillSelect(backends, model.get("backends"), model.get("backend"));
     fillSelect(precisions, model.get("precisions"), model.get("precision"));
     fillSelect(kvDtypes, model.get("kv_dtypes"), model.get("kv_dtype"));
     fillSelect(splits, model.get("splits"), model.get("split"));
-    context.value = model.get("context_length") ?? "";
+    showValue(context, model.get("context_length") ?? "");
     const most = model.get("max_context");
     if (most) context.max = most;
     contextField.hint.textContent = most ? `The model allows up to ${most.toLocaleString("en")}.` : "";

@@ -34,13 +34,17 @@ function render({ model, el }) {
   const details = element("details", { ontoggle: update }, element("summary", {}, "In words and as a table"), summary, table);
   root.append(element("div", { class: "wb-row" }, pause, windowField.node, thresholdField.node), alarm, details);
 
-  function update() {
+  // Apart from what changes with every redraw: an open menu and a half-typed number are left alone by those.
+  function updateControls() {
     pause.textContent = model.get("is_paused") ? "Go on" : "Pause";
     pause.setAttribute("aria-pressed", model.get("is_paused"));
     windows.replaceChildren(...model.get("windows_s").map((seconds) => element("option", { value: seconds }, windowLabel(seconds))));
     windows.value = String(model.get("window_s"));
     thresholdField.node.hidden = !model.get("has_threshold");
-    threshold.value = model.get("threshold_percent") ?? "";
+    showValue(threshold, model.get("threshold_percent") ?? "");
+  }
+
+  function update() {
     alarm.textContent = model.get("alarm") ? `Above the line: ${model.get("alarm")}` : "";
     summary.textContent = model.get("summary");
     const plot = root.closest(".wb-live")?.querySelector(".js-plotly-plot");
@@ -62,17 +66,25 @@ function render({ model, el }) {
     isInSight = entries[entries.length - 1].isIntersecting;
     report();
   });
-  sight.observe(root.closest(".wb-live") ?? root);
-  // plotly follows the window's size only; the panel's own width may change without it.
-  const width = new ResizeObserver(() => window.dispatchEvent(new Event("resize")));
-  width.observe(root);
+  // Called once the controls lie in the page, which is when the plot that they belong to can be found.
+  const size = new ResizeObserver(() => {
+    sight.observe(root.closest(".wb-live") ?? root);
+    // plotly follows the window's size only; the panel's own width may change without it.
+    window.dispatchEvent(new Event("resize"));
+  });
+  size.observe(root);
   document.addEventListener("visibilitychange", report);
-  const traits = ["summary", "alarm", "is_paused", "window_s", "windows_s", "threshold_percent", "has_threshold"];
-  const end = follow(model, traits, update);
+  // What was entered and can't be is taken back.
+  model.on("msg:custom", updateControls);
+  const endings = [
+    follow(model, ["is_paused", "window_s", "windows_s", "threshold_percent", "has_threshold"], updateControls),
+    follow(model, ["summary", "alarm"], update),
+  ];
   return () => {
-    end();
+    model.off("msg:custom", updateControls);
+    endings.forEach((end) => end());
     sight.disconnect();
-    width.disconnect();
+    size.disconnect();
     document.removeEventListener("visibilitychange", report);
     isInSight = false;
     report();

@@ -83,8 +83,8 @@ class MonitorControls(Part, anywidget.AnyWidget):
                     value = content.get("percent")
                     self.choose_threshold(None if value is None else float(value))
         except (ConfigError, TypeError, ValueError):
-            # The browser shows what it was last told: what was typed and can't be is taken back.
-            self.send_state(["window_s", "threshold_percent"])
+            # The traits are as they were, so their values alone would not reach the page.
+            self.send({"type": "refused"})
 
     def _note_visible(self, view: str, visible: bool) -> None:
         if visible:

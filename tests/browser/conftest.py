@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from browser.lab_page import LabPage
+from browser.lab_page import LIMIT_S, LabPage
 from browser.lab_server import LabServer
 from playwright.sync_api import Browser, expect, sync_playwright
 
@@ -23,8 +23,7 @@ _CHROMIUM_OPTIONS = (
     "--disable-component-update",
     "--disable-sync",
 )
-# Nothing here is timed: a busy machine gets the time that it needs.
-expect.set_options(timeout=40_000)
+expect.set_options(timeout=1000 * LIMIT_S)
 WIDE = {"width": 1300, "height": 1150}
 _FOLDER = Path(__file__).parent
 

@@ -21,13 +21,6 @@ panel = Workbench(model="random:tiny", backend="cpu", session=Session(factory), 
 panel
 """
 
-_WAIT_UNTIL_SEEN_IS = """
-import time
-deadline = time.monotonic() + 20
-while panel.plot.note.is_seen != {seen} and time.monotonic() < deadline: time.sleep(0.01)
-assert panel.plot.note.is_seen == {seen}
-"""
-
 
 @pytest.fixture(scope="module")
 def page_with_cell(open_notebook):
@@ -36,13 +29,15 @@ def page_with_cell(open_notebook):
 
 
 @pytest.fixture
-def lab(page_with_cell):
+def lab(page_with_cell, is_rerun):
     """The page with a fresh panel; at the end nothing may have gone wrong on it."""
     lab = page_with_cell
+    if is_rerun:
+        lab.start_over()
     lab.page.set_viewport_size(WIDE)
     lab.set_theme("JupyterLab Light")
     lab.run_all()
-    expect(lab.page.locator(".wb-headline").first).to_have_text("No model loaded", timeout=60_000)
+    expect(lab.page.locator(".wb-headline").first).to_have_text("No model loaded")
     expect(lab.page.locator(".wb-plan[data-state=ready]")).to_be_visible(timeout=60_000)
     yield lab
     assert lab.take_problems() == []
@@ -145,7 +140,6 @@ def test_cancel_and_a_failed_load(lab):
     lab.screenshot("panel-failed-light")
 
 
-@pytest.mark.xfail(reason="now and then a wrong sampling setting is not answered with its problem", strict=False)
 def test_chat_streams_and_keeps_versions_branches_and_presets(lab):
     _load(lab)
     _hold_engine(lab, 2)
@@ -236,17 +230,16 @@ def test_look_inside_by_pointer_and_keyboard(lab):
     expect(lab.replies.last).to_contain_text("2 of 2")
 
 
-@pytest.mark.xfail(
-    reason="which line of the plot comes first changed; the check of the chosen window misses it", strict=False
-)
 def test_the_live_plot_pauses_changes_its_window_and_warns(lab):
     lab.wait_for_points(at_least=2)
     controls = lab.page.locator(".wb-monitor")
     controls.get_by_label("Window").select_option("300")
-    lab.page.wait_for_function("() => document.querySelector('.wb-live .js-plotly-plot').data[0].x[0] < -200")
+    lab.page.wait_for_function(
+        "() => document.querySelector('.wb-live .js-plotly-plot').layout.xaxis.range[0] === -295"
+    )
     controls.get_by_label("Line at % of memory").fill("1")
     controls.get_by_label("Line at % of memory").press("Tab")
-    lab.page.wait_for_function("() => document.querySelector('.wb-live .js-plotly-plot').layout.shapes?.length === 1")
+    lab.page.wait_for_function("() => document.querySelector('.wb-live .js-plotly-plot').layout.shapes?.length > 0")
     lab.execute("panel.plot.draw()")
     lab.button("Pause").click()
     expect(lab.button("Go on")).to_have_count(1)
@@ -315,7 +308,6 @@ def test_the_keyboard_is_enough(lab):
     assert lab.page.locator(".jp-Notebook .jp-CodeCell").count() == 1
 
 
-@pytest.mark.xfail(reason="now and then the plot is not noticed as seen again once its tab is uncovered", strict=False)
 def test_a_reload_shows_the_same_panel_and_a_rerun_replaces_it(lab):
     _load(lab)
     _ask(lab)
@@ -327,7 +319,7 @@ def test_a_reload_shows_the_same_panel_and_a_rerun_replaces_it(lab):
     # The output with the panel must be in the saved notebook to come back with the page.
     lab.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
     lab.reload()
-    expect(lab.replies).to_have_count(2, timeout=60_000)
+    expect(lab.replies).to_have_count(2)
     expect(lab.replies.last).to_contain_text("Hello <b>there</b>")
     lab.execute("factory.made[0]._gate.open()")
     expect(lab.replies.last).to_contain_text("So ")
@@ -335,9 +327,9 @@ def test_a_reload_shows_the_same_panel_and_a_rerun_replaces_it(lab):
 
     # Another tab over it: nothing is drawn.
     lab.cover()
-    lab.execute(_WAIT_UNTIL_SEEN_IS.format(seen=False))
+    lab.wait_until("not panel.plot.note.is_seen")
     lab.uncover()
-    lab.execute(_WAIT_UNTIL_SEEN_IS.format(seen=True))
+    lab.wait_until("panel.plot.note.is_seen")
 
     lab.execute("earlier = panel")
     lab.run_all()

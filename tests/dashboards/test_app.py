@@ -26,8 +26,10 @@ def page(app, open_page) -> AppPage:
 
 
 @pytest.fixture(autouse=True)
-def no_problems(page):
+def no_problems(page, is_rerun):
     """No test may leave a console error, or have asked another host for anything."""
+    if is_rerun:
+        page.start_over()
     yield
     assert page.take_problems() == []
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -32,8 +31,7 @@ class KernelClient:
         self.published = []
 
     def run(self, code):
-        """Run a cell: (seconds, text of its value)."""
-        started_s = time.perf_counter()
+        """Run a cell; gives the text of its value."""
         text = []
 
         def note(message):
@@ -43,7 +41,7 @@ class KernelClient:
                 text.append(message["content"]["data"]["text/plain"])
 
         self._client.execute_interactive(code, timeout=_LIMIT_S, output_hook=note)
-        return time.perf_counter() - started_s, "".join(text)
+        return "".join(text)
 
     def tell(self, model_id, **content):
         data = {"method": "custom", "content": content}
@@ -80,24 +78,23 @@ def _is_state(data, **wanted):
 
 def test_load_chat_and_stop_while_the_kernel_stays_free(kernel):
     kernel.run(_OPEN_PANEL)
-    ids = {name: kernel.run(f"panel.{name}.model_id")[1].strip("'") for name in ("load_bar", "chat")}
+    ids = {name: kernel.run(f"panel.{name}.model_id").strip("'") for name in ("load_bar", "chat")}
 
     kernel.tell(ids["load_bar"], type="load")
     kernel.wait_for(lambda data: _is_state(data, state="loading"))
-    seconds, text = kernel.run("1 + 1")
-    assert text == "2"
-    assert seconds < 1.0
+    # It answers while the load waits at its gate.
+    assert kernel.run("1 + 1") == "2"
     kernel.run("factory.load_gate.open()")
     kernel.wait_for(lambda data: _is_state(data, state="ready"))
 
     kernel.tell(ids["chat"], type="ask", text="Hi")
     kernel.wait_for(lambda data: _is_state(data, busy=True))
     kernel.run("factory.reply_gate.let()")
-    kernel.wait_for(lambda data: data.get("content", {}).get("text") == "Hello")
-    assert kernel.run("1 + 1")[0] < 1.0
+    kernel.wait_for(lambda data: "Hello" in "".join(data.get("content", {}).get("blocks", ())))
+    assert kernel.run("1 + 1") == "2"
     kernel.tell(ids["chat"], type="stop")
     kernel.wait_for(lambda data: _is_state(data, busy=False))
-    assert kernel.run("panel.chat.messages[-1]['status']")[1] == "'stopped'"
+    assert kernel.run("panel.chat.messages[-1]['status']") == "'stopped'"
 
     # Workers speak through traits and messages only; printed text would land in whatever cell runs.
     assert kernel.streams() == []
@@ -106,4 +103,4 @@ def test_load_chat_and_stop_while_the_kernel_stays_free(kernel):
 def test_closing_the_panel_leaves_no_thread_in_the_kernel(kernel):
     kernel.run("panel = Workbench(session=Session(FakeFactory()))\npanel.close()")
     names = "[t.name for t in __import__('threading').enumerate() if t.name.startswith('workbench-')]"
-    assert kernel.run(names)[1] == "[]"
+    assert kernel.run(names) == "[]"

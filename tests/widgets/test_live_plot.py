@@ -59,6 +59,7 @@ def _redraws(front_end, plot):
 
 def _show(front_end, plot, visible=True):
     front_end.tell(plot.note, type="visible", view="v1", visible=visible)
+    front_end.tell(plot.figure, type="drawn")
 
 
 def test_nothing_is_drawn_before_somebody_sees_it(front_end, machine, sampler, plot):
@@ -85,23 +86,26 @@ def test_hidden_is_not_drawn_and_shown_again_is(front_end, machine, sampler, plo
     assert sum(value is not None for value in plot.figure.data[0].y) == 3
 
 
-def test_idle_is_not_drawn_but_tokens_and_memory_are(front_end, machine, sampler, plot):
+def test_what_looks_the_same_is_not_drawn_but_every_visible_change_is(front_end, machine, sampler, plot):
+    def redraws_after(num_beats):
+        before = len(_redraws(front_end, plot))
+        for _ in range(num_beats):
+            machine.advance(sampler, seconds=2.0)
+        return len(_redraws(front_end, plot)) - before
+
     _show(front_end, plot)
-    machine.advance(sampler)
-    for _ in range(5):
-        machine.memory_bytes *= 1.0005
-        machine.advance(sampler)
-    assert len(_redraws(front_end, plot)) == 1
+    # A line that grows is drawn until it is as long as the window, two minutes.
+    assert redraws_after(60) == 60
+    machine.memory_bytes *= 1.0005
+    assert redraws_after(5) == 0
+    # What was generated moves through the window, and is then gone.
     machine.tokens_per_s = 20.0
-    machine.advance(sampler)
+    assert redraws_after(1) == 1
     machine.tokens_per_s = 0.0
-    # The fall to zero is drawn, and then no more.
-    for _ in range(4):
-        machine.advance(sampler)
-    assert len(_redraws(front_end, plot)) == 3
+    assert redraws_after(59) == 59
+    assert redraws_after(5) <= 1
     machine.memory_bytes *= 1.5
-    machine.advance(sampler)
-    assert len(_redraws(front_end, plot)) == 4
+    assert redraws_after(1) == 1
 
 
 def test_a_redraw_is_one_update_and_never_faster_than_2_hz(front_end, machine, sampler, plot):
@@ -199,9 +203,11 @@ def test_window_and_threshold_follow_the_user_and_nonsense_is_taken_back(front_e
     machine.advance(sampler)
     assert plot.figure.data[0].x[0] == -295.0
     assert plot.note.threshold_percent == 50.0
-    for content in ({"type": "window", "window_s": 7}, {"type": "threshold", "percent": 0}, {"type": "window"}):
+    wrong = ({"type": "window", "window_s": 7}, {"type": "threshold", "percent": 0}, {"type": "window"})
+    for count, content in enumerate(wrong, 1):
         front_end.tell(plot.note, **content)
-        assert front_end.updates(plot.note)[-1] == {"window_s": 300.0, "threshold_percent": 50.0}
+        assert front_end.custom(plot.note) == [{"type": "refused"}] * count
+        assert (plot.note.window_s, plot.note.threshold_percent) == (300.0, 50.0)
 
 
 def test_every_redraw_is_under_12_kb(front_end, machine, sampler, plot):
@@ -231,3 +237,19 @@ def test_the_figure_is_whole_when_it_is_opened(front_end, plot):
     assert state["_widget_layout"]["height"] > 100
     assert len(state["_widget_data"]) == len(plot.figure.data)
     assert state["_config"]["displayModeBar"] is False
+
+
+def test_a_page_that_draws_gets_the_figure_as_it_stands_and_only_then_updates(front_end, machine, sampler, plot):
+    _show(front_end, plot)
+    machine.advance(sampler)
+    # A reloaded page begins anew.
+    front_end.tell(plot.figure, type="drawing")
+    current = next(update for update in reversed(front_end.updates(plot.figure)) if "_widget_data" in update)
+    assert current["_widget_data"][0]["y"][-1] == 1.0
+    assert front_end.custom(plot.figure) == [{"type": "current"}]
+    num_redraws = len(_redraws(front_end, plot))
+    machine.advance(sampler, seconds=10.0)
+    assert len(_redraws(front_end, plot)) == num_redraws
+    front_end.tell(plot.figure, type="drawn")
+    machine.advance(sampler)
+    assert len(_redraws(front_end, plot)) == num_redraws + 1
