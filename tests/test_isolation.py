@@ -144,10 +144,12 @@ def test_a_session_loads_it_on_its_worker_thread_and_unloads_it():
 
 def test_a_handle_that_is_dropped_and_an_interpreter_that_ends_take_it_along():
     code = (
-        "from workbench import LlamaGPU; from workbench.engine import EngineConfig; import psutil, gc\n"
+        "from workbench import LlamaGPU; from workbench.engine import EngineConfig; import psutil, gc, sys\n"
         "make = lambda: LlamaGPU('random:tiny', backend='cpu', engine=EngineConfig(isolation='process'))\n"
         "llm = make(); pid = llm._client._core.pid; del llm; gc.collect(); assert not psutil.pid_exists(pid)\n"
-        "llm = make(); print(llm._client._core.pid)"
+        "llm = make(); llm.infer('hello', max_tokens=2); print(llm._client._core.pid)\n"
+        # The engine's process has it, this one needs it for nothing.
+        "assert 'torch' not in sys.modules or llm.backend.name != 'cpu'"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

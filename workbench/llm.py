@@ -19,6 +19,7 @@ from workbench.engine.isolation.start import start_running
 from workbench.engine.launch import EngineFacts, EngineLaunch, release
 from workbench.errors import BackendUnavailableError, ConfigError, EngineStoppedError, RequestError
 from workbench.models import Catalogue, EmbeddingRecipe, ModelFiles, ModelSpec, Tokenizer
+from workbench.models.doors_tokenizer import load_doors_tokenizer
 from workbench.models.model_code import import_model_code
 from workbench.parallel import GPUConfig
 from workbench.parallel.spread import choose_spread
@@ -213,7 +214,7 @@ class LlamaGPU(HasTwin):
         client: EngineClient | PooledClient,
         guard: LoadGuard | None,
     ) -> None:
-        self.tokenizer: Tokenizer = tokenizer
+        self._tokenizer: Tokenizer | None = tokenizer
         self.spec: ModelSpec = facts.spec
         self.limits: EngineLimits = facts.limits
         self._runner_status = status
@@ -237,6 +238,13 @@ class LlamaGPU(HasTwin):
         # Dropping the last reference stops the engine, whose thread or process holds the weights.
         self._finalizer = weakref.finalize(self, _stop, client, self._record, self.plugins, self.model_name, device)
         self.plugins.events.dispatch("engine_start", name=self.model_name, device=device)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer. `unload()` lets it go too; asked for later, it is read from the files again."""
+        if self._tokenizer is None:
+            self._tokenizer = load_doors_tokenizer(self._launch.files)
+        return self._tokenizer
 
     @property
     def max_context(self) -> int:
@@ -529,6 +537,7 @@ class LlamaGPU(HasTwin):
         with_the_process = self._held()
         before = self._device_bytes()
         self._finalizer()
+        self._tokenizer = None
         release(self.backend)
         freed = {device: max(0, before - self._device_bytes())}
         for name, num_bytes in with_the_process.items():

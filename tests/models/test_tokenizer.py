@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -5,7 +7,7 @@ from model_folders import copy_folder, edit_json
 
 from workbench.errors import ModelFormatError, RequestError
 from workbench.models.byte_tokenizer import make_byte_tokenizer
-from workbench.models.tokenizer import Tokenizer, load_tokenizer
+from workbench.models.tokenizer import Tokenizer, _of_generic_class, load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +132,33 @@ def test_a_damaged_tokenizer_is_a_format_error(folder: Path) -> None:
 
     with pytest.raises(ModelFormatError, match=f"the tokenizer in {folder} cannot be loaded: "):
         load_tokenizer(folder)
+
+
+# In a process of its own, where nothing has imported torch yet.
+GENERIC = """
+import pathlib, sys
+from workbench.models.tokenizer import load_tokenizer
+tokenizer = load_tokenizer(pathlib.Path(sys.argv[1]))
+assert "torch" not in sys.modules
+from transformers import AutoTokenizer
+reference = AutoTokenizer.from_pretrained(sys.argv[1])
+assert type(tokenizer.hf) is type(reference)
+assert tokenizer.hf.backend_tokenizer.to_str() == reference.backend_tokenizer.to_str()
+assert tokenizer.hf.special_tokens_map == reference.special_tokens_map
+assert tokenizer.hf.chat_template == reference.chat_template
+text = "naïve 日本語 <|im_start|> 12 apples"
+assert tokenizer.encode(text) == reference.encode(text)
+"""
+
+
+def test_the_generic_class_is_read_without_torch_as_autotokenizer_reads_it(embedded_model_folder: Path) -> None:
+    subprocess.run([sys.executable, "-c", GENERIC, str(embedded_model_folder)], check=True)
+
+
+def test_another_class_is_left_to_autotokenizer(folder: Path) -> None:
+    assert _of_generic_class(folder) is not None
+    edit_json(folder / "config.json", model_type="mistral")
+    assert _of_generic_class(folder) is None
+    edit_json(folder / "config.json", model_type="llama")
+    edit_json(folder / "tokenizer_config.json", tokenizer_class="LlamaTokenizer")
+    assert _of_generic_class(folder) is None

@@ -10,6 +10,7 @@ from typing import Any
 
 from workbench.backends.base import Backend
 from workbench.backends.facts import DeviceInfo, MemoryInfo
+from workbench.backends.torch_build import read_torch_build
 from workbench.errors import ConfigError
 
 __all__ = ["GPUBackend"]
@@ -38,6 +39,10 @@ class GPUBackend(Backend):
 
     def unavailable_reason(self) -> str | None:
         """The wrong build, no driver, a driver that fails, or no visible device, in words; None when usable."""
+        build = read_torch_build() if self._probe is None else None
+        reason = None if build is None else self._wrong_build(build)
+        if reason is not None:
+            return reason
         torch = self._torch()
         if torch is None:
             return "torch is not installed"

@@ -16,6 +16,7 @@ from workbench.engine.embedding import Embedder
 from workbench.engine.engine import Engine
 from workbench.engine.grammar import StructureCompiler, token_vocabulary
 from workbench.engine.launch import EngineFacts
+from workbench.engine.native.decoder import native_layers
 from workbench.engine.paged_step import KVPool
 from workbench.engine.request_plugins import RequestPlugins
 from workbench.engine.runner import probe_layers
@@ -69,7 +70,12 @@ def build_engine(
     if num_threads:
         torch.set_num_threads(num_threads)
     warm_up_tokens = min(config.max_num_batched_tokens or (8192 if on_gpu else 1), loaded.spec.max_context)
-    layers = probe_layers(loaded.module, loaded.device, warm_up_tokens)
+    # What is bare cannot be run; it was made for the native decoder, whose families are known.
+    layers = (
+        native_layers(loaded.module.config)
+        if loaded.is_bare
+        else probe_layers(loaded.module, loaded.device, warm_up_tokens)
+    )
     embedder = Embedder(loaded.module, loaded.embedding, loaded.device) if loaded.embedding else None
     plan = plan_runner(loaded.module, layers, loaded.device, low_bit, keep_module=embedder is not None)
     loaded.weight_bytes = plan.weight_bytes or loaded.weight_bytes

@@ -181,6 +181,8 @@ class EngineClient:
                 return
             self._stopped = True
         self._core.stop()
+        # They hold the tokenizer, which goes with the model.
+        self.structures = None
 
     def check(self, prompt_token_ids: Sequence[int], params: SamplingParams) -> None:
         """Raise RequestError or PromptTooLongError for a request that could not be served."""
@@ -189,8 +191,9 @@ class EngineClient:
             raise RequestError("the prompt is empty: give at least one token")
         if num_prompt_tokens >= self.max_context + (params.max_tokens == 0):
             raise PromptTooLongError(num_prompt_tokens, self.max_context)
-        if params.structure is not None and self.structures is not None:
-            self.structures.prepare(params.structure)
+        structures = self.structures
+        if params.structure is not None and structures is not None:
+            structures.prepare(params.structure)
         if params.plugins:
             self.check_plugins(params)
         named = (

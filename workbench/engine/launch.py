@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workbench.backends import Backend, get_backend
+from workbench.backends.processor import Processor
 from workbench.engine.config import EngineConfig, EngineLimits
 from workbench.models import EmbeddingRecipe, LoadedModel, ModelFiles, ModelSpec
+from workbench.models.bare_config import read_bare_config
 from workbench.models.loaded_model import QuantizedFacts
-from workbench.models.model_code import import_model_code
+from workbench.models.model_code import import_model_code, import_torch
 from workbench.plugins import default_plugins
 from workbench.progress import ProgressCallback
 from workbench.quantize import QuantizationCache, QuantizationConfig, QuantizationType
@@ -62,11 +64,14 @@ class EngineLaunch:
 
     def load(self, progress: ProgressCallback, backend: Backend) -> LoadedModel:
         """The model in memory, quantised unless the engine does that. After whatever it raises nothing is allocated."""
-        import_model_code()
-        from workbench.engine.attention import register_attention
-        from workbench.models import load_model
-
         try:
+            loaded = self._load_bare(progress, backend)
+            if loaded is not None:
+                return loaded
+            import_model_code()
+            from workbench.engine.attention import register_attention
+            from workbench.models import load_model
+
             return load_model(
                 self.files,
                 device=backend.torch_device(self.device_index),
@@ -80,6 +85,23 @@ class EngineLaunch:
         except BaseException:
             release(backend)
             raise
+
+    def _load_bare(self, progress: ProgressCallback, backend: Backend) -> LoadedModel | None:
+        """The weights alone, where the native decoder is there to compute with them: transformers' model classes, which
+        take most of a first load, are not imported then. None where they are needed."""
+        weights_fit = self.keeps_packed or (self.quantization is None and self.dtype == "bf16")
+        if backend.device_type != "cpu" or self.config.engine_name != "paged" or not weights_fit:
+            return None
+        bare = read_bare_config(self.files) if self.config.native_kernels else None
+        if bare is None:
+            return None
+        import_torch()
+        from workbench.engine.native.choice import decoder_is_ready
+        from workbench.models.bare_load import load_bare_model
+
+        if not decoder_is_ready(bare, Processor()):
+            return None
+        return load_bare_model(self.files, bare, dtype=self.dtype, keep_packed=self.keeps_packed, progress=progress)
 
     def build(self, progress: ProgressCallback) -> BuiltEngine:
         """Load the model and put an engine around it, in a process that does nothing else."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from workbench.backends import CPUBackend, MemoryInfo, dtype_bytes, get_backend
 from workbench.errors import OutOfMemoryError
 
-__all__ = ["check_memory", "device_memory", "release_memory"]
+__all__ = ["all_or_nothing", "check_memory", "device_memory", "release_memory"]
 
 
 def device_memory(device: str) -> MemoryInfo:
@@ -37,6 +41,24 @@ def release_memory(device: str) -> None:
         get_backend(_gpu_backend_name()).empty_cache()
     else:
         CPUBackend().empty_cache()
+
+
+@contextmanager
+def all_or_nothing(device: str) -> Iterator[None]:
+    """Give memory back when the load inside fails, even while its exception is kept."""
+    try:
+        yield
+    except BaseException as error:
+        # A notebook keeps the last exception, and its frames would keep the tensors.
+        _forget_frames(error)
+        release_memory(device)
+        raise
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _would_fit(needed_bytes: int, free_bytes: int, device: str, dtype: str) -> tuple[str, ...]:

@@ -36,7 +36,8 @@ class LoadedModel:
 
     `weight_bytes` counts tied weights once; `generation_defaults` is what the model's author suggests for sampling;
     `embedding` is how the model makes embeddings, None if it was not trained for that.
-    `quantized` says how the matrices were made smaller, None where they were not.
+    `quantized` says how the matrices were made smaller, None where they were not. With `is_bare` the module holds
+    weights and cannot compute.
     """
 
     module: nn.Module
@@ -50,6 +51,7 @@ class LoadedModel:
     generation_defaults: dict[str, Any] = field(default_factory=dict)
     embedding: EmbeddingRecipe | None = None
     quantized: QuantizedFacts | None = None
+    is_bare: bool = False
 
 
 def describe_loaded(
@@ -59,7 +61,7 @@ def describe_loaded(
     module.eval().requires_grad_(False)
     spec = replace(
         ModelSpec.from_config(module.config),
-        architecture=type(module).__name__,
+        architecture=getattr(module, "architecture", type(module).__name__),
         num_parameters=sum(parameter.numel() for parameter in module.parameters()),
         tied_embeddings=is_tied(module),
     )

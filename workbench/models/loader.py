@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from workbench.backends.dtypes import parse_dtype, torch_dtype
 from workbench.errors import ConfigError, ModelFormatError
 from workbench.models.files import ModelFiles
 from workbench.models.gguf_weights import fill_from_gguf
-from workbench.models.load_memory import check_memory, release_memory
+from workbench.models.load_memory import all_or_nothing, check_memory
 from workbench.models.loaded_model import LoadedModel, count_bytes, describe_loaded
 from workbench.models.model_part import ModelPart
 from workbench.models.quantized_load import load_packed_model, load_quantized
@@ -62,15 +61,10 @@ def load_model(
         load = partial(load_quantized, quantization=quantization, cache=cache)
     else:
         load = _load_random if files.source.kind == "random" else _load_folder
-    try:
+    with all_or_nothing(device):
         if part is not None:
             return _load_part(files, device, dtype, attn_implementation, part, progress)
         return load(files, device, dtype, attn_implementation, progress)
-    except BaseException as error:
-        # A notebook keeps the last exception, and its frames would keep the tensors.
-        _forget_frames(error)
-        release_memory(device)
-        raise
 
 
 def load_shell(files: ModelFiles, *, dtype: str) -> LoadedModel:
@@ -184,9 +178,3 @@ def _load_packed(
     loaded.spec = replace(loaded.spec, num_parameters=num_parameters, tied_embeddings=config.tie_word_embeddings)
     loaded.weight_bytes = storage_bytes(shell)
     return loaded
-
-
-def _forget_frames(error: BaseException | None) -> None:
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__

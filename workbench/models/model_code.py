@@ -1,4 +1,4 @@
-"""Imports torch and transformers' model classes, which is most of the time that the first load takes."""
+"""Imports torch and, where they are needed, transformers' model classes: most of the time that a first load takes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["import_model_code"]
+__all__ = ["import_model_code", "import_torch"]
+
+
+def import_torch() -> None:
+    """Import what a load needs that does without transformers' model classes; a second call costs nothing."""
+    with _garbage_left_alone():
+        import torch  # noqa: F401
+        from transformers import PreTrainedTokenizerFast  # noqa: F401
 
 
 def import_model_code() -> None:

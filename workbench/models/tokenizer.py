@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Tokenizer", "load_tokenizer"]
 
+# The names of one class, in transformers 5 and before; and the model types for which AutoTokenizer takes its word.
+_GENERIC_CLASSES = ("TokenizersBackend", "PreTrainedTokenizerFast")
+_GENERIC_MODEL_TYPES = ("llama", "qwen3")
+
 
 class Tokenizer:
     """One model's tokenizer. Safe to share between threads as long as nobody changes `hf`.
@@ -97,17 +101,35 @@ class Tokenizer:
 
 def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Tokenizer:
     """The tokenizer of a model folder. Raises `ModelFormatError` when it cannot be built from the files."""
-    from transformers import AutoTokenizer
-
     failure = None
     try:
-        hf = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=trust_remote_code)
+        hf = _of_generic_class(folder)
+        if hf is None:
+            from transformers import AutoTokenizer
+
+            hf = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=trust_remote_code)
     # Boundary: the tokenizer's files decide which of transformers' many errors comes out.
     except Exception as error:
         failure = f"the tokenizer in {folder} cannot be loaded: {type(error).__name__}: {_first_line(error)}"
     if failure:
         raise ModelFormatError(failure)
     return Tokenizer(hf, _eos_token_ids(folder, hf.eos_token_id))
+
+
+def _of_generic_class(folder: Path) -> PreTrainedTokenizerBase | None:
+    """The tokenizer where the files name the class that reads tokenizer.json as it is, which AutoTokenizer would choose
+    too: so neither torch nor transformers' configs are imported. None for every other."""
+    files = [folder / name for name in ("tokenizer_config.json", "tokenizer.json", "config.json")]
+    if not all(file.is_file() for file in files):
+        return None
+    settings = read_json_object(files[0])
+    if settings.get("tokenizer_class") not in _GENERIC_CLASSES or "auto_map" in settings:
+        return None
+    if read_json_object(files[2]).get("model_type") not in _GENERIC_MODEL_TYPES:
+        return None
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
 
 
 def _eos_token_ids(folder: Path, tokenizer_eos: int | list[int] | None) -> set[int]:

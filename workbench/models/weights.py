@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from workbench.quantize.streaming import StreamingQuantizer
 
-__all__ = ["blaming_files", "check_fits", "load_by_rules", "matches_shell", "stream_weights"]
+__all__ = ["blaming_files", "check_fits", "load_by_rules", "matches_shell", "names_match", "stream_weights"]
 
 Tensors = Mapping[str, TensorEntry]
 
@@ -39,6 +39,11 @@ def matches_shell(shell: PreTrainedModel, tensors: Tensors, dtype: torch.dtype) 
         return False
     if any(isinstance(rule, WeightConverter) for rule in get_model_conversion_mapping(shell)):
         return False
+    return names_match(shell, tensors)
+
+
+def names_match(shell: nn.Module, tensors: Tensors) -> bool:
+    """Whether the files hold every tensor of the shell under its name, in a precision that can be read."""
     wanted = _wanted_tensors(shell)
     return wanted.keys() <= tensors.keys() and all(tensors[name].dtype in READABLE_DTYPES for name in wanted)
 

@@ -23,7 +23,7 @@ PROMPTS = [[(7 * i + n) % 140 + 5 for i in range(n)] for n in (3, 40, 18, 1, 33,
 
 
 def _decoder(library, module, *, num_blocks: int = 64, num_threads: int = 2) -> NativeDecoder:
-    pool = KVPool(native_layers(module), num_blocks, BLOCK_SIZE, torch.bfloat16, "cpu")
+    pool = KVPool(native_layers(module.config), num_blocks, BLOCK_SIZE, torch.bfloat16, "cpu")
     return NativeDecoder(library, module, pool, max_rows=128, max_context=256, num_threads=num_threads)
 
 
@@ -130,7 +130,7 @@ def test_the_embedded_model_has_the_logits_of_its_dequantised_file(library, embe
 
 def _client(library, loaded, **knobs) -> EngineClient:
     config = EngineConfig(context_length=256, **({"max_num_batched_tokens": 128} | knobs))
-    layers = native_layers(loaded.module)
+    layers = native_layers(loaded.module.config)
     bytes_per_token = sum(shape.elements_per_token for shape in layers.values()) * 2
     limits = resolve_limits(
         config, on_gpu=False, model_max_context=256, kv_bytes_per_token=bytes_per_token, free_bytes=2**30
@@ -138,7 +138,7 @@ def _client(library, loaded, **knobs) -> EngineClient:
     pool = KVPool(layers, limits.num_blocks + 1, limits.block_size, torch.bfloat16, "cpu")
     decoder = NativeDecoder(library, loaded.module, pool, max_rows=128, max_context=limits.max_context, num_threads=2)
     engine = Engine(
-        NativeRunner(decoder), limits, decode=lambda ids, _: " ".join(map(str, ids)),
+        NativeRunner(decoder, limits.max_num_seqs), limits, decode=lambda ids, _: " ".join(map(str, ids)),
         vocab_size=loaded.spec.vocab_size, eos_token_ids=frozenset(),
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ import torch
 
 from workbench.backends.processor import Processor
 from workbench.engine.config import EngineLimits
-from workbench.engine.native.decoder import NativeDecoder, model_obstacle
+from workbench.engine.native.decoder import NativeDecoder, config_obstacle, model_obstacle
 from workbench.engine.native.library import NativeLibrary, build_library, cached_library, load_library, native_obstacle
 from workbench.engine.native.preparing_runner import PreparingRunner
 from workbench.engine.native.runner import NativeRunner
@@ -18,9 +18,19 @@ from workbench.engine.paged_step import KVPool
 from workbench.engine.runner import ModelRunner, Runner
 from workbench.engine.runner_status import RunnerStatus
 from workbench.errors import BackendUnavailableError
+from workbench.models.bare_config import BareConfig
 from workbench.quantize.grouped_weight import GroupedLinear
 
-__all__ = ["choose_cpu_runner"]
+__all__ = ["choose_cpu_runner", "decoder_is_ready"]
+
+
+def decoder_is_ready(config: BareConfig, processor: Processor) -> bool:
+    """Whether the native decoder has been built and can run a model of this config."""
+    path = None if native_obstacle(processor) or config_obstacle(config) else cached_library(processor)
+    try:
+        return path is not None and bool(load_library(path))
+    except BackendUnavailableError:  # the ordinary load says why
+        return False
 
 
 def choose_cpu_runner(
@@ -84,7 +94,7 @@ def _make_runner(
         num_threads=num_threads,
         on_packed=on_packed,
     )
-    return NativeRunner(decoder)
+    return NativeRunner(decoder, limits.max_num_seqs)
 
 
 def _keep(holder: torch.nn.Module) -> None:

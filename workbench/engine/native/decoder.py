@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -13,7 +14,7 @@ from workbench.engine.native.matrix import Arena, holder_obstacle
 from workbench.engine.native.structs import GROUP, LayerStruct, MatrixStruct, ShapeStruct, StepStruct
 from workbench.engine.paged_step import KVPool
 
-__all__ = ["NativeDecoder", "model_obstacle", "native_layers"]
+__all__ = ["NativeDecoder", "config_obstacle", "model_obstacle", "native_layers"]
 
 _MODEL_TYPES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 _ROPE_TYPES = frozenset({"default", "linear", "llama3", "yarn"})
@@ -25,7 +26,12 @@ _MAX_HEADS_PER_KV_HEAD = 64
 
 def model_obstacle(module: torch.nn.Module) -> str | None:
     """What keeps a transformers model from the native decoder, in words; None if nothing does."""
-    config = module.config
+    reason = config_obstacle(module.config)
+    return reason or next((reason for reason in map(holder_obstacle, _holders(module)) if reason), None)
+
+
+def config_obstacle(config: Any) -> str | None:
+    """The same, as far as a transformers config or a bare one tells."""
     if config.model_type not in _MODEL_TYPES:
         return f"{config.model_type} is not one of {', '.join(sorted(_MODEL_TYPES))}"
     if config.hidden_act != "silu":
@@ -35,17 +41,16 @@ def model_obstacle(module: torch.nn.Module) -> str | None:
         return f"its rotary embedding is of type {rope_type}, which depends on the length"
     if config.hidden_size % GROUP or config.intermediate_size % GROUP:
         return f"its sizes {config.hidden_size} and {config.intermediate_size} are no multiples of {GROUP}"
-    shape = native_layers(module)[0]
+    shape = native_layers(config)[0]
     if shape.key_dim % GROUP:
         return f"its heads have {shape.key_dim} numbers, no multiple of {GROUP}"
     if config.num_attention_heads > _MAX_HEADS_PER_KV_HEAD * shape.num_kv_heads:
         return f"{config.num_attention_heads // shape.num_kv_heads} query heads share one KV head"
-    return next((reason for reason in map(holder_obstacle, _holders(module)) if reason), None)
+    return None
 
 
-def native_layers(module: torch.nn.Module) -> dict[int, LayerShape]:
-    """Key and value shapes of every layer of such a model, from its config."""
-    config = module.config
+def native_layers(config: Any) -> dict[int, LayerShape]:
+    """Key and value shapes of every layer of such a model."""
     dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     shape = LayerShape(config.num_key_value_heads, dim, dim)
     return {index: shape for index in range(config.num_hidden_layers)}
@@ -105,7 +110,7 @@ class NativeDecoder:
         head = self._arena.pack(module.lm_head)
         tied = _shares_weight(module.lm_head, model.embed_tokens)
         embedding = head if tied else self._arena.pack(model.embed_tokens)
-        shape = native_layers(module)[0]
+        shape = native_layers(config)[0]
         result = ShapeStruct(
             hidden=config.hidden_size,
             inter=config.intermediate_size,

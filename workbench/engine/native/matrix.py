@@ -8,6 +8,7 @@ import torch
 
 from workbench.engine.native.library import NativeLibrary
 from workbench.engine.native.structs import GROUP, MatrixStruct, WeightKind
+from workbench.models.bare_decoder import BareEmbedding, BareLinear
 from workbench.quantize.grouped_weight import GroupedEmbedding, GroupedLinear, GroupedWeight
 from workbench.quantize.methods.int4 import Int4Embedding, Int4Linear
 from workbench.quantize.methods.int4_layout import BLOCK_ROWS, nibble_places
@@ -16,7 +17,8 @@ from workbench.quantize.methods.int8 import Int8Embedding, Int8Linear
 __all__ = ["Arena", "holder_obstacle"]
 
 _ALIGNMENT = 64
-_HOLDERS = (torch.nn.Linear, torch.nn.Embedding, GroupedLinear, GroupedEmbedding)
+_PLAIN = (torch.nn.Linear, torch.nn.Embedding, BareLinear, BareEmbedding)
+_HOLDERS = (*_PLAIN, GroupedLinear, GroupedEmbedding)
 _CONVERTED = (Int8Linear, Int8Embedding, Int4Linear, Int4Embedding)
 
 
@@ -24,7 +26,7 @@ def holder_obstacle(holder: torch.nn.Module) -> str | None:
     """Why the weights of a linear layer or an embedding cannot be packed, in words; None if they can."""
     if type(holder) not in (*_HOLDERS, *_CONVERTED):
         return f"its weights are held by {type(holder).__name__}"
-    if type(holder) in (torch.nn.Linear, torch.nn.Embedding) and holder.weight.dtype is not torch.bfloat16:
+    if type(holder) in _PLAIN and holder.weight.dtype is not torch.bfloat16:
         return f"its weights are {str(holder.weight.dtype).removeprefix('torch.')}, not bf16 or quantised"
     if isinstance(holder, Int4Linear) and holder.out_features % BLOCK_ROWS:
         return f"a 4-bit weight has {holder.out_features} rows, no multiple of {BLOCK_ROWS}"

@@ -11,6 +11,7 @@ from workbench.engine.runner import LaunchedStep, LogitRows
 from workbench.engine.sampler import SampledTokens, sample
 from workbench.engine.scheduler import StepPlan
 from workbench.engine.sequence import Sequence
+from workbench.shell import allocate
 
 __all__ = ["NativeRunner"]
 
@@ -20,8 +21,10 @@ class NativeRunner:
 
     overlaps = False
 
-    def __init__(self, decoder: NativeDecoder) -> None:
+    def __init__(self, decoder: NativeDecoder, max_num_seqs: int) -> None:
         self._decoder = decoder
+        # Of a mapping of its own: the C heap of the engine's thread would keep what each step takes and gives back.
+        self._logits = allocate((max_num_seqs, decoder.vocab_size), torch.float32, "cpu")
 
     def needs_history(self, sequence: Sequence) -> bool:
         """See Runner: nothing is ever pending here."""
@@ -34,11 +37,17 @@ class NativeRunner:
         token_ids = likeliest[rows.sampled_rows].tolist()
         return SampledTokens(token_ids, [None] * len(token_ids), [token_id < 0 for token_id in token_ids])
 
+    def _room_for(self, num_rows: int) -> torch.Tensor:
+        """Memory for a step's logits [num_rows, vocab]; more rows than sequences are those of scored prompts."""
+        if num_rows <= len(self._logits):
+            return self._logits[:num_rows]
+        return torch.empty(num_rows, self._decoder.vocab_size)
+
     def launch(self, plan: StepPlan) -> LaunchedStep:
         """See ModelRunner.launch."""
         items = plan.items
         rows = LogitRows(items)
-        logits = torch.empty(len(rows.kept), self._decoder.vocab_size)
+        logits = self._room_for(len(rows.kept))
         likeliest = np.empty(len(rows.kept), dtype=np.int32)
         ids: list[int] = []
         positions: list[int] = []
