@@ -35,6 +35,11 @@ def hashed_token(token_ids, seed: int, index: int) -> int:
     return hash((seed, index, *token_ids)) % VOCAB_SIZE
 
 
+def repeated_token(token_ids, seed: int, index: int) -> int:
+    """The same for a model that soon repeats itself: a function of the last token alone."""
+    return hash((seed, index, token_ids[-1])) % 12
+
+
 def spell(token_ids, skip_special_tokens=True) -> str:
     """Text of token ids: "<3><17>"."""
     return "".join(f"<{i}>" for i in token_ids)
@@ -43,10 +48,11 @@ def spell(token_ids, skip_special_tokens=True) -> str:
 class FakeRunner:
     """See Runner. With `overlaps` a token is fed to the step after it before the host knows it.
 
-    `fails_at(plan)` may raise instead of computing a step.
+    `fails_at(plan)` may raise instead of computing a step. `model` gives what follows.
     """
 
-    def __init__(self, limits: EngineLimits, *, overlaps=False, fails_at=None) -> None:
+    def __init__(self, limits: EngineLimits, *, overlaps=False, fails_at=None, model=hashed_token) -> None:
+        self._model = model
         self.limits = limits
         self.overlaps = overlaps
         self.fails_at = fails_at
@@ -67,8 +73,9 @@ class FakeRunner:
             for position, token_id in zip(range(item.start, item.end), self._inputs(item), strict=True):
                 self.memory[self._slot(item.sequence, position)] = token_id
         rows = LogitRows(plan.items)
-        token_ids = [self._next(item) for item in rows.sampled]
-        self._chosen = {item.sequence: token for item, token in zip(rows.sampled, token_ids, strict=True)}
+        choices = [self._choices(item) for item in rows.sampled]
+        self._chosen = {item.sequence: chosen[0] for item, chosen in zip(rows.sampled, choices, strict=True)}
+        token_ids = [token_id for chosen in choices for token_id in chosen]
         tokens = SampledTokens(token_ids, [None] * len(token_ids), [False] * len(token_ids))
         return LaunchedStep(rows.sampled, lambda: tokens, rows.pick_scored(torch.zeros(len(rows.kept), VOCAB_SIZE)))
 
@@ -85,18 +92,19 @@ class FakeRunner:
         return {item.sequence.block_ids[position // size] for position in range(item.start, item.end)}
 
     def _inputs(self, item) -> list[int]:
-        known = item.sequence.token_ids[item.start : item.end]
+        known = item.new_token_ids
         if len(known) == item.num_new_tokens:
             return known
         assert self.overlaps and not self.needs_history(item.sequence) and item.num_new_tokens == 1 and not known
         self.num_overlapped += 1
         return [self._chosen[item.sequence]]
 
-    def _next(self, item) -> int:
+    def _choices(self, item) -> list[int]:
         seen = [self.memory[self._slot(item.sequence, position)] for position in range(item.end)]
         own = item.sequence.token_ids[: item.end]
         assert seen[: len(own)] == own, "the cache does not hold the sequence's own tokens"
-        return hashed_token(seen, item.sequence.seed, item.sequence.index)
+        ends = range(item.end + 1 - item.num_choices, item.end + 1)
+        return [self._model(seen[:end], item.sequence.seed, item.sequence.index) for end in ends]
 
     def _slot(self, sequence, position: int) -> int:
         size = self.limits.block_size

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 import torch
-from engine.fake_runner import VOCAB_SIZE, FakeRunner, hashed_token, make_limits, spell
+from engine.fake_runner import VOCAB_SIZE, FakeRunner, hashed_token, make_limits, repeated_token, spell
 
 from workbench.engine.engine import Engine
 from workbench.engine.messages import Request
@@ -51,11 +52,11 @@ def token_ids_of(chunks):
     return [i for chunk in chunks for i in chunk.token_ids]
 
 
-def alone(request, index, max_context):
+def alone(request, index, max_context, model=hashed_token):
     """What one answer must be, worked out without an engine: (token ids, text, finish reason)."""
     params, token_ids, answer = request.params, list(request.prompt_token_ids), []
     while True:
-        answer.append(hashed_token(token_ids + answer, request.seed, index))
+        answer.append(model(token_ids + answer, request.seed, index))
         stops = set(params.stop_token_ids) | (set() if params.ignore_eos else {EOS})
         if answer[-1] in stops:
             text = spell(answer[:-1])
@@ -98,6 +99,39 @@ LIMITS = {
 }
 
 
+@pytest.mark.parametrize("model", [hashed_token, repeated_token], ids=["mostly wrong", "mostly right"])
+@pytest.mark.parametrize("name", LIMITS)
+def test_guesses_change_no_answer(name, model):
+    limits = replace(LIMITS[name], draft_tokens=4)
+    num_drafted = num_accepted = 0
+    for seed in range(6):
+        rng = random.Random(seed)
+        engine, _ = make_engine(limits, model=model)
+        requests, aborted, chunks = {}, set(), []
+        for step in range(40):
+            if rng.random() < 0.3:
+                request = random_request(rng, f"r{step}", limits.max_context)
+                requests[request.request_id] = request
+                engine.add(request)
+            if requests and rng.random() < 0.05:
+                ended = engine.abort(rng.choice(list(requests)))
+                chunks += ended
+                aborted |= {(chunk.request_id, chunk.index) for chunk in ended}
+            chunks += engine.step()
+            engine.check_integrity()
+        chunks += run_until_idle(engine)
+        _check_answers(requests, answers_of(chunks), aborted, limits.max_context, model)
+        stats = engine.stats()
+        assert (stats.num_running, stats.num_waiting, stats.kv_blocks_used) == (0, 0, 0)
+        num_drafted += stats.draft_tokens_total
+        num_accepted += stats.accepted_draft_tokens_total
+    if name == "token by token":  # two tokens fill a step, so that there is next to no room
+        return
+    assert num_drafted > 0
+    if model is repeated_token:
+        assert num_accepted > 0.4 * num_drafted
+
+
 @pytest.mark.parametrize("overlaps", [False, True], ids=["in turn", "overlapping"])
 @pytest.mark.parametrize("name", LIMITS)
 def test_random_traffic_gives_every_answer_what_it_gets_alone(name, overlaps):
@@ -131,10 +165,10 @@ def test_random_traffic_gives_every_answer_what_it_gets_alone(name, overlaps):
     assert (num_overlapped > 0) == overlaps
 
 
-def _check_answers(requests, answers, aborted, max_context):
+def _check_answers(requests, answers, aborted, max_context, model=hashed_token):
     assert set(answers) == {(name, index) for name, request in requests.items() for index in range(request.params.n)}
     for (name, index), chunks in answers.items():
-        token_ids, text, reason = alone(requests[name], index, max_context)
+        token_ids, text, reason = alone(requests[name], index, max_context, model)
         came = token_ids_of(chunks)
         came_text = "".join(chunk.text for chunk in chunks)
         assert [chunk.finish_reason for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)

@@ -14,6 +14,7 @@ from workbench.engine import EngineStats
 from workbench.engine.client import EngineClient
 from workbench.engine.config import EngineConfig, EngineLimits
 from workbench.engine.runner_status import RunnerStatus
+from workbench.errors import ConfigError
 from workbench.models import LoadedModel, ModelFiles
 from workbench.parallel import GPUConfig
 from workbench.plugins import PluginManager
@@ -54,6 +55,8 @@ class ParallelEngine:
         plugins: PluginManager | None = None,
         progress: ProgressCallback = no_progress,
     ) -> None:
+        if engine.draft_tokens:
+            raise ConfigError("draft_tokens: a model over several devices guesses nothing ahead; leave it out")
         self.config = config
         self._files = files
         self._backend = backend

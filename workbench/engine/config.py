@@ -32,6 +32,9 @@ class EngineConfig:
         num_threads: CPU threads for the model; default is the number of physical cores this process may use.
         native_kernels: on a CPU, compute with this package's own kernels where it has the instructions and a compiler;
             false keeps to torch's operators, which are several times slower.
+        draft_tokens: most tokens of each answer that are guessed ahead in a step, from what followed the same tokens
+            before, and checked in one pass: the text stays the same to the bit, and text that repeats itself or its
+            prompt comes in fewer passes. Only where a step ends before the next begins: on a CPU. Default: none.
         engine_name: "paged", or an engine that a plugin brings.
         isolation: "process" runs the engine in a process of its own: a busy notebook cell does not slow it, a crash of
             it leaves the notebook alone, and unloading gives back every byte; it starts some seconds later. "thread"
@@ -50,6 +53,7 @@ class EngineConfig:
     enable_prefix_caching: bool = True
     num_threads: int | None = None
     native_kernels: bool = True
+    draft_tokens: int | None = None
     engine_name: str = "paged"
     isolation: str | None = None
 
@@ -93,6 +97,7 @@ class EngineLimits:
     max_prompt_tokens_beside_decodes: int
     enable_prefix_caching: bool
     reasons: dict[str, str]
+    draft_tokens: int = 0
 
 
 def resolve_limits(
@@ -103,6 +108,11 @@ def resolve_limits(
     Raises OutOfMemoryError when not even a small pool fits, ConfigError when `context_length` exceeds the model's.
     """
     reasons: dict[str, str] = {}
+    if config.draft_tokens and on_gpu:
+        raise ConfigError(
+            f"draft_tokens={config.draft_tokens}: on a GPU a step begins before the last tokens are known, so there is "
+            "nothing to guess from; leave it out"
+        )
     wanted_context = _wanted_context(config, model_max_context)
     bytes_per_block = kv_bytes_per_token * config.block_size
     num_blocks = _num_blocks(config, on_gpu, wanted_context, bytes_per_block, free_bytes, reasons)
@@ -121,6 +131,7 @@ def resolve_limits(
         max_prompt_tokens_beside_decodes=min(beside_decodes, max_num_batched_tokens),
         enable_prefix_caching=config.enable_prefix_caching,
         reasons=reasons,
+        draft_tokens=config.draft_tokens or 0,
     )
 
 

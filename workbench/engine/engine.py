@@ -23,7 +23,7 @@ from workbench.engine.messages import Chunk, EngineStats, Request, Usage
 from workbench.engine.row_plugins import RowPlugins
 from workbench.engine.runner import LaunchedStep, Runner
 from workbench.engine.sampler import SampledTokens, token_logprobs
-from workbench.engine.scheduler import Scheduler, StepPlan
+from workbench.engine.scheduler import ScheduledSequence, Scheduler, StepPlan
 from workbench.engine.sequence import FinishReason, Sequence
 from workbench.errors import InferenceError, OutOfMemoryError, RequestError, WorkbenchError
 from workbench.plugins import PluginManager
@@ -174,6 +174,8 @@ class Engine:
             generated_tokens_total=self._counts["generated_tokens"],
             prefix_hit_tokens_total=scheduler.num_prefix_hit_tokens,
             preemptions_total=scheduler.num_preemptions,
+            draft_tokens_total=scheduler.drafter.num_drafted,
+            accepted_draft_tokens_total=scheduler.drafter.num_accepted,
             steps_total=self._counts["steps"],
             finished_by_reason=dict(self._finished),
             inter_token_s=self._inter_token_s.view(),
@@ -270,17 +272,32 @@ class Engine:
     def _finish(self, launched: LaunchedStep, tokens: SampledTokens) -> list[Chunk]:
         for item, rows in launched.scored:
             _score_prompt(item.sequence, item.start, rows)
-        chunks = []
-        for row, item in enumerate(launched.sampled):
+        chunks, row = [], 0
+        for item in launched.sampled:
+            first_row, row = row, row + item.num_choices
             answer = self._answers.get(item.sequence)
             if answer is None:  # it ended while this step was in flight
                 continue
             try:
-                chunks.append(self._extend(answer, tokens, row))
+                self._extend_by_choices(answer, item, tokens, first_row, chunks)
             except Exception as error:  # one request's failure must not reach the others
                 _log.exception("request %s failed", item.sequence.request_id)
                 chunks.append(self._fail(answer, InferenceError(f"the request failed: {error}")))
         return chunks
+
+    def _extend_by_choices(
+        self, answer: _Answer, item: ScheduledSequence, tokens: SampledTokens, first_row: int, chunks: list[Chunk]
+    ) -> None:
+        """The token that was due, and one more after each guess that was what would have been chosen."""
+        num_accepted = 0
+        for row, guess in enumerate((*item.draft_token_ids, None), first_row):
+            chunk = self._extend(answer, tokens, row)
+            chunks.append(chunk)
+            if chunk.finish_reason is not None or tokens.token_ids[row] != guess:
+                break
+            num_accepted += 1
+        if item.draft_token_ids:
+            self.scheduler.settle(item, num_accepted)
 
     def _extend(self, answer: _Answer, tokens: SampledTokens, row: int) -> Chunk:
         sequence = answer.sequence

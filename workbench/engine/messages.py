@@ -161,6 +161,7 @@ class EngineStats:
     """Figures of a running engine. Counters (`*_total`) and histograms only grow; the others are as of now.
 
     `inter_token_s` counts the time between two tokens of an answer, `batch_size` the answers in each step.
+    `draft_tokens_total` were guessed ahead, of which `accepted_draft_tokens_total` were right.
     `kv_blocks_peak` is the most blocks that were in use at the end of a step.
     """
 
@@ -177,6 +178,8 @@ class EngineStats:
     generated_tokens_total: int = 0
     prefix_hit_tokens_total: int = 0
     preemptions_total: int = 0
+    draft_tokens_total: int = 0
+    accepted_draft_tokens_total: int = 0
     steps_total: int = 0
     finished_by_reason: dict[str, int] = field(default_factory=dict)
     inter_token_s: HistogramView | None = None

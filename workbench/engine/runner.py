@@ -46,7 +46,8 @@ _PADDING_SLACK_TOKENS = 1024
 class LaunchedStep:
     """A step that is being computed.
 
-    `sampled` are the plan's items whose next token is being chosen; `wait()` gives the tokens, one per item.
+    `sampled` are the plan's items whose next token is being chosen; `wait()` gives the tokens, one for each of an
+    item's choices.
     `scored` pairs an item whose prompt positions are scored with its logits [num_new_tokens, vocab].
     """
 
@@ -144,7 +145,7 @@ class ModelRunner:
         items = in_row_order(plan.items)
         rows = LogitRows(items)
         logits = self.compute(items, rows.kept)
-        tokens = sample(rows.pick_sampled(logits), [item.sequence for item in rows.sampled])
+        tokens = sample(rows.pick_sampled(logits), rows.sequences)
         return LaunchedStep(rows.sampled, lambda: tokens, rows.pick_scored(logits))
 
     def compute(self, items: list[ScheduledSequence], kept: list[int]) -> torch.Tensor:
@@ -234,10 +235,10 @@ def in_row_order(items: list[ScheduledSequence]) -> list[ScheduledSequence]:
 
 
 class LogitRows:
-    """Which rows of a step need logits: the last of each sampling sequence, all of a scored one.
+    """Which rows of a step need logits: the last of each sampling sequence and its guesses, all of a scored one.
 
     `kept` are their numbers in the step, `sampled` the items whose next token is to be chosen, `sampled_rows` where
-    their logits are among the kept ones.
+    their logits are among the kept ones, one row for each of an item's choices.
     """
 
     def __init__(self, items: list[ScheduledSequence]) -> None:
@@ -253,14 +254,19 @@ class LogitRows:
                 self.kept.extend(range(first_row, last_row + 1))
                 self._scored.append((item, slice(begin, len(self.kept))))
             elif item.samples:
-                self.kept.append(last_row)
+                self.kept.extend(range(last_row + 1 - item.num_choices, last_row + 1))
             if item.samples:
                 self.sampled.append(item)
-                self.sampled_rows.append(len(self.kept) - 1)
+                self.sampled_rows.extend(range(len(self.kept) - item.num_choices, len(self.kept)))
             first_row = last_row + 1
 
+    @property
+    def sequences(self) -> list[Sequence]:
+        """The sequence that each sampled row's token is chosen for, as it would be there."""
+        return [future for item in self.sampled for future in item.futures]
+
     def pick_sampled(self, logits: torch.Tensor) -> torch.Tensor:
-        """Of the kept rows' logits, one row per sampled item."""
+        """Of the kept rows' logits, those of the choices."""
         if len(self.sampled_rows) == len(self.kept):
             return logits
         return logits[torch.tensor(self.sampled_rows, device=logits.device)]

@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from workbench.engine.config import EngineLimits
+from workbench.engine.drafter import Drafter
 from workbench.engine.kv_cache import BlockPool, PrefixMatch, chain_key
 from workbench.engine.sequence import Sequence, SequenceStatus
 
@@ -18,17 +19,21 @@ __all__ = ["ScheduledSequence", "Scheduler", "StepPlan"]
 
 # A prompt whose every position is scored needs one row of logits per token: smaller chunks bound that memory.
 _SCORED_CHUNK = 128
+# Rows that a step computes at most while some of them are guesses: beyond, a row costs about what it could save.
+_DRAFT_ROWS = 32
 
 
 @dataclass(frozen=True)
 class ScheduledSequence:
     """`num_new_tokens` of a sequence, from position `start` on. `samples` says whether the step reaches the last
-    token, so that the next one can be chosen."""
+    token, so that the next one can be chosen. The last of them may be guesses, `draft_token_ids`: then what follows
+    each is chosen too."""
 
     sequence: Sequence
     start: int
     num_new_tokens: int
     samples: bool
+    draft_token_ids: tuple[int, ...] = ()
 
     @property
     def end(self) -> int:
@@ -37,7 +42,20 @@ class ScheduledSequence:
     @property
     def new_token_ids(self) -> list[int]:
         """The tokens to compute."""
+        if self.draft_token_ids:
+            return [*self.sequence.token_ids, *self.draft_token_ids][self.start : self.end]
         return self.sequence.token_ids[self.start : self.end]
+
+    @property
+    def num_choices(self) -> int:
+        """How many tokens are chosen: one, and one after each guess; none before the last known token."""
+        return 1 + len(self.draft_token_ids) if self.samples else 0
+
+    @property
+    def futures(self) -> list[Sequence]:
+        """The sequence as each of its choices sees it."""
+        drafts = self.draft_token_ids
+        return [self.sequence.ahead(drafts[:count]) for count in range(self.num_choices)]
 
     @property
     def block_ids(self) -> list[int]:
@@ -46,7 +64,7 @@ class ScheduledSequence:
 
     def part(self, start: int, end: int) -> ScheduledSequence:
         """The same for fewer of its positions."""
-        return ScheduledSequence(self.sequence, start, end - start, self.samples)
+        return ScheduledSequence(self.sequence, start, end - start, self.samples, self.draft_token_ids)
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -56,11 +74,12 @@ class ScheduledSequence:
 
 @dataclass
 class StepPlan:
-    """What one step computes: decodes (one new token each) first, then prompt chunks."""
+    """What one step computes: decodes (one new token each, and guesses) first, then prompt chunks."""
 
     items: list[ScheduledSequence] = field(default_factory=list)
     num_tokens: int = 0
     num_decodes: int = 0
+    num_drafts: int = 0
     max_items: int | None = None
     needs_known_tokens: bool = False
 
@@ -73,12 +92,14 @@ class StepPlan:
         """Whether the sequence's next token may be computed in this step, if there is room."""
         return not self.is_full and not (self.needs_known_tokens and sequence.num_pending_tokens)
 
-    def add(self, sequence: Sequence, num_new_tokens: int) -> None:
+    def add(self, sequence: Sequence, num_new_tokens: int, drafts: tuple[int, ...] = ()) -> None:
         start = sequence.num_computed_tokens
         samples = start + num_new_tokens == sequence.length
-        self.items.append(ScheduledSequence(sequence, start, num_new_tokens, samples))
+        num_new_tokens += len(drafts)
+        self.items.append(ScheduledSequence(sequence, start, num_new_tokens, samples, drafts))
         self.num_tokens += num_new_tokens
-        self.num_decodes += num_new_tokens == 1
+        self.num_decodes += num_new_tokens - len(drafts) == 1
+        self.num_drafts += len(drafts)
 
 
 class Scheduler:
@@ -86,6 +107,7 @@ class Scheduler:
 
     def __init__(self, limits: EngineLimits) -> None:
         self.limits = limits
+        self.drafter = Drafter(limits.draft_tokens)
         self.pool = BlockPool(limits.num_blocks, limits.block_size, limits.enable_prefix_caching)
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
@@ -123,6 +145,12 @@ class Scheduler:
         for item in plan.items:
             item.sequence.num_computed_tokens += item.num_new_tokens
             self._make_findable(item.sequence)
+
+    def settle(self, item: ScheduledSequence, num_accepted: int) -> None:
+        """Take back the guesses after the accepted ones: their positions are computed anew."""
+        num_drafted = len(item.draft_token_ids)
+        item.sequence.num_computed_tokens -= num_drafted - num_accepted
+        self.drafter.learn(item.sequence, num_drafted, num_accepted)
 
     def finish(self, sequence: Sequence) -> None:
         """Take a sequence out, whether it ran or waited, and give its blocks back. Doing so twice is harmless."""
@@ -166,8 +194,24 @@ class Scheduler:
                 self.preempt_youngest()
                 preempted = True
             if sequence.status is SequenceStatus.RUNNING:
-                plan.add(sequence, 1)
+                plan.add(sequence, 1, self._drafts(sequence, plan))
         return preempted
+
+    def _drafts(self, sequence: Sequence, plan: StepPlan) -> tuple[int, ...]:
+        """Guesses for a sequence that is about to decode, as far as rows, blocks and its own end leave room."""
+        if not self.limits.draft_tokens:
+            return ()
+        # Every running sequence keeps a row; the others are shared out evenly.
+        share = (_DRAFT_ROWS - len(self.running)) // len(self.running)
+        budget = self.limits.max_num_batched_tokens - plan.num_tokens - len(self.running)
+        drafts = self.drafter.draft(sequence, min(share, budget, sequence.num_tokens_to_go - 1))
+        missing = self._num_blocks(sequence.length + len(drafts)) - len(sequence.block_ids)
+        if missing > 0:
+            # Nobody is preempted for a guess, and each of the others may need a block.
+            if not self.pool.can_allocate(missing + len(self.running)):
+                return ()
+            sequence.block_ids.extend(self.pool.allocate(missing))
+        return drafts
 
     def _schedule_chunks(self, plan: StepPlan) -> None:
         for sequence in self.running:
@@ -219,7 +263,8 @@ class Scheduler:
     def _chunk(self, sequence: Sequence, plan: StepPlan) -> int:
         budget = self.limits.max_num_batched_tokens - plan.num_tokens
         if plan.num_decodes:
-            budget = min(budget, self.limits.max_prompt_tokens_beside_decodes - plan.num_tokens + plan.num_decodes)
+            num_prompt_tokens = plan.num_tokens - plan.num_decodes - plan.num_drafts
+            budget = min(budget, self.limits.max_prompt_tokens_beside_decodes - num_prompt_tokens)
         if sequence.wants_prompt_logprobs:
             budget = min(budget, _SCORED_CHUNK)
         return min(sequence.num_uncomputed_tokens, budget)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -62,6 +63,14 @@ class Sequence:
     block_keys: list[bytes] = field(default_factory=list)
     prompt_logprobs: list = field(default_factory=list)
 
+    def ahead(self, token_ids: tuple[int, ...]) -> Sequence:
+        """What it would be with these tokens too: to look at, not to run."""
+        if not token_ids:
+            return self
+        later = copy.copy(self)
+        later.token_ids = [*self.token_ids, *token_ids]
+        return later
+
     @property
     def num_tokens(self) -> int:
         return len(self.token_ids)
@@ -86,6 +95,13 @@ class Sequence:
         return self.length >= self.max_total_tokens or (
             limit is not None and self.length - self.num_prompt_tokens >= limit
         )
+
+    @property
+    def num_tokens_to_go(self) -> int:
+        """Tokens that may still be chosen, those of steps in flight among them already left out."""
+        to_go = self.max_total_tokens - self.length
+        limit = self.params.max_tokens
+        return to_go if limit is None else min(to_go, limit - self.length + self.num_prompt_tokens)
 
     @property
     def prompt_is_computed(self) -> bool:

@@ -170,6 +170,8 @@ def _counters(stats: EngineStats) -> list[tuple[str, str, float]]:
         ("prompt_tokens", "Prompt tokens computed.", stats.prompt_tokens_total),
         ("prompt_tokens_cached", "Prompt tokens found in the prefix cache.", stats.prefix_hit_tokens_total),
         ("generation_tokens", "Tokens generated.", stats.generated_tokens_total),
+        ("spec_decode_num_draft_tokens", "Tokens guessed ahead.", stats.draft_tokens_total),
+        ("spec_decode_num_accepted_tokens", "Guesses that were right.", stats.accepted_draft_tokens_total),
         ("num_preemptions", "Answers that gave their blocks back.", stats.preemptions_total),
         (
             "prefix_cache_queries",

@@ -169,3 +169,23 @@ def test_greedy_text_is_the_same_however_a_request_is_run(library, embedded) -> 
     assert _answers(tight, PROMPTS) == alone
     assert tight.stats().preemptions_total > 0
     tight.stop()
+
+
+def test_guesses_change_no_answer(library, embedded) -> None:
+    text = "The sea is wide. The ships are small. The sea is wide. The ships are"
+    prompts = [embedded.tokenizer.encode(text), *PROMPTS[:3]]
+    settings = (
+        SamplingParams(max_tokens=24, ignore_eos=True),
+        SamplingParams(max_tokens=24, temperature=0.7, seed=5, ignore_eos=True),
+    )
+    plain, guessing = _client(library, embedded), _client(library, embedded, draft_tokens=6)
+    for params in settings:
+        expected, actual = (
+            [one.result(timeout_s=120).token_ids for one in [client.submit(prompt, params) for prompt in prompts]]
+            for client in (plain, guessing)
+        )
+        assert actual == expected
+    stats = guessing.stats()
+    assert 0 < stats.accepted_draft_tokens_total <= stats.draft_tokens_total
+    plain.stop()
+    guessing.stop()

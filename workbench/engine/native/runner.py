@@ -31,9 +31,8 @@ class NativeRunner:
         return False
 
     def _choose(self, rows: LogitRows, logits: torch.Tensor, likeliest: np.ndarray) -> SampledTokens:
-        sequences = [item.sequence for item in rows.sampled]
-        if not all(_takes_likeliest(sequence) for sequence in sequences):
-            return sample(rows.pick_sampled(logits), sequences)
+        if not all(_takes_likeliest(item.sequence) for item in rows.sampled):
+            return sample(rows.pick_sampled(logits), rows.sequences)
         token_ids = likeliest[rows.sampled_rows].tolist()
         return SampledTokens(token_ids, [None] * len(token_ids), [token_id < 0 for token_id in token_ids])
 
@@ -54,7 +53,7 @@ class NativeRunner:
         starts: list[int] = []
         tables: list[int] = []
         for item in items:
-            ids += item.sequence.token_ids[item.start : item.end]
+            ids += item.new_token_ids
             positions += range(item.start, item.end)
             starts += [len(tables)] * item.num_new_tokens
             tables += item.sequence.block_ids

@@ -1,0 +1,73 @@
+"""What guessing ahead gains: tokens/s with and without by turns, on text that repeats its prompt and on other text.
+
+python benchmarks/guesses.py --quant-type gguf --draft-tokens 8
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+
+from workbench import EngineConfig, LlamaGPU
+
+_PASSAGE = (
+    "The harbour of Lisbon lies on the river Tagus. In the morning the ferries leave for the other bank, and the "
+    "fishermen sell sardines near the market hall. In the evening the lamps along the quay are lit one by one, and "
+    "the last tram climbs the hill to the castle."
+)
+_CODE = "def area(width, height):\n    return width * height\n\n\ndef volume(width, height, depth):\n    return width"
+PROMPTS = {
+    "copies the prompt": f"Repeat this text word for word, then again.\n\n{_PASSAGE}\n\n{_PASSAGE}\n\nThe harbour of",
+    "code": _CODE,
+    "prose": "Once upon a time, in a village at the foot of a mountain, there lived an old clockmaker who",
+}
+
+
+def tokens_per_s(llm: LlamaGPU, prompt: str, streams: int, tokens: int, **sampling: object) -> tuple[float, list]:
+    """Of all streams together while they decode, and their token ids."""
+    options = {"max_tokens": tokens, "ignore_eos": True, **sampling}
+    running = [llm.submit(prompt, **options, **({"seed": i} if sampling else {})) for i in range(streams)]
+    answers = [generation.result() for generation in running]
+    rate = statistics.fmean(answer.timings.decode_tokens_per_s for answer in answers) * streams
+    return rate, [answer.token_ids for answer in answers]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--quant-type")
+    parser.add_argument("--draft-tokens", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--streams", default="1,4")
+    arguments = parser.parse_args()
+
+    def load(draft_tokens: int | None) -> LlamaGPU:
+        config = EngineConfig(draft_tokens=draft_tokens, context_length=2048)
+        return LlamaGPU(arguments.model, quant_type=arguments.quant_type, engine=config, check_plan=False)
+
+    with load(None) as plain, load(arguments.draft_tokens) as guessing:
+        for name, prompt in PROMPTS.items():
+            for sampling in ({}, {"temperature": 0.8}):
+                for streams in map(int, arguments.streams.split(",")):
+                    before, ratios, rates, same = guessing.stats(), [], [], True
+                    for _ in range(arguments.rounds):
+                        one, ids = tokens_per_s(plain, prompt, streams, arguments.tokens, **sampling)
+                        other, guessed_ids = tokens_per_s(guessing, prompt, streams, arguments.tokens, **sampling)
+                        ratios.append(other / one)
+                        rates.append((one, other))
+                        same &= ids == guessed_ids
+                    after = guessing.stats()
+                    drafted = after.draft_tokens_total - before.draft_tokens_total
+                    accepted = after.accepted_draft_tokens_total - before.accepted_draft_tokens_total
+                    print(
+                        f"{name}, {'sampled' if sampling else 'greedy'}, {streams} streams: "
+                        f"{', '.join(f'{a:.0f} -> {b:.0f}' for a, b in rates)} tokens/s, "
+                        f"{statistics.median(ratios):.2f} times; {accepted} of {drafted} guesses right; "
+                        f"{'the same tokens' if same else 'OTHER TOKENS'}",
+                        flush=True,
+                    )
+
+
+if __name__ == "__main__":
+    main()

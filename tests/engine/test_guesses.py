@@ -1,0 +1,97 @@
+"""Guessing ahead on a real model: the same tokens for every setting and seed, in fewer steps."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from engine.tiny_engine import build, engine_around, logits_of, random_prompt
+
+from workbench.engine.config import EngineConfig, resolve_limits
+from workbench.engine.sampling_params import SamplingParams
+from workbench.errors import ConfigError
+
+# Four tokens are likely, so that what came before comes again, and often does not.
+FEW = {7: 60.0, 8: 60.0, 9: 60.0, 10: 60.0}
+SETTINGS = {
+    "greedy": {},
+    "sampled": {"temperature": 1.0, "logit_bias": FEW, "seed": 3},
+    "filtered": {"temperature": 0.9, "logit_bias": FEW, "seed": 4, "top_p": 0.9, "top_k": 3},
+    "penalised": {"repetition_penalty": 1.1, "presence_penalty": 0.2, "logit_bias": FEW},
+    "told": {"temperature": 1.0, "logit_bias": FEW, "seed": 5, "logprobs": True, "top_logprobs": 2},
+    "stopped": {"temperature": 1.0, "logit_bias": FEW, "seed": 6, "stop": ("9 10 9",), "min_tokens": 4},
+    "several": {"temperature": 1.0, "logit_bias": FEW, "seed": 7, "n": 3},
+}
+
+
+@pytest.fixture(scope="module")
+def llama():
+    return build("llama")
+
+
+def _answers(client, prompts, params):
+    running = [client.submit(prompt, params) for prompt in prompts]
+    return [
+        [
+            (a.text, a.token_ids, a.finish_reason, [entry.token_id for entry in a.logprobs or ()])
+            for a in one.results(60)
+        ]
+        for one in running
+    ]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_guesses_change_no_answer(llama, name):
+    prompts = [random_prompt(9) * 3, random_prompt(30), random_prompt(4) * 5]
+    params = SamplingParams(max_tokens=40, **SETTINGS[name])
+    with engine_around(llama) as client:
+        expected = _answers(client, prompts, params)
+    # A pool in which they are preempted, and blocks and chunks that guesses cross.
+    for limits in ({}, {"kv_cache_tokens": 256, "block_size": 4, "max_num_batched_tokens": 24}):
+        with engine_around(llama, draft_tokens=5, **limits) as client:
+            assert _answers(client, prompts, params) == expected
+            stats = client.stats()
+        assert 0 <= stats.accepted_draft_tokens_total <= stats.draft_tokens_total
+        if name in ("sampled", "told", "several"):
+            assert stats.accepted_draft_tokens_total > 5
+
+
+def test_a_text_that_repeats_itself_comes_in_fewer_steps(llama):
+    params = SamplingParams(max_tokens=60, logit_bias={7: 100.0}, ignore_eos=True)
+    with engine_around(llama, draft_tokens=8) as client:
+        assert client.submit(random_prompt(9), params).result(60).token_ids == (7,) * 60
+        stats = client.stats()
+    assert stats.steps_total < 20
+    assert stats.accepted_draft_tokens_total > 40
+
+
+def test_the_tokens_after_a_guess_have_the_models_own_distribution(llama):
+    prompt, num_draws = [7, 8, 9, 10] * 4, 400
+    params = [SamplingParams(max_tokens=2, temperature=1.0, logit_bias=FEW, seed=seed) for seed in range(num_draws)]
+    with engine_around(llama, draft_tokens=3, max_num_seqs=4) as client:
+        running = [client.submit(prompt, one) for one in params]
+        drawn = Counter(generation.result(60).token_ids for generation in running)
+        assert client.stats().draft_tokens_total > 0
+    bias = torch.zeros(300).index_fill_(0, torch.tensor(list(FEW)), 60.0)
+
+    def probabilities(ids):
+        return torch.softmax(logits_of(llama, ids)[-1] + bias, -1)
+
+    first, chi_square = probabilities(prompt), 0.0
+    for one in FEW:
+        second = probabilities([*prompt, one])
+        for other in FEW:
+            expected = float(first[one] * second[other]) * num_draws
+            chi_square += (drawn[one, other] - expected) ** 2 / expected if expected > 0.5 else 0.0
+    # 15 degrees of freedom: one in a thousand goes beyond 37.7, and the seeds are fixed.
+    assert chi_square < 37.7
+
+
+def test_a_gpu_refuses_it_in_words():
+    with pytest.raises(ConfigError, match="draft_tokens=4: on a GPU"):
+        resolve_limits(
+            EngineConfig(draft_tokens=4), on_gpu=True, model_max_context=64, kv_bytes_per_token=1, free_bytes=10**6
+        )
+    with pytest.raises(ConfigError, match="draft_tokens=0"):
+        EngineConfig(draft_tokens=0)
