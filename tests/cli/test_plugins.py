@@ -14,7 +14,7 @@ from workbench.plugins import PluginStore, default_plugins
 
 @pytest.fixture(autouse=True)
 def no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workbench.plugins.manager.try_import", lambda candidate, limit_s: None)
+    monkeypatch.setattr("workbench.plugins.loader.try_import", lambda candidate, limit_s: None)
 
 
 def run(*args: str) -> int:

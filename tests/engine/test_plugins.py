@@ -135,7 +135,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaGPU]:
     """One small model for all tests, with a manager of its own."""
     store = PluginStore(tmp_path_factory.mktemp("plugins"))
     with pytest.MonkeyPatch.context() as patch, PluginManager(store, max_failures=1000, time_limit_s=60) as manager:
-        patch.setattr("workbench.plugins.manager.try_import", lambda candidate, limit_s: None)
+        patch.setattr("workbench.plugins.loader.try_import", lambda candidate, limit_s: None)
         patch.setattr("workbench.llm.default_plugins", lambda: manager)
         with LlamaGPU("random:tiny", prefer_gpu=False, auto_detect_aws=False, context_length=128) as llm:
             yield llm
@@ -145,7 +145,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaGPU]:
 def llm(shared: LlamaGPU, monkeypatch: pytest.MonkeyPatch) -> LlamaGPU:
     """With the plugin as it is at first."""
     manager = shared.plugins
-    monkeypatch.setattr("workbench.plugins.manager.try_import", lambda candidate, limit_s: None)
+    monkeypatch.setattr("workbench.plugins.loader.try_import", lambda candidate, limit_s: None)
     monkeypatch.setattr("workbench.llm.default_plugins", lambda: manager)
     monkeypatch.setattr(manager, "_max_failures", 1000)
     manager._failures.forget("parts")

@@ -25,7 +25,7 @@ plugin = Shelf()
 
 @pytest.fixture
 def shelf(workbench_home: Path, monkeypatch: pytest.MonkeyPatch, tiny_model_folder: Path):
-    monkeypatch.setattr("workbench.plugins.manager.try_import", lambda candidate, limit_s: None)
+    monkeypatch.setattr("workbench.plugins.loader.try_import", lambda candidate, limit_s: None)
     manager = default_plugins()
     manager.load("shelf", f"{__name__}:plugin")
     plugin.folder = tiny_model_folder.parent

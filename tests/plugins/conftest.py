@@ -15,7 +15,7 @@ from workbench.plugins import PluginManager
 def no_trial(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Plugins are imported without a process to try them in first, which saves its time; the names that would be."""
     tried: list[str] = []
-    monkeypatch.setattr("workbench.plugins.manager.try_import", lambda candidate, limit_s: tried.append(candidate.name))
+    monkeypatch.setattr("workbench.plugins.loader.try_import", lambda candidate, limit_s: tried.append(candidate.name))
     return tried
 
 

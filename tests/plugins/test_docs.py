@@ -77,7 +77,7 @@ def test_the_plugin_of_the_page_loads(tmp_path: Path, monkeypatch: pytest.Monkey
     block = next(b for b in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "class Shy" in b)
     (tmp_path / "shy_of_the_page.py").write_text(block)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("workbench.plugins.manager.try_import", lambda candidate, limit_s: None)
+    monkeypatch.setattr("workbench.plugins.loader.try_import", lambda candidate, limit_s: None)
     manager = default_plugins()
     assert manager.load_plugin("shy", "shy_of_the_page:plugin") is not None
     assert "shy" in manager.at("samplers")

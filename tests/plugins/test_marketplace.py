@@ -37,7 +37,7 @@ def market(shelf: Path, workbench_home: Path) -> PluginMarketplace:
 
 @pytest.fixture
 def loaded(workbench_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PluginManager]:
-    monkeypatch.setattr("workbench.plugins.manager.try_import", lambda candidate, limit_s: None)
+    monkeypatch.setattr("workbench.plugins.loader.try_import", lambda candidate, limit_s: None)
     with PluginManager(time_limit_s=60) as manager:
         yield manager
 

@@ -57,7 +57,7 @@ plugin = Parts()
 
 @pytest.fixture
 def parts(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("workbench.plugins.manager.try_import", lambda candidate, limit_s: None)
+    monkeypatch.setattr("workbench.plugins.loader.try_import", lambda candidate, limit_s: None)
     manager = default_plugins()
     manager.load("parts", f"{__name__}:plugin")
     yield manager

@@ -24,7 +24,7 @@ plugin = Toys()
 
 @pytest.fixture
 def manager(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("workbench.plugins.manager.try_import", lambda candidate, limit_s: None)
+    monkeypatch.setattr("workbench.plugins.loader.try_import", lambda candidate, limit_s: None)
     with PluginManager(time_limit_s=60) as manager:
         yield manager
 

@@ -14,7 +14,8 @@ from workbench.plugins.default import default_plugins
 from workbench.plugins.events import EVENTS, PluginEventManager
 from workbench.plugins.hookspecs import HookSpecs, hookimpl
 from workbench.plugins.index_writer import write_index
-from workbench.plugins.manager import PluginManager, PluginStatus
+from workbench.plugins.loaded_plugin import PluginStatus
+from workbench.plugins.manager import PluginManager
 from workbench.plugins.marketplace import PluginMarketplace
 from workbench.plugins.metadata import PluginMetadata, get_metadata, has_method
 from workbench.plugins.overview import PluginRow, get_plugin_health, plugin_rows

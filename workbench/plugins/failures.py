@@ -1,15 +1,21 @@
-"""How often each plugin has failed, and with what. Counts; what follows is the manager's."""
+"""Calls code of plugins so that what it raises is counted and stays there. What follows is the manager's."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
-__all__ = ["FailureBook", "FailureRecord"]
+from workbench.errors import ConfigError
+from workbench.plugins.base import PluginRefusal
+
+__all__ = ["FailureBook", "FailureGuard", "FailureRecord"]
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -46,3 +52,33 @@ class FailureBook:
         """Begin to count anew."""
         with self._lock:
             self._records.pop(plugin, None)
+
+
+class FailureGuard:
+    """Stands between plugins and those who call them. `shut_out` is told of every failure from the `max_failures`th on.
+
+    Raises ConfigError for a number of failures below 1.
+    """
+
+    def __init__(self, max_failures: int, shut_out: Callable[[str, FailureRecord], None]) -> None:
+        if max_failures < 1:
+            raise ConfigError(f"max_failures={max_failures!r}: must be at least 1")
+        self.failures = FailureBook()
+        self._max_failures = max_failures
+        self._shut_out = shut_out
+
+    def attempt(self, plugin: str, what: str, function: Callable[[], _T], fallback: _T) -> _T:
+        """What `function` of a plugin gives; `fallback` when it raises. A PluginRefusal passes."""
+        try:
+            return function()
+        except PluginRefusal:
+            raise
+        except Exception as error:  # boundary: it is the plugin's own code
+            self.report(plugin, what, error)
+            return fallback
+
+    def report(self, plugin: str, what: str, error: BaseException) -> None:
+        """Count a failure."""
+        record = self.failures.note(plugin, what, error)
+        if record.count >= self._max_failures:
+            self._shut_out(plugin, record)

@@ -54,6 +54,11 @@ class Registry:
             # A new table each time, since others may be reading the old one.
             self._by_point[each.point] = {**self._by_point[each.point], each.name: each}
 
+    def clashes(self, contributions: Iterable[Contribution]) -> list[Contribution]:
+        """What is here already under names of these."""
+        taken = (self._by_point[each.point].get(each.name) for each in contributions)
+        return [each for each in taken if each is not None]
+
     def remove(self, plugin: str) -> None:
         """Take out whatever `plugin` registered."""
         for point, table in self._by_point.items():

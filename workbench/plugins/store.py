@@ -116,6 +116,12 @@ class PluginStore:
         finally:
             lock.release()
 
+    def keep_settings(self, name: str, settings: Mapping[str, Any] | None) -> None:
+        """Note what the user set for a plugin, in place of what was there; None forgets it."""
+        with self.changing() as change:
+            kept = {key: value for key, value in change.state.settings.items() if key != name}
+            change.update(settings={**kept, name: dict(settings)} if settings is not None else kept)
+
     def version_folder(self, name: str, folder_id: str) -> Path:
         """Where a version lies. Raises PluginError for a name or an id that could leave the folder."""
         return self.folder / "versions" / check_plugin_name(name) / check_plugin_name(folder_id)
