@@ -51,7 +51,7 @@ def http_client(endpoint: Endpoint, key: str | None = USE_KEY, **options: object
     return httpx.Client(base_url=base_url, headers=headers, timeout=60, trust_env=False, **options)
 
 
-def wait_until_idle(llm: LlamaGPU, timeout_s: float = 10.0) -> float:
+def wait_until_idle(llm: LlamaGPU, timeout_s: float = 60.0) -> float:
     """Seconds until nothing runs or waits in the engine; fails after `timeout_s`."""
     started_s = time.monotonic()
     while time.monotonic() - started_s < timeout_s:
@@ -60,6 +60,11 @@ def wait_until_idle(llm: LlamaGPU, timeout_s: float = 10.0) -> float:
             return time.monotonic() - started_s
         time.sleep(0.01)
     raise AssertionError(f"the engine is still busy: {llm.stats()}")
+
+
+def num_whole_answers(llm: LlamaGPU) -> int:
+    """How many answers came to their asked length since the model was loaded."""
+    return llm.stats().finished_by_reason.get("length", 0)
 
 
 def chat(content: str = "Say hello.", **fields: Any) -> dict[str, Any]:

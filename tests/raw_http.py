@@ -31,7 +31,7 @@ def address(endpoint: Any) -> tuple[str, int]:
     return parts.hostname, parts.port
 
 
-def open_socket(endpoint: Any, timeout_s: float = 15.0) -> socket.socket:
+def open_socket(endpoint: Any, timeout_s: float = 60.0) -> socket.socket:
     """A new connection."""
     return socket.create_connection(address(endpoint), timeout=timeout_s)
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+# Longer than any test waits for what answers at all.
+HANGS_S = 60.0
 TOKEN = "AQAEAL-token=="
 DOCUMENT_PATH = "/latest/dynamic/instance-identity/document"
 
@@ -99,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append((self.command, self.path))
         self.server.asked.put((self.command, self.path))
         if self.server.hang:
-            self.server.closing.wait(10)
+            self.server.closing.wait(HANGS_S)
 
     def _send(self, status: int, text: str) -> None:
         body = text.encode()

@@ -32,7 +32,7 @@ def _model() -> dict[str, bytes]:
 
 
 def _client(server: ObjectServer):
-    config = Config(s3={"addressing_style": "path"}, read_timeout=5, retries={"total_max_attempts": 1})
+    config = Config(s3={"addressing_style": "path"}, read_timeout=60, retries={"total_max_attempts": 1})
     return boto3.client("s3", endpoint_url=server.endpoint, config=config)
 
 
@@ -186,7 +186,7 @@ def test_cancelling_stops_at_once_and_the_rest_can_go_on(tmp_path: Path):
 
     def stall(handler, key: str, start: int) -> None:
         if "safetensors" in key and start > 0:
-            release.wait(10)
+            release.wait(60)
 
     def cancel(progress: Progress) -> None:
         if progress.completed >= _PART:
@@ -211,7 +211,7 @@ def test_a_second_process_waits_for_the_first(tmp_path: Path):
 
     def hold(handler, key: str, start: int) -> None:
         if "safetensors" in key:
-            waits.wait(10)
+            waits.wait(60)
 
     def see(progress: Progress) -> None:
         if progress.stage == "wait for another process":
@@ -227,7 +227,7 @@ def test_a_second_process_waits_for_the_first(tmp_path: Path):
             )
         )
         first.start()
-        started.wait(10)
+        started.wait(60)
         _download(server, tmp_path / "model", progress=see)
         first.join()
     assert waits.is_set() and finished == ["1"]

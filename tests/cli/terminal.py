@@ -45,7 +45,7 @@ class Terminal:
         """The next `length` characters."""
         return self._wait(lambda new: length if len(new) >= length else None, f"{length} characters", timeout_s)
 
-    def exit_code(self, timeout_s: float = 30.0) -> int:
+    def exit_code(self, timeout_s: float = 60.0) -> int:
         while self._read(time.monotonic() + timeout_s):
             pass
         return self._process.wait(timeout_s)

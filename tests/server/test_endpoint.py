@@ -140,7 +140,7 @@ def test_quiet_streams_get_heartbeats(make_endpoint, llm, monkeypatch):
     decode = llm.tokenizer.decode
 
     def slow_decode(*args):
-        may_answer.wait(20)
+        may_answer.wait(60)
         return decode(*args)
 
     with http_client(endpoint) as client:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
+import resource
 import socket
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import psutil
 import pytest
-from live_endpoint import USE_KEY, chat, http_client, streaming, wait_until_idle
+from live_endpoint import USE_KEY, chat, http_client, num_whole_answers, streaming, wait_until_idle
 from raw_http import address, head, open_socket, read_reply, send
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
@@ -167,12 +169,10 @@ def test_21_a_full_queue_refuses_at_once_and_recovers(make_endpoint, llm):
             ]
             while client.get("/v1/monitor/queues").json()["waiting_for_room"] < 2:
                 time.sleep(0.01)
-            started = time.monotonic()
             reply = client.post("/v1/completions", json={"prompt": "Hi", "max_tokens": 1})
-            took_s = time.monotonic() - started
+            assert not any(future.done() for future in waiting), "it is refused while the others wait"
             assert reply.status_code == 503 and reply.json()["error"]["code"] == "server_overloaded"
             assert int(reply.headers["retry-after"]) > 0
-            assert took_s < 0.5
         assert [future.result().status_code for future in waiting] == [200, 200]
         assert 'workbench_admission_rejections_total{reason="queue_full"} 1.0' in client.get("/metrics").text
     assert is_alive(endpoint)
@@ -196,31 +196,36 @@ def test_21_concurrency_per_key_is_bounded(make_endpoint, llm):
     assert is_alive(endpoint)
 
 
-async def vanish(endpoint, count, stream):
-    """`count` clients ask for long answers and break their connections in the middle."""
-    host, port = address(endpoint)
-    body = json.dumps({**chat(stream=stream), **LONG, "temperature": 1}).encode()
-    request = (
-        head("POST", "/v1/chat/completions", "Content-Type: application/json", f"Content-Length: {len(body)}") + body
-    )
+async def vanish(endpoint, llm, count):
+    """`count` clients ask for long answers, half of them as streams, and break their connections in the middle."""
 
-    async def one(number):
-        reader, writer = await asyncio.open_connection(host, port)
-        writer.write(request)
+    async def ask(stream):
+        body = json.dumps({**chat(stream=stream), **LONG, "temperature": 1}).encode()
+        lines = ("Content-Type: application/json", f"Content-Length: {len(body)}")
+        reader, writer = await asyncio.open_connection(*address(endpoint))
+        writer.write(head("POST", "/v1/chat/completions", *lines) + body)
         await writer.drain()
-        if stream:
-            await asyncio.wait_for(reader.readuntil(b"assistant"), 60)
-        else:
-            await asyncio.sleep(0.5 + number / count)
+        return reader, writer
+
+    async def leave_stream():
+        reader, writer = await ask(True)
+        await reader.readuntil(b"assistant")
         writer.transport.abort()
 
-    await asyncio.gather(*(one(number) for number in range(count)))
+    await asyncio.gather(*(leave_stream() for _ in range(count // 2)))
+    before = llm.stats().requests_total
+    whole = [await ask(False) for _ in range(count // 2)]
+    while llm.stats().requests_total < before + 10:
+        await asyncio.sleep(0.01)
+    for _, writer in whole:
+        writer.transport.abort()
 
 
-@pytest.mark.parametrize("stream", [True, False])
-def test_22_clients_that_vanish_leave_the_engine_idle(endpoint, llm, stream):
-    asyncio.run(vanish(endpoint, 40, stream))
-    assert wait_until_idle(llm) < 2
+def test_22_clients_that_vanish_leave_the_engine_idle(endpoint, llm):
+    before = num_whole_answers(llm)
+    asyncio.run(asyncio.wait_for(vanish(endpoint, llm, 200), 120))
+    wait_until_idle(llm)
+    assert num_whole_answers(llm) == before, "every one of them was stopped"
     assert is_alive(endpoint)
 
 
@@ -277,10 +282,20 @@ def test_24_a_second_request_on_a_connection_has_no_more_time_than_the_first(mak
         assert read_reply(connection).status == 0
 
 
-def test_24_many_idle_connections_leave_room_and_too_many_are_closed(make_endpoint):
-    endpoint = make_endpoint(ServerSettings(wire=WireLimits(max_connections=220)))
+@pytest.fixture
+def many_files():
+    """Room for the sockets of both sides of a thousand connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = max(soft, 4096) if hard == resource.RLIM_INFINITY else max(soft, min(hard, 4096))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_24_many_idle_connections_leave_room_and_too_many_are_closed(make_endpoint, many_files):
+    endpoint = make_endpoint(ServerSettings(wire=WireLimits(max_connections=1020)))
     with contextlib.ExitStack() as stack:
-        for _ in range(200):
+        for _ in range(1000):
             stack.enter_context(open_socket(endpoint))
         assert is_alive(endpoint)
         for _ in range(40):
@@ -289,7 +304,7 @@ def test_24_many_idle_connections_leave_room_and_too_many_are_closed(make_endpoi
     assert is_alive_soon(endpoint)
 
 
-def is_alive_soon(endpoint, timeout_s=5):
+def is_alive_soon(endpoint, timeout_s=60):
     started = time.monotonic()
     while time.monotonic() - started < timeout_s:
         with contextlib.suppress(httpx.TransportError):
@@ -344,7 +359,7 @@ def test_25_sigterm_ends_the_process_with_0(tiny_model_folder):
             if line.startswith("API key"):
                 key = line.split()[-1]
                 break
-        with httpx.Client(headers={"authorization": f"Bearer {key}"}, trust_env=False, timeout=30) as client:
+        with httpx.Client(headers={"authorization": f"Bearer {key}"}, trust_env=False, timeout=120) as client:
             body = {"prompt": "Hi", "stream": True, "max_tokens": 1500, "ignore_eos": True}
             with client.stream("POST", f"{url}/completions", json=body) as reply:
                 lines = reply.iter_lines()
@@ -352,7 +367,7 @@ def test_25_sigterm_ends_the_process_with_0(tiny_model_folder):
                 process.terminate()
                 rest = [line for line in lines if line]
         assert rest[-1] == "data: [DONE]"
-        assert process.wait(15) == 0
+        assert process.wait(120) == 0
         # The access log is JSON, line by line, and tells of the request.
         told = [json.loads(line) for line in process.stderr.read().splitlines() if line.startswith("{")]
         assert any(line["path"] == "/v1/completions" and line["status"] == 200 for line in told)
@@ -367,32 +382,53 @@ def websocket(endpoint, **options):
     return connect(url, additional_headers={"authorization": f"Bearer {USE_KEY}"}, proxy=None, **options)
 
 
-def test_26_silent_websockets_end_in_time(make_endpoint):
+def upgrade():
+    """The request that opens a WebSocket, as bytes."""
+    key = base64.b64encode(bytes(16)).decode()
+    own = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}")
+    return head("GET", "/v1/stream", *own)
+
+
+def test_26_silent_websockets_end_in_time(make_endpoint, many_files):
     endpoint = make_endpoint(ServerSettings(wire=WireLimits(socket_idle_timeout_s=0.5)))
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(websocket(endpoint)) for _ in range(60)]
-        for each in sockets:
-            with pytest.raises(ConnectionClosed):
-                each.recv(timeout=20)
+
+    async def open_and_wait():
+        reader, writer = await asyncio.open_connection(*address(endpoint))
+        writer.write(upgrade())
+        assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+        frame = await reader.readexactly(4)
+        writer.transport.abort()
+        return frame
+
+    async def many():
+        return await asyncio.wait_for(asyncio.gather(*(open_and_wait() for _ in range(1000))), 120)
+
+    assert {frame[0] for frame in asyncio.run(many())} == {0x88}, "each got a frame that closes"
     assert is_alive(endpoint)
 
 
 def test_26_many_pings_are_answered_and_harm_nobody(endpoint):
-    with websocket(endpoint) as ws:
-        pongs = [ws.ping() for _ in range(2000)]
-        assert all(pong.wait(30) for pong in pongs)
-        ws.send(json.dumps({"prompt": "Hi", "max_tokens": 1}))
-        assert ws.recv(timeout=30)
-    assert is_alive(endpoint)
+    ping, pong = b"\x89\x80" + bytes(4), b"\x8a\x00"
+    with open_socket(endpoint) as connection:
+        connection.sendall(upgrade())
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += connection.recv(4096)
+        connection.sendall(ping * 10_000)
+        received = received.partition(b"\r\n\r\n")[2]
+        while len(received) < 10_000 * len(pong):
+            received += connection.recv(4096)
+        assert received == pong * 10_000
+        assert is_alive(endpoint)
 
 
-@pytest.mark.parametrize("size", [2**20 + 1, 20 * 2**20])
+@pytest.mark.parametrize("size", [2**20 + 1, 100 * 2**20])
 def test_26_a_frame_that_is_too_large_ends_the_socket(endpoint, size):
     with websocket(endpoint) as ws:
         with contextlib.suppress(ConnectionClosed, ConnectionError):
             ws.send("x" * size)
         with pytest.raises((ConnectionClosed, ConnectionError)):
-            ws.recv(timeout=20)
+            ws.recv(timeout=60)
     assert is_alive(endpoint)
 
 
@@ -407,7 +443,7 @@ def test_26_a_sockets_prompts_are_limited_like_requests(make_endpoint):
         codes = []
         for _ in range(3):
             ws.send(json.dumps({"prompt": "Hi", "max_tokens": 1, "format": "json"}))
-            while "done" not in (frame := json.loads(ws.recv(timeout=30))) and "error" not in frame:
+            while "done" not in (frame := json.loads(ws.recv(timeout=60))) and "error" not in frame:
                 pass
             codes.append(frame.get("error", {}).get("code"))
     assert codes == [None, None, "rate_limit_exceeded"]
@@ -419,6 +455,6 @@ def test_no_thread_is_left_by_an_endpoint(make_endpoint):
     assert is_alive(endpoint)
     endpoint.stop()
     started = time.monotonic()
-    while {t.name for t in threading.enumerate()} - before and time.monotonic() - started < 5:
+    while {t.name for t in threading.enumerate()} - before and time.monotonic() - started < 60:
         time.sleep(0.02)
     assert not {thread.name for thread in threading.enumerate()} - before
