@@ -20,6 +20,7 @@ ALIASES = "workbench/aliases"
 MAY_POINT_UP = {
     ("workbench/llm.py", "workbench.server"),
     ("workbench/backends/model_holder.py", "workbench.llm"),
+    ("workbench/distributed/cluster/replica.py", "workbench.llm"),
     ("workbench/__init__.py", "workbench.magics"),
     ("workbench/cli/app.py", "dashboards.launching"),
 }

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.backends import Backend, BackendChoice, get_backend, select_backend
+from workbench.distributed.cluster.config import ClusterConfig
 from workbench.engine import EngineConfig, EngineLimits, EngineStats, Generation, RequestInFlight, SamplingParams
-from workbench.engine.engines import find_engine
+from workbench.engine.engines import engine_obstacle, find_engine
 from workbench.engine.isolation.start import start_running
 from workbench.engine.launch import EngineFacts, EngineLaunch, release
 from workbench.errors import BackendUnavailableError, ConfigError, EngineStoppedError, RequestError
@@ -41,10 +42,12 @@ from workbench.telemetry import (
 from workbench.twin import HasTwin, Twin
 
 if TYPE_CHECKING:
+    from workbench.distributed.cluster.deployment_status import DeploymentStatus
     from workbench.distributed.parallel_engine import ParallelEngine, ReplicaFigures
     from workbench.distributed.pooled_client import PooledClient
     from workbench.engine.client import EngineClient
     from workbench.engine.runner_status import RunnerStatus
+    from workbench.engine.vllm.start import VLLMShape
     from workbench.server import Endpoint
 
 __all__ = ["LlamaGPU", "Messages", "Prompt"]
@@ -81,6 +84,8 @@ class LlamaGPU(HasTwin):
         parallel: which GPUs to spread the model over, and how. With `prefer_gpu=False` or `backend="cpu"` the ids only
             count processes, which share the CPU.
         degrade: with `parallel`, use what is there of the GPUs, down to the CPU alone; `degraded_reason` says so.
+        cluster: run whole copies of the model on a Ray cluster, on one machine or many, instead of here; each replica
+            opens it with the other settings. `backend` and `prefer_gpu` are then about the replicas' machines.
         progress: called with `Progress` values while loading; raising LoadCancelled in it cancels.
         trust_remote_code, allow_pickle: allow files that run code when loaded.
         check_plan: plan the load first and issue PlanWarning where it will not fit; loading goes on all the same.
@@ -111,6 +116,7 @@ class LlamaGPU(HasTwin):
         quantization_cache: QuantizationCache | bool | None = None,
         parallel: GPUConfig | None = None,
         degrade: bool = False,
+        cluster: ClusterConfig | None = None,
         progress: ProgressCallback | None = None,
         trust_remote_code: bool = False,
         allow_pickle: bool = False,
@@ -128,20 +134,29 @@ class LlamaGPU(HasTwin):
         self.plugins: PluginManager = default_plugins()
         self.plugins.load_enabled()
         find_engine(self.plugins, config.engine_name)
+        obstacle = engine_obstacle(config.engine_name)
+        if obstacle is not None:
+            raise BackendUnavailableError(f"engine_name={config.engine_name!r}: {obstacle}")
+        uses_vllm = config.engine_name == "vllm"
         requested = None if quant_type is None else parse_quant_type(quant_type)
-        choice = _choose_backend(backend, prefer_gpu)
+        if cluster is not None and parallel is not None:
+            raise ConfigError("parallel is given beside cluster: a replica's engine runs on one device; leave one out")
+        choice = _choose_backend(backend, prefer_gpu) if cluster is None else _elsewhere()
         spread = None if parallel is None else choose_spread(parallel, choice.backend, backend, prefer_gpu, degrade)
         if spread is not None:
             choice, device_index = BackendChoice(spread.backend, spread.reason), spread.first_device_index(device_index)
+        self.cluster = cluster
         self.parallel: GPUConfig | None = None if spread is None else spread.config
         self._devices_degraded_reason = None if spread is None else spread.degraded_reason
         self.backend = choice.backend
         self.backend_reason = choice.reason
         self.device_index = device_index
-        if requested is not None:
+        if requested is not None and cluster is None:
             requested.require_on(self.backend.name)
         requested_dtype = None if requested is None else requested.dtype
-        self.dtype, self.dtype_reason = _choose_dtype(self.backend, device_index, requested_dtype)
+        self.dtype, self.dtype_reason = requested_dtype or "fp32", "the replicas choose"
+        if cluster is None:
+            self.dtype, self.dtype_reason = _choose_dtype(self.backend, device_index, requested_dtype)
         self.quantization: QuantizationConfig | None = None if requested is None else requested.config
         report = progress or no_progress
         files = Catalogue().resolve(
@@ -164,14 +179,46 @@ class LlamaGPU(HasTwin):
         self._new_guard = partial(LoadGuard, files, self.backend, device_index, weights, config)
         self._checks_plan = check_plan
         guard = None
-        if check_plan and self.parallel is None:
+        if check_plan and self.parallel is None and cluster is None and not uses_vllm:
             guard = self._new_guard()
             guard.warn(stacklevel=2)
         self._device_indexes = () if spread is None else spread.device_indexes
-        if self.parallel is None:
-            self._start(report, guard)
+        self._replica_options = {
+            "model_path": self.model_path,
+            "prefer_gpu": prefer_gpu,
+            "auto_detect_aws": False,
+            "quant_type": quant_type,
+            "backend": backend,
+            "trust_remote_code": trust_remote_code,
+            "allow_pickle": allow_pickle,
+            "check_plan": False,
+        }
+        self._parallel_engine: ParallelEngine | None = None
+        self._cluster_status: DeploymentStatus | None = None
+        self._start_anywhere(report, guard)
+
+    def _start_anywhere(self, progress: ProgressCallback, guard: LoadGuard | None) -> None:
+        if self.cluster is not None:
+            self._start_cluster(progress)
+        elif self.parallel is not None and self._launch.config.engine_name != "vllm":
+            self._start_parallel(self._launch.files, self._device_indexes, self._launch.config, progress)
         else:
-            self._start_parallel(files, spread.device_indexes, config, report)
+            self._start(progress, guard)
+
+    def _start_cluster(self, progress: ProgressCallback) -> None:
+        from workbench.distributed.cluster.start import start_cluster
+
+        started = start_cluster(
+            self._launch.files,
+            self.cluster,
+            self._replica_options,
+            engine=self._launch.config,
+            plugins=self.plugins,
+            progress=progress,
+        )
+        self.isolation, self.isolation_reason = "process", "every replica is a process of the cluster"
+        self._cluster_status = started.status
+        self._take(started.facts, started.tokenizer, started.runner_status, started.client, None)
 
     def _start_parallel(
         self, files: ModelFiles, device_indexes: Sequence[int], config: EngineConfig, progress: ProgressCallback
@@ -201,8 +248,8 @@ class LlamaGPU(HasTwin):
         self._take(facts, engine.loaded.tokenizer, engine.status, engine.client, None)
 
     def _start(self, progress: ProgressCallback, guard: LoadGuard | None) -> None:
-        started = start_running(self._launch, self.backend, self.plugins, progress)
-        self._parallel_engine: ParallelEngine | None = None
+        shape = None if self.parallel is None else _vllm_shape(self.parallel)
+        started = start_running(self._launch, self.backend, self.plugins, progress, shape)
         self.isolation, self.isolation_reason = started.isolation.mode, started.isolation.reason
         self._take(started.facts, started.tokenizer, started.runner_status, started.client, guard)
 
@@ -269,7 +316,8 @@ class LlamaGPU(HasTwin):
     @property
     def degraded_reason(self) -> str | None:
         """What is less than asked: GPUs that are not there, replicas that have stopped. None while all is well."""
-        stopped = None if self._parallel_engine is None else self._parallel_engine.degraded_reason
+        watched = self._parallel_engine or self._cluster_status
+        stopped = None if watched is None else watched.degraded_reason
         return "; ".join(filter(None, (self._devices_degraded_reason, stopped))) or None
 
     def replicas(self) -> list[ReplicaFigures]:
@@ -288,6 +336,10 @@ class LlamaGPU(HasTwin):
         if not isinstance(getattr(self._client, "restart", None), Callable):
             raise ConfigError("this model has no replicas to restart: load it again")
         self._client.restart(replica_id)
+
+    def replica_counts(self) -> dict[str, int]:
+        """With `cluster`: replicas by their state, such as RUNNING or STARTING. Else empty."""
+        return {} if self._cluster_status is None else self._cluster_status.replica_counts()
 
     def select_backend(self, prefer_gpu: bool) -> Backend:
         """The backend that would be used here; the loaded model stays where it is."""
@@ -320,6 +372,18 @@ class LlamaGPU(HasTwin):
     def check_plugins(self, params: SamplingParams) -> None:
         """Raise RequestError for a plugin that is named and not in use here, or that refuses its options."""
         self._client.check_plugins(params)
+
+    def go_on(
+        self, prompt_token_ids: Sequence[int], sent_token_ids: Sequence[int], params: SamplingParams
+    ) -> Generation:
+        """Continue an answer behind tokens that another engine chose with the same model and settings.
+
+        `params.seed` must be given. Chunks are those that follow. Raises RequestError for what cannot go on: several
+        answers, or those that plugins have a part in.
+        """
+        generation = self._client.go_on(prompt_token_ids, sent_token_ids, params)
+        generation.owner = self
+        return generation
 
     def infer(self, input_data: Prompt, **sampling: object) -> str:
         """The model's continuation of a prompt."""
@@ -550,11 +614,8 @@ class LlamaGPU(HasTwin):
         A running engine is stopped first. Raises what loading raises; the files are not looked for again.
         """
         self.unload()
-        report = progress or no_progress
-        if self.parallel is None:
-            self._start(report, self._new_guard() if self._checks_plan else None)
-        else:
-            self._start_parallel(self._launch.files, self._device_indexes, self._launch.config, report)
+        here = self.parallel is None and self.cluster is None and self._launch.config.engine_name != "vllm"
+        self._start_anywhere(progress or no_progress, self._new_guard() if self._checks_plan and here else None)
 
     def __enter__(self) -> LlamaGPU:
         return self
@@ -667,6 +728,18 @@ def _choose_backend(backend: str | Backend | None, prefer_gpu: bool) -> BackendC
     chosen = get_backend(backend) if isinstance(backend, str) else backend
     chosen.require_available()
     return BackendChoice(chosen, "as asked")
+
+
+def _vllm_shape(config: GPUConfig) -> VLLMShape:
+    from workbench.engine.vllm.start import VLLMShape
+
+    if config.shape.data > 1:
+        raise ConfigError(f"strategy={config.strategy.value!r}: the vllm engine is one copy; use cluster for several")
+    return VLLMShape(config.shape.tensor, config.shape.pipeline)
+
+
+def _elsewhere() -> BackendChoice:
+    return BackendChoice(get_backend("cpu"), "replicas on the cluster choose theirs")
 
 
 def _choose_dtype(backend: Backend, index: int, requested: str | None) -> tuple[str, str]:

@@ -22,7 +22,8 @@ def takes_settings(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one option per field of each settings class, and hand it the built settings.
 
-    A field with the metadata `{"option": False}` gets none and keeps its default.
+    A field with the metadata `{"option": False}` gets none and keeps its default; `{"flags": ("--short",)}` are further
+    names of its option.
     `takes_settings(sampling=SamplingParams)` replaces the command's keyword `sampling` by `--max-tokens` and so on.
     `defaults` replace those of the classes, by field name. What the class refuses when it is built is raised as it is.
     """
@@ -73,17 +74,25 @@ class _Shape:
 def _options_of(cls: type, defaults: Mapping[str, object]) -> list[_Option]:
     hints, helps = get_type_hints(cls), _attribute_texts(cls)
     return [
-        _option(field.name, hints[field.name], defaults.get(field.name, _default(field)), helps.get(field.name), cls)
+        _option(
+            field.name,
+            hints[field.name],
+            defaults.get(field.name, _default(field)),
+            helps.get(field.name),
+            cls,
+            field.metadata.get("flags", ()),
+        )
         for field in fields(cls)
         if field.metadata.get("option", True)
     ]
 
 
-def _option(name: str, hint: Any, default: Any, text: str | None, cls: type) -> _Option:
+def _option(name: str, hint: Any, default: Any, text: str | None, cls: type, flags: tuple[str, ...]) -> _Option:
     shape = _shape(hint, default)
     if shape is None:
         raise TypeError(f"{cls.__name__}.{name}: no command-line option is known for {hint}")
     info = typer.Option(
+        *flags,
         _flag(name, hint, default),
         # Docstrings go on in small letters after the name; help begins a sentence.
         help=text and text[0].upper() + text[1:],

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
 
+from workbench.distributed.engine_totals import added_up
 from workbench.engine import EngineStats, Generation, RequestInFlight, SamplingParams
 from workbench.engine.client import EngineClient
 from workbench.errors import ConfigError, EngineStoppedError, RequestError
 from workbench.parallel import PoolStats, ReplicaGeneration, ReplicaPool
-from workbench.telemetry import HistogramView, RequestLog
+from workbench.telemetry import RequestLog
 
 __all__ = ["PooledClient"]
 
@@ -122,7 +122,7 @@ class PooledClient:
 
     def stats(self) -> EngineStats:
         """All living engines' figures added up."""
-        return _added_up(list(self.stats_by_replica().values()))
+        return added_up(list(self.stats_by_replica().values()))
 
     def stats_by_replica(self) -> dict[int, EngineStats]:
         """Each living engine's own figures; one that dies while asked is left out."""
@@ -140,33 +140,3 @@ class PooledClient:
         """End all engines. Requests in flight end with EngineStoppedError. Stopping twice is harmless."""
         self._is_stopped = True
         self._pool.unload()
-
-
-def _added_up(stats: list[EngineStats]) -> EngineStats:
-    if not stats:
-        return EngineStats()
-    totals: dict[str, object] = {}
-    for field in fields(EngineStats):
-        values = [getattr(one, field.name) for one in stats]
-        if isinstance(values[0], int) and field.name != "block_size":
-            totals[field.name] = sum(values)
-    reasons: dict[str, int] = {}
-    for one in stats:
-        for reason, count in one.finished_by_reason.items():
-            reasons[reason] = reasons.get(reason, 0) + count
-    return EngineStats(
-        **totals,
-        block_size=stats[0].block_size,
-        finished_by_reason=reasons,
-        inter_token_s=_merged([one.inter_token_s for one in stats]),
-        batch_size=_merged([one.batch_size for one in stats]),
-    )
-
-
-def _merged(views: list[HistogramView | None]) -> HistogramView | None:
-    """One histogram of all; every engine counts into the same buckets."""
-    found = [view for view in views if view is not None]
-    if not found:
-        return None
-    counts = tuple(map(sum, zip(*(view.counts for view in found), strict=True)))
-    return HistogramView(found[0].bounds, counts, sum(view.total for view in found))

@@ -96,13 +96,22 @@ class EngineClient:
         Raises RequestError for what cannot be resumed (several answers, plugins that keep a state), and what `submit`
         raises.
         """
-        if params.n > 1:
-            raise RequestError(f"n={params.n}: of several answers none can be resumed")
-        if params.plugins:
-            raise RequestError("plugins: an answer that they had a part in cannot be resumed")
+        _check_resumable(params)
         # What the prompt scored came with the first token.
         params = replace(self._admitted(prompt_token_ids, params), prompt_logprobs=None)
         return self._start(prompt_token_ids, params, ended.seed, ended)
+
+    def go_on(
+        self, prompt_token_ids: Sequence[int], sent_token_ids: Sequence[int], params: SamplingParams
+    ) -> Generation:
+        """Start a request behind tokens that another engine chose with the same settings; `params.seed` is given.
+
+        Chunks are those that follow. Raises what `submit` raises.
+        """
+        if sent_token_ids:
+            _check_resumable(params)
+        params = self._admitted(prompt_token_ids, params)
+        return self._start(prompt_token_ids, params, params.seed, sent=tuple(sent_token_ids))
 
     def _start(
         self,
@@ -110,8 +119,9 @@ class EngineClient:
         params: SamplingParams,
         seed: int,
         resumed: Generation | None = None,
+        sent: tuple[int, ...] = (),
     ) -> Generation:
-        sent = () if resumed is None else resumed.token_ids
+        sent = sent if resumed is None else resumed.token_ids
         request_id = f"{self._id_prefix}-{next(self._ids)}"
         request = Request(request_id, tuple(prompt_token_ids), params, seed, time.monotonic(), sent)
         mailbox = Mailbox()
@@ -297,3 +307,10 @@ class EngineClient:
             error=None if chunk.error is None else str(chunk.error),
             **counts,
         )
+
+
+def _check_resumable(params: SamplingParams) -> None:
+    if params.n > 1:
+        raise RequestError(f"n={params.n}: of several answers none can be resumed")
+    if params.plugins:
+        raise RequestError("plugins: an answer that they had a part in cannot be resumed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from workbench.errors import ConfigError, OutOfMemoryError
 
@@ -35,7 +35,8 @@ class EngineConfig:
         draft_tokens: most tokens of each answer that are guessed ahead in a step, from what followed the same tokens
             before, and checked in one pass: the text stays the same to the bit, and text that repeats itself or its
             prompt comes in fewer passes. Only where a step ends before the next begins: on a CPU. Default: none.
-        engine_name: "paged", or an engine that a plugin brings.
+        engine_name: "paged"; "vllm" where that is installed, for models that outgrow a machine; or an engine that a
+            plugin brings.
         isolation: "process" runs the engine in a process of its own: a busy notebook cell does not slow it, a crash of
             it leaves the notebook alone, and unloading gives back every byte; it starts some seconds later. "thread"
             runs it here. Default: a process on a GPU, a thread on a CPU.
@@ -54,26 +55,26 @@ class EngineConfig:
     num_threads: int | None = None
     native_kernels: bool = True
     draft_tokens: int | None = None
-    engine_name: str = "paged"
+    engine_name: str = field(default="paged", metadata={"flags": ("--engine",)})
     isolation: str | None = None
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name in ("enable_prefix_caching", "native_kernels"):
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name in ("enable_prefix_caching", "native_kernels"):
                 if not isinstance(value, bool):
-                    raise ConfigError(f"{field.name}={value!r}: must be true or false")
+                    raise ConfigError(f"{one.name}={value!r}: must be true or false")
                 continue
-            if field.name == "kv_dtype" and value not in (None, "fp8"):
+            if one.name == "kv_dtype" and value not in (None, "fp8"):
                 raise ConfigError(f"kv_dtype={value!r}: must be 'fp8', or None for the model's own precision")
-            if field.name == "engine_name" and (not isinstance(value, str) or not value):
+            if one.name == "engine_name" and (not isinstance(value, str) or not value):
                 raise ConfigError(f"engine_name={value!r}: must be a name, such as 'paged'")
-            if field.name == "isolation" and value not in (None, "thread", "process"):
+            if one.name == "isolation" and value not in (None, "thread", "process"):
                 raise ConfigError(f"isolation={value!r}: must be 'thread' or 'process', or None to choose")
-            if field.name in ("memory_fraction", "engine_name", "kv_dtype", "isolation") or value is None:
+            if one.name in ("memory_fraction", "engine_name", "kv_dtype", "isolation") or value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{field.name}={value!r}: must be an integer of at least 1")
+                raise ConfigError(f"{one.name}={value!r}: must be an integer of at least 1")
         fraction = self.memory_fraction
         if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
             raise ConfigError(f"memory_fraction={self.memory_fraction!r}: must be above 0 and at most 1")

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from workbench.engine.vllm.availability import vllm_obstacle
+from workbench.errors import ConfigError
 from workbench.plugins import PluginManager, hookimpl
 
 if TYPE_CHECKING:
     from workbench.engine.build import StartedEngine
 
-__all__ = ["find_engine"]
+__all__ = ["engine_obstacle", "find_engine", "known_engines"]
 
 
 def find_engine(plugins: PluginManager, name: str) -> Callable[..., StartedEngine]:
@@ -28,10 +30,25 @@ def _start_paged(*parts: Any, **options: Any) -> StartedEngine:
     return start_engine(*parts, **options)
 
 
+def _refuse_loaded(*parts: Any, **options: Any) -> StartedEngine:
+    raise ConfigError("engine_name='vllm' loads the model by itself: open it with LlamaGPU")
+
+
+def engine_obstacle(name: str) -> str | None:
+    """Why an engine that is known cannot be used here, in words; None where it can."""
+    return vllm_obstacle() if name == "vllm" else None
+
+
+def known_engines(plugins: PluginManager) -> dict[str, str | None]:
+    """Every engine's name, with the reason why it cannot be used here or None."""
+    return {name: engine_obstacle(name) for name in plugins.at("engines", _BUILT_IN)}
+
+
 class _BuiltIn:
     @hookimpl
     def register_engines(self, register: Callable[..., None]) -> None:
         register("paged", _start_paged, "continuous batching over a paged cache")
+        register("vllm", _refuse_loaded, "vLLM, for models that outgrow a machine")
 
 
 _BUILT_IN = _BuiltIn()

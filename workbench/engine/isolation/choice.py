@@ -21,6 +21,8 @@ class IsolationChoice:
 
 def choose_isolation(config: EngineConfig, backend: Backend) -> IsolationChoice:
     """As asked, else a process on a GPU and a thread on a CPU. Raises ConfigError for what no process can have."""
+    if config.engine_name == "vllm":
+        return IsolationChoice("process", "vllm runs in processes of its own")
     if config.engine_name != "paged":
         if config.isolation == "process":
             raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from workbench.backends import Backend
 from workbench.engine.client import EngineClient
@@ -16,6 +17,9 @@ from workbench.models import Tokenizer
 from workbench.models.doors_tokenizer import load_doors_tokenizer
 from workbench.plugins import PluginManager
 from workbench.progress import ProgressCallback
+
+if TYPE_CHECKING:
+    from workbench.engine.vllm.start import VLLMShape
 
 __all__ = ["RunningEngine", "start_running"]
 
@@ -32,14 +36,23 @@ class RunningEngine:
 
 
 def start_running(
-    launch: EngineLaunch, backend: Backend, plugins: PluginManager, progress: ProgressCallback
+    launch: EngineLaunch,
+    backend: Backend,
+    plugins: PluginManager,
+    progress: ProgressCallback,
+    shape: VLLMShape | None = None,
 ) -> RunningEngine:
-    """Load the model and run its engine where `launch.config.isolation` and the backend say.
+    """Load the model and run its engine where `launch.config.isolation` and the backend say; `shape` is for vllm.
 
     Raises what loading raises, also in another process, and what `progress` raises; then nothing stays allocated, and
     no process is left.
     """
     isolation = choose_isolation(launch.config, backend)
+    if launch.config.engine_name == "vllm":
+        from workbench.engine.vllm.start import start_vllm
+
+        started = start_vllm(launch, plugins, shape)
+        return RunningEngine(started.client, started.facts, started.tokenizer, started.runner_status, isolation)
     start = {"thread": _start_here, "process": _start_in_process}[isolation.mode]
     return start(launch, backend, plugins, progress, isolation)
 

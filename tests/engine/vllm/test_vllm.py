@@ -1,0 +1,69 @@
+"""The adapter to vLLM: its settings, its death, and a machine without it."""
+
+from __future__ import annotations
+
+import pytest
+from engine.vllm import fake_vllm
+from engine.vllm.test_engine_contract import _PROMPT, _launch
+
+from workbench import EngineConfig, LlamaGPU
+from workbench.engine import SamplingParams
+from workbench.engine.vllm import vllm_obstacle
+from workbench.engine.vllm.start import VLLMShape, engine_arguments, start_vllm
+from workbench.errors import BackendUnavailableError, ConfigError, EngineStoppedError, RequestError
+from workbench.plugins import default_plugins
+
+
+@pytest.fixture
+def client(tiny_model_folder):
+    started = start_vllm(_launch(tiny_model_folder), default_plugins(), library=fake_vllm)
+    yield started.client
+    started.client.stop()
+
+
+def test_settings_become_vllms(tiny_model_folder) -> None:
+    launch = _launch(tiny_model_folder, memory_fraction=0.5, max_num_seqs=8)
+    arguments = engine_arguments(launch, VLLMShape(tensor=2, pipeline=3, on_ray=True))
+    assert arguments["model"] == str(tiny_model_folder)
+    assert (arguments["dtype"], arguments["max_model_len"]) == ("float32", 128)
+    assert (arguments["gpu_memory_utilization"], arguments["max_num_seqs"]) == (0.5, 8)
+    assert (arguments["tensor_parallel_size"], arguments["pipeline_parallel_size"]) == (2, 3)
+    assert arguments["distributed_executor_backend"] == "ray"
+    with pytest.raises(ConfigError, match="kv_cache_tokens=64"):
+        engine_arguments(_launch(tiny_model_folder, kv_cache_tokens=64), VLLMShape())
+
+
+@pytest.mark.parametrize("settings", [{"typical_p": 0.5}, {"no_repeat_ngram_size": 2}])
+def test_a_setting_that_it_has_not_is_an_error_and_not_left_out(client, settings) -> None:
+    with pytest.raises(RequestError, match=next(iter(settings))):
+        client.submit(_PROMPT, SamplingParams(**settings)).result(60)
+
+
+def test_its_death_ends_every_request_and_the_client(client) -> None:
+    inside = client._core.engine
+    client._core._pump._loop.call_soon_threadsafe(inside.gate.clear)
+    waiting = [client.submit(_PROMPT, SamplingParams(max_tokens=50)) for _ in range(3)]
+    inside.die()
+    for generation in waiting:
+        with pytest.raises(EngineStoppedError, match="the vllm engine died"):
+            generation.result(60)
+    assert not client.is_alive
+    with pytest.raises(EngineStoppedError, match="the vllm engine died"):
+        client.submit(_PROMPT, SamplingParams())
+
+
+def test_stopping_ends_what_runs_and_shuts_it_down(client) -> None:
+    inside = client._core.engine
+    client._core._pump._loop.call_soon_threadsafe(inside.gate.clear)
+    waiting = client.submit(_PROMPT, SamplingParams(max_tokens=50))
+    client.stop()
+    with pytest.raises(EngineStoppedError):
+        waiting.result(60)
+    assert inside.is_shut_down and inside.aborted == [waiting.request_id]
+
+
+def test_without_it_the_choice_says_why(tiny_model_folder) -> None:
+    if vllm_obstacle() is None:
+        pytest.skip("vllm is installed")
+    with pytest.raises(BackendUnavailableError, match="vllm is not installed: pip install"):
+        LlamaGPU(str(tiny_model_folder), prefer_gpu=False, engine=EngineConfig(engine_name="vllm"))

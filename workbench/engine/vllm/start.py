@@ -1,0 +1,135 @@
+"""Starts vLLM's AsyncLLM for checked model files and gives a client to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from workbench.engine.client import EngineClient
+from workbench.engine.config import EngineConfig, EngineLimits
+from workbench.engine.launch import EngineFacts, EngineLaunch
+from workbench.engine.request_plugins import RequestPlugins
+from workbench.engine.runner_status import RunnerStatus
+from workbench.engine.vllm.availability import vllm_obstacle
+from workbench.engine.vllm.core import VLLMCore
+from workbench.errors import BackendUnavailableError, ConfigError
+from workbench.models import ModelFiles, Tokenizer
+from workbench.models.doors_tokenizer import load_doors_tokenizer
+from workbench.models.loader import load_shell
+from workbench.plugins import PluginManager
+
+__all__ = ["StartedVLLM", "VLLMShape", "engine_arguments", "start_vllm"]
+
+_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True)
+class VLLMShape:
+    """Over how many GPUs vLLM spreads the model; with `on_ray` they may be of several machines."""
+
+    tensor: int = 1
+    pipeline: int = 1
+    on_ray: bool = False
+
+
+@dataclass(frozen=True)
+class StartedVLLM:
+    """A client to the running engine and what is known of it."""
+
+    client: EngineClient
+    facts: EngineFacts
+    tokenizer: Tokenizer
+    runner_status: RunnerStatus
+
+
+def engine_arguments(launch: EngineLaunch, shape: VLLMShape) -> dict[str, Any]:
+    """Fields of vLLM's AsyncEngineArgs. Raises ConfigError for settings that it has not."""
+    files, config = launch.files, launch.config
+    _check(files, launch, config)
+    arguments: dict[str, Any] = {
+        "model": str(files.path),
+        "dtype": _DTYPES[launch.dtype],
+        "max_model_len": config.context_length,
+        "gpu_memory_utilization": config.memory_fraction,
+        "max_num_seqs": config.max_num_seqs,
+        "max_num_batched_tokens": config.max_num_batched_tokens,
+        "enable_prefix_caching": config.enable_prefix_caching,
+        "trust_remote_code": files.trust_remote_code,
+        "tensor_parallel_size": shape.tensor,
+        "pipeline_parallel_size": shape.pipeline,
+        "distributed_executor_backend": "ray" if shape.on_ray else None,
+        # Statistics are counted here.
+        "disable_log_stats": True,
+    }
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def start_vllm(
+    launch: EngineLaunch, plugins: PluginManager, shape: VLLMShape | None = None, library: Any = None
+) -> StartedVLLM:
+    """Have vLLM load the model; blocks until it serves. `library` is the vllm package (None: imported).
+
+    Raises BackendUnavailableError where it is not installed or does not start, and ConfigError for settings that it
+    has not.
+    """
+    shape = shape or VLLMShape()
+    library = library or _import_vllm()
+    arguments = engine_arguments(launch, shape)
+    # The facts of the model, without its weights.
+    loaded = load_shell(launch.files, dtype=launch.dtype)
+    try:
+        core = VLLMCore(
+            library,
+            lambda: library.AsyncLLMEngine.from_engine_args(library.AsyncEngineArgs(**arguments)),
+            loaded.weight_bytes,
+        )
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise BackendUnavailableError(f"vllm did not start: {error}") from error
+    limits = _limits(core.engine, launch.config)
+    client = EngineClient(
+        core.connect,
+        max_context=limits.max_context,
+        vocab_size=loaded.spec.vocab_size,
+        plugins=RequestPlugins(plugins),
+    )
+    words = f"vllm {library.__version__}, {shape.pipeline} stages of {shape.tensor} tensor ranks"
+    facts = EngineFacts.of(loaded, limits)
+    return StartedVLLM(client, facts, load_doors_tokenizer(launch.files), RunnerStatus(words))
+
+
+def _import_vllm() -> Any:
+    obstacle = vllm_obstacle()
+    if obstacle is not None:
+        raise BackendUnavailableError(f"engine_name='vllm': {obstacle}")
+    import vllm
+    import vllm.sampling_params
+    import vllm.v1.engine.exceptions
+
+    return vllm
+
+
+def _check(files: ModelFiles, launch: EngineLaunch, config: EngineConfig) -> None:
+    if files.path is None:
+        raise ConfigError(f"{files.name}: the vllm engine reads a model's files, and this one is made here")
+    if launch.quantization is not None:
+        raise ConfigError("quant_type: the vllm engine takes weights as their files have them; leave it out")
+    for name in ("kv_cache_tokens", "kv_cache_bytes", "kv_dtype", "num_threads", "draft_tokens"):
+        if getattr(config, name) is not None:
+            raise ConfigError(f"{name}={getattr(config, name)!r}: the vllm engine has no such setting; leave it out")
+
+
+def _limits(engine: Any, config: EngineConfig) -> EngineLimits:
+    """As vLLM decided them; the size of its cache in bytes it does not tell."""
+    vllm_config = engine.vllm_config
+    scheduler = vllm_config.scheduler_config
+    return EngineLimits(
+        max_context=vllm_config.model_config.max_model_len,
+        block_size=vllm_config.cache_config.block_size or config.block_size,
+        num_blocks=vllm_config.cache_config.num_gpu_blocks or 0,
+        kv_bytes=0,
+        max_num_seqs=scheduler.max_num_seqs,
+        max_num_batched_tokens=scheduler.max_num_batched_tokens,
+        max_prompt_tokens_beside_decodes=scheduler.max_num_batched_tokens,
+        enable_prefix_caching=config.enable_prefix_caching,
+        reasons={"all": "as vllm decided"},
+    )
