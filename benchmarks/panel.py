@@ -149,8 +149,8 @@ def measure_plots(minutes: float) -> dict[str, Any]:
         browser = playwright.chromium.launch(executable_path=_chromium(), args=["--no-sandbox", "--disable-gpu"])
         lab = LabPage(browser.new_page(viewport={"width": 1300, "height": 1400}), server.page_url("plots.ipynb"))
         lab.run_all()
-        lab.page.locator(".wb-live").scroll_into_view_if_needed(timeout=60_000)
-        lab.wait_for_points(at_least=10, timeout_s=60)
+        lab.page.locator(".wb-live").wait_for(timeout=1000 * _LIMIT_S)
+        lab.wait_for_points(at_least=10, timeout_s=_LIMIT_S)
         # The first minute fills the window and the caches of both sides.
         lab.page.wait_for_timeout(60_000)
         heap, rss = _heap_bytes(lab), _rss_bytes(lab)

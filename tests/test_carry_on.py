@@ -14,6 +14,7 @@ from workbench.carry_on import (
 )
 from workbench.cli import main
 from workbench.errors import ConfigError
+from workbench.parallel import GPUConfig
 from workbench.session import LoadChoice, load_engine
 
 _CHOICES = [
@@ -22,6 +23,8 @@ _CHOICES = [
     LoadChoice("/models/with space/it's.gguf", None, "int4", None),
     LoadChoice("x", "cuda", gpus=(0, 2)),
     LoadChoice("y", "cuda", None, 512, (1,), "fp8"),
+    LoadChoice("z", "cpu", "bf16", 512, parallel=GPUConfig([0, 1], "data")),
+    LoadChoice("w", "cuda", parallel=GPUConfig(num_gpus=8, strategy="hybrid", pipeline_parallel_size=4)),
 ]
 
 
@@ -47,6 +50,20 @@ def test_the_command_line_is_one_that_the_program_takes(tiny_model_folder, monke
     with contextlib.redirect_stdout(io.StringIO()) as out:
         assert main([*words[1:], "-", "--max-tokens", "2", "--json"]) == 0
     assert '"length"' in out.getvalue()
+
+
+def test_a_spread_over_chosen_gpus_has_no_command_line():
+    choice = LoadChoice("x", "cuda", parallel=GPUConfig([3, 1], "tensor", load_balancing="adaptive"))
+    for form in (choice_to_code, choice_to_json):
+        assert choice_from_text(form(choice)) == choice
+    with pytest.raises(ConfigError, match="the first GPUs with default balancing only"):
+        choice_to_command(choice)
+
+
+@pytest.mark.parametrize("text", ["tensor", "tensor=0", "tensor=two", "rows=2", "data=2,data=3", ""])
+def test_sizes_that_make_no_sense_are_refused(text):
+    with pytest.raises(ConfigError, match="parallel="):
+        choice_from_command(f"workbench serve --parallel '{text}'")
 
 
 def test_a_cell_is_read_and_never_run():

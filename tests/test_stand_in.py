@@ -1,6 +1,6 @@
 import pytest
 
-from workbench import LlamaGPU
+from workbench import LlamaGPU, plan
 from workbench.backends import CPUBackend
 from workbench.engine import EngineConfig
 from workbench.stand_in import find_stand_in
@@ -39,6 +39,18 @@ def test_a_cell_for_a_big_model_on_a_gpu_runs_on_a_small_one(tiny_model_folder, 
         assert llm.model_path == str(tiny_model_folder)
         assert llm.infer("Hello", max_tokens=2, ignore_eos=True)
     assert "stands in for meta-llama/Llama-3.1-70B-Instruct" in caplog.text
+
+
+def test_a_plan_is_of_the_model_that_would_be_loaded(tiny_model_folder, monkeypatch, caplog):
+    monkeypatch.setenv("WORKBENCH_MODEL", str(tiny_model_folder))
+    big = {"context": 65536, "gpus": [0, 1, 2, 3], "parallel": "tensor", "backend": "rocm", "quant": "no-such-type"}
+    made = plan("meta-llama/Llama-3.1-70B-Instruct", **big)
+    assert made.fits
+    assert (made.model, len(made.devices)) == (str(tiny_model_folder), 1)
+    assert "stands in for meta-llama/Llama-3.1-70B-Instruct" in caplog.text
+    # An instance is planned for as it was asked, whatever this machine has.
+    there = plan("meta-llama/Llama-3.1-70B-Instruct", instance="g5.xlarge", quant="bf16")
+    assert (there.model, there.quant) == (str(tiny_model_folder), "bf16")
 
 
 @pytest.mark.parametrize("name", ["", "  "])

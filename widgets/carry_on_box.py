@@ -39,8 +39,11 @@ class CarryOnBox(Part, anywidget.AnyWidget):
     def show(self, choice: LoadChoice) -> None:
         """Write a choice in all forms."""
         with self.hold_sync():
-            self.code, self.command = choice_to_code(choice), choice_to_command(choice)
-            self.json_text = choice_to_json(choice)
+            self.code, self.json_text = choice_to_code(choice), choice_to_json(choice)
+            try:
+                self.command = choice_to_command(choice)
+            except ConfigError as error:
+                self.command = f"# {error}"
 
     def take(self, text: str) -> LoadChoice:
         """Read a choice in any form and take it. Raises ConfigError that says what is wrong with it."""

@@ -12,13 +12,16 @@ from workbench.parallel import ParallelismStrategy
 from workbench.quantize import QuantizationType, parse_quant_type
 from workbench.quantize.capabilities import known_capabilities
 
-__all__ = ["AUTO", "ONE_GPU_REASON", "Menu", "Option"]
+__all__ = ["AUTO", "MOST_PROCESSES", "ONE_GPU_REASON", "Menu", "Option"]
 
 # The value of "choose for me" in every picker; no backend, precision or model may bear this name.
 AUTO = "auto"
 
-# What the panel loads is one engine.
-ONE_GPU_REASON = "one engine takes one GPU here; for several use MultiGPUManager in a cell"
+ONE_GPU_REASON = "one GPU is enough without a way to spread over several: choose that first"
+# Of a model that is spread over the CPU; more would only wait for each other.
+MOST_PROCESSES = 16
+# Stages and replicas of two each are the smallest that is more than one of the others.
+_FEWEST = {ParallelismStrategy.HYBRID: 4}
 
 _GB = 1e9
 _QUANT_WORDS = {
@@ -31,9 +34,9 @@ _QUANT_WORDS = {
     "gguf": "gguf (as packed in the file)",
 }
 _SPLIT_WORDS = {
-    ParallelismStrategy.TENSOR: "Tensor: every layer over all GPUs",
-    ParallelismStrategy.PIPELINE: "Pipeline: some layers on each GPU",
-    ParallelismStrategy.DATA: "Replicas: the whole model on each GPU",
+    ParallelismStrategy.TENSOR: "Tensor: a share of every layer on each {device}",
+    ParallelismStrategy.PIPELINE: "Pipeline: some layers on each {device}",
+    ParallelismStrategy.DATA: "Replicas: the whole model on each {device}",
     ParallelismStrategy.HYBRID: "Hybrid: replicas of split models",
 }
 
@@ -132,15 +135,37 @@ class Menu:
             *(Option(name, name, None if name in allowed else reason) for name in KV_DTYPES if name != dtype),
         )
 
-    def splits(self, backend: str) -> tuple[Option, ...]:
-        """Ways to spread a model over several GPUs."""
-        count = len(self.gpus(backend))
-        few = f"needs two GPUs or more; {'there is one' if count else 'there are none'} here"
-        reason = ONE_GPU_REASON if count > 1 else few
+    def splits(self, backend: str, precision: str = AUTO, kv_dtype: str = AUTO) -> tuple[Option, ...]:
+        """Ways to spread a model over several GPUs, or over processes on the CPU."""
+        is_cpu = self._backend(backend).device_type == "cpu"
+        refused = _spread_reason(precision, kv_dtype)
         return (
-            Option(AUTO, "One device"),
-            *(Option(kind.value, words, reason) for kind, words in _SPLIT_WORDS.items()),
+            Option(AUTO, "One process" if is_cpu else "One device"),
+            *(
+                Option(
+                    kind.value,
+                    words.format(device="process" if is_cpu else "GPU"),
+                    refused or self._too_few(backend, _FEWEST.get(kind, 2)),
+                    "Each process on the CPU holds its share; they share the cores and the memory." if is_cpu else "",
+                )
+                for kind, words in _SPLIT_WORDS.items()
+            ),
         )
+
+    def most_devices(self, backend: str) -> int:
+        """How many GPUs there are to spread over, or how many processes on the CPU."""
+        return MOST_PROCESSES if self._backend(backend).device_type == "cpu" else len(self.gpus(backend))
+
+    def settled_backend(self, backend: str) -> str:
+        """The backend that a name stands for."""
+        return self._backend(backend).name
+
+    def _too_few(self, backend: str, fewest: int) -> str | None:
+        count = self.most_devices(backend)
+        if count >= fewest:
+            return None
+        here = {0: "there are none", 1: "there is one"}.get(count, f"there are {count}")
+        return f"needs {fewest} GPUs or more; {here} here"
 
     def max_context(self, model: str) -> int | None:
         """Most tokens that the model was trained for; None where that can't be told without loading it."""
@@ -164,6 +189,14 @@ class Menu:
 
 def _gb(num_bytes: int) -> str:
     return f"{num_bytes / _GB:.0f}"
+
+
+def _spread_reason(precision: str, kv_dtype: str) -> str | None:
+    if precision not in (AUTO, *DTYPE_NAMES):
+        return f"weights in {precision} stay on one device; choose {', '.join(DTYPE_NAMES)}"
+    if kv_dtype != AUTO:
+        return f"keys and values in {kv_dtype} stay on one device; keep them as computed"
+    return None
 
 
 def _quant_reason(name: str, backend: str) -> str | None:

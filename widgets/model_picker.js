@@ -1,4 +1,10 @@
 const OTHER = "\u0000other";
+const SIZE_LABELS = { tensor: "Tensor size", pipeline: "Pipeline stages", data: "Replicas" };
+const SIZE_TITLES = {
+  tensor: "Over how many devices every layer is split",
+  pipeline: "How many devices in a row have some of the layers each",
+  data: "How many copies of the model serve at once",
+};
 
 function fillSelect(select, options, value) {
   select.replaceChildren(
@@ -29,6 +35,10 @@ function render({ model, el }) {
     },
   });
   const input = element("input", { type: "text", spellcheck: "false", onchange: () => choose("model", input.value) });
+  const sizeInputs = Object.fromEntries(["tensor", "pipeline", "data"].map((kind) => {
+    const input = element("input", { type: "number", min: "1", step: "1", onchange: () => choose(`${kind}_size`, Number(input.value)) });
+    return [`${kind}_size`, { input, ...field(SIZE_LABELS[kind], SIZE_TITLES[kind], input) }];
+  }));
   const [backends, precisions, kvDtypes, splits] = ["backend", "precision", "kv_dtype", "split"].map(picker);
   const context = element("input", {
     type: "number", min: "1", step: "1",
@@ -41,7 +51,7 @@ function render({ model, el }) {
   const precisionField = field("Weights", "Precision or quantisation of the weights", precisions);
   const contextField = field("Context length, tokens", "Most tokens of one request; empty: as many as the model allows", context);
   const kvField = field("Keys and values", "What the KV cache is kept in", kvDtypes);
-  const splitField = field("Several GPUs", "How the model is spread over them", splits);
+  const splitField = field("Several devices", "How the model is spread over GPUs, or over processes on the CPU", splits);
   const gpus = element("fieldset", { class: "wb-field wb-checks" });
   const problem = element("p", { class: "wb-problem", role: "alert" });
 
@@ -56,8 +66,8 @@ function render({ model, el }) {
   root.append(
     element("div", { class: "wb-grid" }, modelField.node, other.node, backendField.node, precisionField.node, contextField.node),
     gpus,
-    element("details", { class: "wb-fold" }, element("summary", {}, "More: cache precision, several GPUs, hub search, saved default"),
-      element("div", { class: "wb-grid" }, kvField.node, splitField.node),
+    element("details", { class: "wb-fold" }, element("summary", {}, "More: cache precision, several devices, hub search, saved default"),
+      element("div", { class: "wb-grid" }, kvField.node, splitField.node, ...Object.values(sizeInputs).map((size) => size.node)),
       element("div", { class: "wb-row wb-end" }, searchField.node, button("Search", "Search the hub", find, "wb-small"), note),
       results,
       element("div", { class: "wb-row" }, save, forget)),
@@ -75,6 +85,12 @@ function render({ model, el }) {
     fillSelect(precisions, model.get("precisions"), model.get("precision"));
     fillSelect(kvDtypes, model.get("kv_dtypes"), model.get("kv_dtype"));
     fillSelect(splits, model.get("splits"), model.get("split"));
+    splitField.hint.textContent = model.get("split_hint");
+    const sizes = model.get("sizes");
+    for (const [name, size] of Object.entries(sizeInputs)) {
+      size.node.hidden = !(name in sizes);
+      showValue(size.input, sizes[name] ?? "");
+    }
     showValue(context, model.get("context_length") ?? "");
     const most = model.get("max_context");
     if (most) context.max = most;
@@ -93,7 +109,8 @@ function render({ model, el }) {
     gpus.replaceChildren(element("legend", { class: "wb-label" }, "GPUs"), ...options.map((option) => {
       const index = Number(option.value);
       const box = element("input", { type: "checkbox", onchange: () => {
-        choose("gpus", box.checked ? [index] : []);
+        const others = model.get("split") === "auto" ? [] : model.get("gpus").filter((one) => one !== index);
+        choose("gpus", box.checked ? [...others, index] : others);
       } });
       box.checked = model.get("gpus").includes(index);
       return element("label", { class: "wb-check" }, box, ` ${option.label}`);
@@ -106,10 +123,10 @@ function render({ model, el }) {
   }
 
   const lists = ["models", "backends", "precisions", "kv_dtypes", "splits"];
-  const values = ["model", "backend", "precision", "kv_dtype", "split", "context_length", "max_context"];
+  const values = ["model", "backend", "precision", "kv_dtype", "split", "sizes", "split_hint", "context_length", "max_context"];
   const endings = [
     follow(model, [...lists, ...values, "problem", "backend_hint", "precision_hint", "saved", "search_note"], update),
-    follow(model, ["gpu_options", "gpus"], updateGpus),
+    follow(model, ["gpu_options", "gpus", "problem"], updateGpus),
     follow(model, ["found"], updateFound),
   ];
   return () => endings.forEach((end) => end());

@@ -13,15 +13,19 @@ from widgets.front_end import module_text, style_text
 from widgets.latest_job import LatestJob
 from widgets.menu import AUTO, ONE_GPU_REASON, Menu, Option
 from widgets.part import Part
+from widgets.spread_choice import SIZE_FIELDS, SpreadChoice
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.model_defaults import ModelDefaults
 from workbench.models.hub_search import HubModel, search_hub
+from workbench.parallel import ParallelismStrategy
 from workbench.session import LoadChoice
 from workbench.twin import Twin
 
 __all__ = ["ModelPicker"]
 
-_FIELDS = ("model", "backend", "precision", "kv_dtype", "split", "gpus", "context_length")
+_FIELDS = ("model", "backend", "precision", "kv_dtype", "split", *SIZE_FIELDS, "gpus", "context_length")
+# What a spread over the CPU begins with.
+_FEW_PROCESSES = 2
 
 
 class ModelPicker(Part, anywidget.AnyWidget):
@@ -46,17 +50,21 @@ class ModelPicker(Part, anywidget.AnyWidget):
     precision = traitlets.Unicode(AUTO).tag(sync=True)
     kv_dtype = traitlets.Unicode(AUTO).tag(sync=True)
     split = traitlets.Unicode(AUTO).tag(sync=True)
+    # Name of a size -> the size, for those that the split has.
+    sizes = traitlets.Dict().tag(sync=True)
     gpus = traitlets.List(traitlets.Int()).tag(sync=True)
     context_length = traitlets.Int(None, allow_none=True).tag(sync=True)
     max_context = traitlets.Int(None, allow_none=True).tag(sync=True)
     backend_hint = traitlets.Unicode().tag(sync=True)
     precision_hint = traitlets.Unicode().tag(sync=True)
+    split_hint = traitlets.Unicode().tag(sync=True)
     problem = traitlets.Unicode().tag(sync=True)
     saved = traitlets.Bool(False).tag(sync=True)
     found = traitlets.List().tag(sync=True)
     search_note = traitlets.Unicode().tag(sync=True)
 
     _jobs: tuple[LatestJob, ...] = ()
+    _spread: SpreadChoice | None = None
 
     def __init__(
         self,
@@ -86,25 +94,31 @@ class ModelPicker(Part, anywidget.AnyWidget):
     def choice(self) -> LoadChoice:
         """What the pickers say now."""
         with self._lock:
+            spread = self._spread
             return LoadChoice(
                 self.model,
-                _or_none(self.backend),
+                # The CPU runs several processes only where it is named.
+                _or_none(self.backend) if spread is None else self._menu.settled_backend(self.backend),
                 _or_none(self.precision),
                 self.context_length,
-                tuple(self.gpus),
+                tuple(self.gpus) if spread is None else (),
                 _or_none(self.kv_dtype),
+                None if spread is None else spread.config(),
             )
 
     def choose(self, field: str, value: Any) -> None:
-        """Set one field ("model", "backend", "precision", "gpus", "context_length", "kv_dtype", "split"), as a click
-        would.
+        """Set one field, as a click would: "model", "backend", "precision", "gpus", "context_length", "kv_dtype",
+        "split" ("tensor", "pipeline", "data", "hybrid" or "auto") and its "tensor_size", "pipeline_size", "data_size".
 
         Raises ConfigError for a value that is unknown or can't be used here; nothing changes then.
         """
         if field not in _FIELDS:
             raise ConfigError(f"field {field!r} is not known; use one of: {', '.join(_FIELDS)}")
         with self._lock, self.hold_sync():
-            getattr(self, f"_choose_{field}")(value)
+            if field in SIZE_FIELDS:
+                self._choose_size(field, value)
+            else:
+                getattr(self, f"_choose_{field}")(value)
             self._explain()
         self._on_change(self.choice)
 
@@ -145,13 +159,27 @@ class ModelPicker(Part, anywidget.AnyWidget):
         _allowed(self._menu.precisions(backend), "precision", choice.precision or AUTO)
         kv_dtypes = self._menu.kv_dtypes(backend, choice.precision or AUTO)
         _allowed(kv_dtypes, "kv_dtype", choice.kv_dtype or AUTO)
-        self._checked_gpus(backend, choice.gpus)
+        if choice.parallel is None:
+            self._checked_gpus(backend, choice.gpus)
+            return
+        spread = SpreadChoice.of(choice.parallel)
+        splits = self._menu.splits(backend, choice.precision or AUTO, choice.kv_dtype or AUTO)
+        _allowed(splits, "split", spread.strategy.value)
+        self._check_spread(backend, spread)
 
-    def _checked_gpus(self, backend: str, indexes: Sequence[Any]) -> list[int]:
-        if len(indexes) > 1:
+    def _checked_gpus(self, backend: str, indexes: Sequence[Any], most: int = 1) -> list[int]:
+        if len(indexes) > most:
             raise ConfigError(f"gpus {list(indexes)!r}: {ONE_GPU_REASON}")
         options = self._menu.gpus(backend)
         return [int(_allowed(options, "gpus", str(index)).value) for index in indexes]
+
+    def _check_spread(self, backend: str, spread: SpreadChoice) -> None:
+        most = self._menu.most_devices(backend)
+        if spread.num_devices > most:
+            kind = "processes are the most here" if not self._menu.gpus(backend) else "GPUs are there"
+            raise ConfigError(f"the sizes multiply to {spread.num_devices}; {most} {kind}")
+        if self._menu.gpus(backend):
+            self._checked_gpus(backend, spread.devices, most)
 
     def _take(self, choice: LoadChoice) -> None:
         backend = choice.backend or AUTO
@@ -159,7 +187,8 @@ class ModelPicker(Part, anywidget.AnyWidget):
             is_new_model = choice.model != self.model
             self.model, self.backend, self.precision = choice.model, backend, choice.precision or AUTO
             self.context_length, self.gpus = choice.context_length, list(choice.gpus)
-            self.kv_dtype, self.split = choice.kv_dtype or AUTO, AUTO
+            self.kv_dtype = choice.kv_dtype or AUTO
+            self._set_spread(None if choice.parallel is None else SpreadChoice.of(choice.parallel))
             self._explain()
         if is_new_model:
             self._look_up_model(choice.model)
@@ -175,7 +204,8 @@ class ModelPicker(Part, anywidget.AnyWidget):
 
     def _choose_backend(self, value: str) -> None:
         self.backend = _allowed(self._menu.backends, "backend", value).value
-        self.gpus, self.kv_dtype, self.split = [], AUTO, AUTO
+        self.gpus, self.kv_dtype = [], AUTO
+        self._set_spread(None)
         # A precision that the new backend lacks gives way to its default.
         options = self._menu.precisions(self.backend)
         if not any(option.value == self.precision and option.reason is None for option in options):
@@ -184,15 +214,50 @@ class ModelPicker(Part, anywidget.AnyWidget):
     def _choose_precision(self, value: str) -> None:
         self.precision = _allowed(self._menu.precisions(self.backend), "precision", value).value
         self.kv_dtype = AUTO
+        self._leave_spread_if_refused()
 
     def _choose_kv_dtype(self, value: str) -> None:
         self.kv_dtype = _allowed(self._menu.kv_dtypes(self.backend, self.precision), "kv_dtype", value).value
+        self._leave_spread_if_refused()
 
     def _choose_split(self, value: str) -> None:
-        self.split = _allowed(self._menu.splits(self.backend), "split", value).value
+        splits = self._menu.splits(self.backend, self.precision, self.kv_dtype)
+        name = _allowed(splits, "split", value).value
+        if name == AUTO:
+            self._set_spread(None)
+            self.gpus = []
+        else:
+            count = len(self._menu.gpus(self.backend)) or _FEW_PROCESSES
+            self._set_spread(SpreadChoice.first(ParallelismStrategy(name), count))
+
+    def _choose_size(self, name: str, value: Any) -> None:
+        if self._spread is None:
+            raise ConfigError(f"{name}: choose a split first")
+        spread = self._spread.resized(name, value)
+        self._check_spread(self.backend, spread)
+        self._set_spread(spread)
 
     def _choose_gpus(self, value: Any) -> None:
-        self.gpus = self._checked_gpus(self.backend, value)
+        if self._spread is None:
+            self.gpus = self._checked_gpus(self.backend, value)
+            return
+        chosen = self._checked_gpus(self.backend, value, self._menu.most_devices(self.backend))
+        if len(chosen) < 2:
+            raise ConfigError("a model is spread over two GPUs or more; choose one device to leave that")
+        self._set_spread(self._spread.on(sorted(chosen)))
+
+    def _set_spread(self, spread: SpreadChoice | None) -> None:
+        self._spread = spread
+        self.split = AUTO if spread is None else spread.strategy.value
+        self.sizes = {} if spread is None else dict(spread.sizes)
+        if spread is not None:
+            used = spread.devices or range(spread.num_devices)
+            self.gpus = [index for index in used if isinstance(index, int)] if self._menu.gpus(self.backend) else []
+
+    def _leave_spread_if_refused(self) -> None:
+        splits = self._menu.splits(self.backend, self.precision, self.kv_dtype)
+        if any(option.value == self.split and option.reason is not None for option in splits):
+            self._set_spread(None)
 
     def _choose_context_length(self, value: int | None) -> None:
         length = LoadChoice(self.model, context_length=value).context_length
@@ -207,7 +272,7 @@ class ModelPicker(Part, anywidget.AnyWidget):
             "backends": menu.backends,
             "precisions": menu.precisions(self.backend),
             "kv_dtypes": menu.kv_dtypes(self.backend, self.precision),
-            "splits": menu.splits(self.backend),
+            "splits": menu.splits(self.backend, self.precision, self.kv_dtype),
             "gpu_options": menu.gpus(self.backend),
         }
         for name, options in lists.items():
@@ -215,6 +280,7 @@ class ModelPicker(Part, anywidget.AnyWidget):
         self.problem = ""
         self.backend_hint = _hint(lists["backends"], self.backend)
         self.precision_hint = _note(lists["precisions"], self.precision)
+        self.split_hint = _note(lists["splits"], self.split)
         self.saved = self._saved_for(self.model) is not None
 
     def _saved_for(self, model: str) -> LoadChoice | None:
@@ -265,6 +331,9 @@ class ModelPicker(Part, anywidget.AnyWidget):
         rows = [("model", self.model), ("backend", self.backend), ("precision", self.precision)]
         if self.gpus:
             rows.append(("GPUs", ", ".join(map(str, self.gpus))))
+        if self._spread is not None:
+            sizes = ", ".join(f"{name.removesuffix('_size')} {size}" for name, size in self.sizes.items())
+            rows.append(("spread", f"{self.split} ({sizes})"))
         if self.context_length is not None:
             rows.append(("context", f"{self.context_length} tokens"))
         return Twin("ModelPicker", tuple(rows))

@@ -27,6 +27,7 @@ from widgets.token_heatmap import TokenHeatmap
 from workbench.conversation import Message
 from workbench.errors import ConfigError, EngineStoppedError
 from workbench.model_defaults import ModelDefaults
+from workbench.parallel import GPUConfig
 from workbench.session import LoadChoice, Session, SessionState, SessionStatus
 from workbench.telemetry import Sampler
 from workbench.twin import Twin
@@ -221,14 +222,17 @@ class Workbench(Part, ipywidgets.VBox):
         """Set the panel to a piece of the plan's advice."""
         names = {"context": "context_length", "quant": "precision", "backend": "backend", "kv_dtype": "kv_dtype"}
         fields = {names[name]: value for name, value in change.items() if name in names}
-        if change.get("gpus"):
-            fields["gpus"] = tuple(index for index in change["gpus"] if isinstance(index, int))
+        gpus = change.get("gpus")
+        if gpus and len(gpus) > 1:
+            fields["gpus"], fields["parallel"] = (), GPUConfig(gpus, change.get("parallel") or "tensor")
+        elif "gpus" in change:
+            fields["gpus"], fields["parallel"] = tuple(gpus or ()), None
         if change.get("batch"):
             self.plan_card.batch = change["batch"]
         self.picker.apply(replace(self.picker.choice, **fields))
 
     def _choose_gpus(self, backend: str, indexes: tuple[int, ...]) -> None:
-        self.picker.apply(replace(self.picker.choice, backend=backend, gpus=indexes))
+        self.picker.apply(replace(self.picker.choice, backend=backend, gpus=indexes, parallel=None))
 
     def _loaded_bytes(self) -> int:
         """What a load would give back first: two models never lie in memory at once."""

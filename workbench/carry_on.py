@@ -10,6 +10,8 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from workbench.errors import ConfigError
+from workbench.parallel import GPUConfig, ParallelismStrategy
+from workbench.parallel.sizes_text import config_from_text, config_to_text
 from workbench.session_status import LoadChoice
 
 __all__ = [
@@ -34,12 +36,12 @@ _FLAGS = {
     "context_length": "--context-length",
     "gpus": "--device-index",
     "kv_dtype": "--kv-dtype",
+    "parallel": "--parallel",
 }
 
 
 def choice_to_code(choice: LoadChoice) -> str:
     """A cell that loads the choice."""
-    _require_one_device(choice)
     arguments = [repr(choice.model)]
     arguments += [
         f"{keyword}={getattr(choice, name)!r}"
@@ -56,31 +58,51 @@ def choice_to_code(choice: LoadChoice) -> str:
     else:
         arguments.append(f"engine=EngineConfig({', '.join(engine)})")
         names = "EngineConfig, LlamaGPU"
-    return f"from workbench import {names}\n\nllm = LlamaGPU({', '.join(arguments)})"
+    imports = f"from workbench import {names}\n"
+    if choice.parallel is not None:
+        imports += "from workbench.parallel import GPUConfig\n"
+        settings = ", ".join(f"{name}={value!r}" for name, value in _parallel_settings(choice.parallel).items())
+        arguments.append(f"parallel=GPUConfig({settings})")
+    return f"{imports}\nllm = LlamaGPU({', '.join(arguments)})"
 
 
 def choice_to_command(choice: LoadChoice, command: str = "serve") -> str:
-    """A line for a shell: `workbench serve --model ...`, or another command that loads a model."""
-    _require_one_device(choice)
+    """A line for a shell: `workbench serve --model ...`, or another command that loads a model.
+
+    Raises ConfigError for a spread over other than the first GPUs, which no option says.
+    """
     words = ["workbench", command]
     for name, flag in _FLAGS.items():
         value = getattr(choice, name)
         if value is None or value == () or value == "default":
             continue
-        words += [flag, ",".join(map(str, value)) if name == "gpus" else str(value)]
+        words += [flag, _in_words(name, value)]
     return shlex.join(words)
 
 
 def choice_to_json(choice: LoadChoice) -> str:
     """A file's content. Fields left to the workbench are null."""
-    _require_one_device(choice)
-    fields = {name: value for name, value in asdict(choice).items() if name != "parallel"}
-    return json.dumps({"format": FORMAT, "version": VERSION, **fields}, indent=1)
-
-
-def _require_one_device(choice: LoadChoice) -> None:
+    values = {name: value for name, value in asdict(choice).items() if name != "parallel"}
     if choice.parallel is not None:
-        raise ConfigError("parallel: a model spread over several GPUs cannot be carried on; write its GPUConfig out")
+        values["parallel"] = _parallel_settings(choice.parallel)
+    return json.dumps({"format": FORMAT, "version": VERSION, **values}, indent=1)
+
+
+def _in_words(name: str, value: Any) -> str:
+    if name == "parallel":
+        return config_to_text(value)
+    return ",".join(map(str, value)) if name == "gpus" else str(value)
+
+
+def _parallel_settings(config: GPUConfig) -> dict[str, Any]:
+    """Keywords that make the config again, as plain values; what is as usual is left out."""
+    settings: dict[str, Any] = {"gpu_ids": list(config.gpu_ids), "strategy": config.strategy.value}
+    if config.strategy is ParallelismStrategy.HYBRID:
+        shape = config.shape
+        settings |= {f"{name}_parallel_size": getattr(shape, name) for name in ("tensor", "pipeline", "data")}
+    default = GPUConfig(num_gpus=1)
+    more = {name: getattr(config, name) for name in ("memory_fraction", "load_balancing")}
+    return settings | {name: value for name, value in more.items() if value != getattr(default, name)}
 
 
 def choice_from_text(text: str) -> LoadChoice:
@@ -144,6 +166,8 @@ def choice_from_code(text: str) -> LoadChoice:
     for keyword in call.keywords:
         if keyword.arg == "engine" and isinstance(keyword.value, ast.Call):
             found |= {inner.arg: _literal(inner.value) for inner in keyword.value.keywords}
+        elif keyword.arg == "parallel" and isinstance(keyword.value, ast.Call):
+            found["parallel"] = _literal_call(keyword.value)
         else:
             found[keyword.arg] = _literal(keyword.value)
     if call.args:
@@ -162,13 +186,28 @@ def _literal(node: ast.expr) -> Any:
         raise ConfigError(f"{ast.unparse(node)} is not a plain value") from None
 
 
+def _literal_call(call: ast.Call) -> dict[str, Any]:
+    """The settings of `GPUConfig(...)`."""
+    settings: dict[str, Any] = {str(inner.arg): _literal(inner.value) for inner in call.keywords}
+    return settings | dict(zip(("gpu_ids", "strategy"), map(_literal, call.args), strict=False))
+
+
 def _number_or_numbers(name: str, value: str) -> Any:
+    if name == "parallel":
+        return config_from_text(value)
     try:
         if name == "gpus":
             return tuple(int(part) for part in value.split(","))
         return int(value) if name == "context_length" else value
     except ValueError:
         raise ConfigError(f"{_FLAGS[name]} {value!r}: must be a whole number") from None
+
+
+def _parallel_config(settings: Mapping[str, Any]) -> GPUConfig:
+    try:
+        return GPUConfig(**settings)
+    except TypeError as error:
+        raise ConfigError(f"parallel: {error}") from None
 
 
 def _choice(values: Mapping[str, Any]) -> LoadChoice:
@@ -185,6 +224,10 @@ def _choice(values: Mapping[str, Any]) -> LoadChoice:
     context_length = values.get("context_length")
     if context_length is not None and type(context_length) is not int:
         raise ConfigError(f"context_length={context_length!r}: must be a whole number of tokens or nothing")
+    if isinstance(values.get("parallel"), Mapping):
+        values["parallel"] = _parallel_config(values["parallel"])
+    if not isinstance(values.get("parallel"), GPUConfig | None):
+        raise ConfigError(f"parallel={values['parallel']!r}: must be the settings of a GPUConfig or nothing")
     if not isinstance(values.get("gpus", ()), list | tuple):
         raise ConfigError(f"gpus={values['gpus']!r}: must be a list of indexes")
     return LoadChoice(**{**values, "gpus": tuple(values.get("gpus", ()))})

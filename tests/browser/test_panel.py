@@ -60,7 +60,6 @@ def _hold_engine(lab, num_words):
 def test_choose_predict_and_take_advice(lab):
     picker = lab.page.locator(".wb-picker")
     assert "not available: " in picker.get_by_label("Backend").locator("option[disabled]").first.text_content()
-    assert "not available: " in picker.get_by_label("Several GPUs").locator("option[disabled]").first.text_content()
     expect(picker).to_contain_text("The model allows up to 2,048.")
     expect(lab.page.locator(".wb-verdict")).to_contain_text("fits")
     lab.screenshot("panel-empty-light")
@@ -75,6 +74,15 @@ def test_choose_predict_and_take_advice(lab):
     picker.get_by_label("Context length").press("Tab")
     expect(picker.get_by_role("alert")).to_contain_text("trained for at most 2048")
 
+    # Over several devices, with sizes of its own: here they are processes on the CPU.
+    picker.get_by_text("More: cache precision").click()
+    picker.get_by_label("Several devices").select_option("data")
+    picker.get_by_label("Replicas", exact=True).fill("3")
+    picker.get_by_label("Replicas", exact=True).press("Tab")
+    expect(lab.page.locator(".wb-plan")).to_contain_text("of the 3 on the CPU each of them needs as much")
+    picker.get_by_label("Several devices").select_option("auto")
+    expect(picker.get_by_label("Replicas", exact=True)).to_be_hidden()
+
     # What does not fit gets advice, each a button that sets the panel.
     picker.get_by_label("Model", exact=True).select_option(label="Other…")
     picker.get_by_label("Folder, .gguf file or hub id").fill("random:llama-3.1-8b")
@@ -86,7 +94,6 @@ def test_choose_predict_and_take_advice(lab):
     expect(lab.page.locator(".wb-verdict")).not_to_contain_text("does not fit")
 
     # A default saved for a model comes back with it.
-    picker.get_by_text("More: cache precision").click()
     lab.button("Save as default").click()
     expect(lab.button("Replace default")).to_have_count(1)
     lab.button("Forget default").click()

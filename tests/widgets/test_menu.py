@@ -24,7 +24,19 @@ def test_what_cannot_be_used_is_listed_with_its_reason(menu):
         "fp16": False,
         "fp8": False,
     }
-    assert menu.splits("cpu")[1].reason == "needs two GPUs or more; there are none here"
+
+
+def test_a_model_is_spread_over_processes_of_the_cpu_and_over_gpus_that_are_there(menu, gpu_menu):
+    assert [option.reason for option in menu.splits("cpu")] == [None] * 5
+    assert menu.splits("cpu")[3].label == "Replicas: the whole model on each process"
+    assert {option.reason for option in menu.splits("cuda")[1:]} == {
+        "needs 2 GPUs or more; there are none here",
+        "needs 4 GPUs or more; there are none here",
+    }
+    reasons = {option.value: option.reason for option in gpu_menu.splits(AUTO)}
+    assert (reasons["tensor"], reasons["hybrid"]) == (None, "needs 4 GPUs or more; there are 2 here")
+    assert "weights in int8 stay on one device" in menu.splits("cpu", "int8")[1].reason
+    assert "keys and values in fp8 stay on one device" in menu.splits("cpu", "bf16", "fp8")[1].reason
 
 
 def test_a_probe_that_failed_is_a_reason_and_one_that_worked_a_note(menu):

@@ -3,6 +3,7 @@ import pytest
 from widgets import ModelPicker
 from workbench.errors import ConfigError, DownloadError
 from workbench.models.hub_search import HubModel
+from workbench.parallel import GPUConfig
 from workbench.session import LoadChoice
 
 
@@ -83,10 +84,8 @@ def test_gpus_are_chosen_one_by_one_and_go_with_the_backend(front_end, gpu_menu)
     assert picker.gpu_options[1]["label"] == "1: H100 (60 of 80 GB free)"
     front_end.tell(picker, type="choose", field="gpus", value=[1])
     assert picker.choice.gpus == (1,)
-    front_end.tell(picker, type="choose", field="split", value="tensor")
-    assert "one engine takes one GPU here" in picker.problem
     front_end.tell(picker, type="choose", field="gpus", value=[0, 1])
-    assert "one engine takes one GPU here" in picker.problem
+    assert "choose that first" in picker.problem
     assert picker.choice.gpus == (1,)
     front_end.tell(picker, type="choose", field="kv_dtype", value="fp8")
     assert picker.choice.kv_dtype == "fp8"
@@ -131,3 +130,42 @@ def test_the_hub_is_searched_in_the_background(front_end, menu):
     assert picker.found == [{"name": "org/llama", "facts": "8.0 billion weights, 16.0 GB, gated: needs an account"}]
     front_end.tell(picker, type="find", text="down")
     front_end.wait_for(lambda: picker.search_note == "the hub can't be searched")
+
+
+def test_a_model_is_spread_over_gpus(front_end, gpu_menu):
+    picker = ModelPicker(menu=gpu_menu)
+    front_end.tell(picker, type="choose", field="split", value="tensor")
+    assert (picker.sizes, picker.gpus) == ({"tensor_size": 2}, [0, 1])
+    assert picker.choice == LoadChoice("default", "cuda", parallel=GPUConfig([0, 1], "tensor"))
+    for field, value, problem in [
+        ("gpus", [1], "two GPUs or more"),
+        ("tensor_size", 3, "the sizes multiply to 3; 2 GPUs are there"),
+        ("data_size", 2, "tensor has tensor_size only"),
+        ("tensor_size", 0, "must be a whole number of at least 1"),
+        ("split", "hybrid", "needs 4 GPUs or more; there are 2 here"),
+    ]:
+        front_end.tell(picker, type="choose", field=field, value=value)
+        assert problem in picker.problem
+    # Quantised weights stay on one device.
+    front_end.tell(picker, type="choose", field="precision", value="int8")
+    assert (picker.split, picker.choice.parallel) == ("auto", None)
+
+
+def test_a_model_is_spread_over_processes_of_the_cpu_and_back(front_end, menu):
+    picker = ModelPicker(menu=menu)
+    front_end.tell(picker, type="choose", field="split", value="hybrid")
+    assert picker.sizes == {"tensor_size": 1, "pipeline_size": 2, "data_size": 2}
+    front_end.tell(picker, type="choose", field="data_size", value=1)
+    sizes = {"tensor_parallel_size": 1, "pipeline_parallel_size": 2, "data_parallel_size": 1}
+    choice = LoadChoice("default", "cpu", parallel=GPUConfig([0, 1], "hybrid", **sizes))
+    assert picker.choice == choice
+    assert "hybrid (tensor 1, pipeline 2, data 1)" in repr(picker)
+    front_end.tell(picker, type="save")
+    front_end.tell(picker, type="choose", field="split", value="auto")
+    assert picker.choice == LoadChoice()
+    # The default that was saved brings the spread back.
+    picker.choose("model", "other")
+    picker.choose("model", "default")
+    assert (picker.choice, picker.split) == (choice, "hybrid")
+    with pytest.raises(ConfigError, match="16 processes are the most here"):
+        picker.apply(LoadChoice(backend="cpu", parallel=GPUConfig(num_gpus=17, strategy="data")))

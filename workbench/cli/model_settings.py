@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.cli.deferred_interrupt import DeferredInterrupt
 from workbench.cli.progress_display import ProgressDisplay
+from workbench.parallel.sizes_text import config_from_text
 from workbench.progress import Progress
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class ModelSettings:
         backend: "rocm", "cuda" or "cpu"; the best available one otherwise.
         device_index: which of the backend's devices.
         prefer_gpu: take a GPU where one is available.
+        parallel: over several devices: tensor=2, pipeline=2, data=2 or several; processes with --backend cpu.
         quant: precision of the weights: fp32, bf16, fp16; what suits the device otherwise.
         allow_pickle: load pickle weights, which can run code from the file.
         trust_remote_code: run model code that comes with the model.
@@ -36,11 +38,14 @@ class ModelSettings:
     device_index: int = 0
     prefer_gpu: bool = True
     quant: str | None = None
+    parallel: str | None = None
     allow_pickle: bool = False
     trust_remote_code: bool = False
 
     def open(self, services: Services, engine: EngineConfig, **options: Any) -> LlamaGPU:
         """The loaded model, progress shown on stderr. Raises what loading raises, and KeyboardInterrupt on Ctrl-C."""
+        if self.parallel is not None:
+            options["parallel"] = config_from_text(self.parallel)
         with DeferredInterrupt() as interrupt, ProgressDisplay() as display:
 
             def report(progress: Progress) -> None:

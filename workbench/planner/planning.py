@@ -23,6 +23,7 @@ from workbench.planner.result import Plan
 from workbench.planner.roofline import known_rates
 from workbench.planner.target import Target, find_targets, host_target, instance_targets, spare_targets
 from workbench.quantize import QuantizationType
+from workbench.stand_in import find_stand_in
 
 __all__ = ["plan"]
 
@@ -48,7 +49,7 @@ def plan(
 
     Args:
         model: anything that `LlamaGPU` takes, or a shape that was read before. Of a hub model only its config and the
-            headers of its files are read.
+            headers of its files are read. Where `WORKBENCH_MODEL` names another, that is planned as it would be loaded.
         backend: "cpu", "cuda" or "rocm"; None for the one that would be chosen.
         gpus: how many, or a list of indexes or UUIDs; None for the first one.
         quant: precision or quantisation of the weights, as `LlamaGPU(quant_type=...)`.
@@ -67,6 +68,16 @@ def plan(
     Raises ConfigError, ModelNotFoundError, DownloadError, ModelFormatError (also for an architecture that cannot be
     loaded), BackendUnavailableError and GPUUnavailableError for devices that are not there.
     """
+    stand_in = (
+        None
+        if isinstance(model, ModelShape)
+        else find_stand_in(os.fspath(model), backend=backend, quant_type=quant, context_length=context)
+    )
+    if stand_in is not None:
+        model, context = stand_in.model, stand_in.context_length
+        if instance is None:
+            # As in a load: what this machine lacks, and what was sized for the other model, is chosen anew.
+            backend, quant, gpus, parallel, kv_dtype = stand_in.backend, stand_in.quant_type, None, None, None
     checked_count("batch", batch)
     checked_count("prompt_tokens", prompt_tokens)
     if context is not None:
