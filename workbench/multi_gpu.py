@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from workbench.engine import SamplingParams
 from workbench.errors import ConfigError
 from workbench.llm import LlamaGPU
-from workbench.parallel import GPUConfig, LoadBalancer, MultiGPUManager, ParallelismStrategy
+from workbench.parallel import GPUConfig, LoadBalancer, ParallelismStrategy
+from workbench.parallel import MultiGPUManager as DeviceManager
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
     from workbench.distributed.parallel_engine import ReplicaFigures
+    from workbench.distributed.parallel_linear import ParallelLinear
     from workbench.engine import EngineStats
 
-__all__ = ["MultiGPUInference", "PipelineParallelism", "SpreadStats", "TensorParallelism", "spread_stats"]
+__all__ = [
+    "MultiGPUInference",
+    "MultiGPUManager",
+    "ParallelLinear",
+    "PipelineParallelism",
+    "SpreadStats",
+    "TensorParallelism",
+    "spread_stats",
+]
 
 
 @dataclass(frozen=True)
@@ -69,6 +84,7 @@ def _replica_values(
         "gpu_ids": list(replica.devices),
         "num_in_flight": num_in_flight,
         "requests_total": requests_total,
+        "tokens_per_s": round(replica.tokens_per_s, 1),
         "generated_tokens_total": stats.generated_tokens_total if stats is not None else None,
         "bubble_share": round(replica.pipeline.bubble_share, 4),
         "ranks": [
@@ -103,7 +119,7 @@ class MultiGPUInference:
                 f"model={type(model).__name__}: must be a name or a folder, since every process loads its own share; "
                 "save a model in memory with save_pretrained first"
             )
-        self.gpu_manager = MultiGPUManager(gpu_config, degrade=degrade)
+        self.gpu_manager = DeviceManager(gpu_config, degrade=degrade)
         self.load_balancer = LoadBalancer(self.gpu_manager)
         self.parallel_engine = LlamaGPU(model, parallel=gpu_config, degrade=degrade, **options)
 
@@ -123,14 +139,33 @@ class MultiGPUInference:
         """`gpu_config`, `load_balancing` and `gpu_metrics` as documented.
 
         Counts are requests by replica: `total_requests`, `gpu_assignments` and `gpu_loads` (share of the batch in use),
-        with each replica's first GPU as the key. `gpu_metrics.memory` is None where there is no GPU to read.
+        with each replica's first GPU as the key. `gpu_metrics.memory` is None where there is no GPU to read. Beside
+        these `replicas`: each one's requests in flight, tokens per second of late, idle share, processes and bytes.
         """
         stats, memory = spread_stats(self.parallel_engine), self._memory()
         return {
             "gpu_config": stats.gpu_config,
             "load_balancing": {**stats.load_balancing, "gpu_memory": memory},
             "gpu_metrics": {"loads": stats.loads, "memory": memory},
+            "replicas": stats.replicas,
         }
+
+    def score(self, x: Sequence[Sequence[int]], batch_size: int | None = None) -> list[list[float]]:
+        """Natural log-probabilities that the model gives the tokens of each row after those before them.
+
+        `x` is token ids, a list of rows or a tensor [rows, tokens]; a row of n tokens has n - 1 values. At most
+        `batch_size` rows are computed at a time (None: as many as the engine takes).
+        """
+        rows = [list(map(int, row)) for row in (x.tolist() if hasattr(x, "tolist") else x)]
+        size = batch_size or max(1, len(rows))
+        if type(size) is not int or size < 1:
+            raise ConfigError(f"batch_size={batch_size!r}: must be an integer of at least 1")
+        params = SamplingParams(max_tokens=0, prompt_logprobs=0)
+        scores = []
+        for start in range(0, len(rows), size):
+            running = [self.parallel_engine.submit(row, params=params) for row in rows[start : start + size]]
+            scores += [[entry.logprob for entry in one.result().prompt_logprobs[1:]] for one in running]
+        return scores
 
     def optimize(self) -> list[int]:
         """Start replicas anew that have stopped; their numbers."""
@@ -157,12 +192,71 @@ class MultiGPUInference:
         return dict(self.gpu_manager.gpu_memory)
 
 
+class MultiGPUManager(DeviceManager):
+    """The manager of `workbench.parallel`, which also answers prompts: `model` is loaded over its GPUs at the first.
+
+    `options` are further keywords of `LlamaGPU`. `stop()` in the end.
+    """
+
+    def __init__(
+        self,
+        gpu_config: GPUConfig,
+        *,
+        model: str | Path = "default",
+        options: Mapping[str, object] | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(gpu_config, **settings)
+        self._model = model
+        self._options = dict(options or {})
+        self._inference: MultiGPUInference | None = None
+        self._loading = threading.Lock()
+
+    def generate(self, prompt: str, max_tokens: int | None = 100, temperature: float = 0.0, **sampling: object) -> str:
+        """The model's continuation of a prompt. Raises what loading raises, GPUUnavailableError above all."""
+        with self._loading:
+            if self._inference is None:
+                self._inference = MultiGPUInference(self._model, self.config, degrade=self.degrade, **self._options)
+        return self._inference.generate(prompt, max_tokens, temperature=temperature, **sampling)
+
+    def stop(self) -> None:
+        """Unload the model, if it was loaded. Stopping twice is harmless; the next prompt loads it again."""
+        with self._loading:
+            inference, self._inference = self._inference, None
+        if inference is not None:
+            inference.stop()
+
+
 class TensorParallelism(MultiGPUInference):
     """`MultiGPUInference` for the strategy "tensor": every layer's heads, MLP and vocabulary lie on all GPUs."""
 
     def __init__(self, model: str | Path, gpu_config: GPUConfig, **options: object) -> None:
         _require(gpu_config, ParallelismStrategy.TENSOR)
         super().__init__(model, gpu_config, **options)
+
+    def split_linear_layers(self, module: nn.Module) -> nn.Module:
+        """Replace a module's linear layers, in place, by `ParallelLinear`s over the devices of this config.
+
+        For modules of your own: the model that was loaded is split already, by heads, MLP and vocabulary.
+        """
+        from workbench.distributed.parallel_linear import split_linear_layers
+
+        return split_linear_layers(module, self._module_devices())
+
+    def forward_parallel(self, x: Sequence[Sequence[int]]) -> list[list[float]]:
+        """`score` of all rows at once, computed by all ranks together."""
+        return self.score(x)
+
+    def _split_tensor(self, tensor: torch.Tensor, n: int) -> list[torch.Tensor]:
+        from workbench.distributed.parallel_linear import split_tensor
+
+        return split_tensor(tensor, n)
+
+    def _module_devices(self) -> list[str]:
+        size = self.parallel_engine.parallel.num_gpus if self.parallel_engine.parallel else 1
+        if self.parallel_engine.backend.device_type == "cpu":
+            return ["cpu"] * size
+        return self.gpu_manager.devices
 
 
 class PipelineParallelism(MultiGPUInference):
@@ -178,6 +272,11 @@ class PipelineParallelism(MultiGPUInference):
         (replica,) = self.parallel_engine.replicas()
         return [rank.layers for rank in replica.ranks]
 
+    def forward_pipeline(self, x: Sequence[Sequence[int]], batch_size: int = 1) -> list[list[float]]:
+        """`score` with micro-batches of `batch_size` rows, as many in flight as the pipeline has lanes."""
+        lanes = 2 * len(self.pipeline_stages)
+        return self.score(x, batch_size * lanes)
+
     @property
     def bubble_share(self) -> float:
         """Share of the stages' time, 0 to 1, in which they had nothing to do while requests ran."""
@@ -188,3 +287,12 @@ class PipelineParallelism(MultiGPUInference):
 def _require(config: GPUConfig, strategy: ParallelismStrategy) -> None:
     if config.strategy is not strategy:
         raise ConfigError(f"strategy={config.strategy.value!r}: must be {strategy.value!r} here; see MultiGPUInference")
+
+
+def __getattr__(name: str) -> type:
+    # A module of torch's, which is not loaded before it is asked for.
+    if name == "ParallelLinear":
+        from workbench.distributed.parallel_linear import ParallelLinear
+
+        return ParallelLinear
+    raise AttributeError(name)

@@ -25,7 +25,8 @@ __all__ = ["ParallelEngine", "ReplicaFigures"]
 
 @dataclass(frozen=True)
 class ReplicaFigures:
-    """One group of ranks. `requests_total` and `num_in_flight` are 0 where there is no balancer to count them."""
+    """One group of ranks. `requests_total` and `num_in_flight` are 0 where there is no balancer to count them;
+    `tokens_per_s` is of the last five seconds."""
 
     replica_id: int
     is_alive: bool
@@ -34,6 +35,7 @@ class ReplicaFigures:
     pipeline: GroupFigures
     num_in_flight: int
     requests_total: int
+    tokens_per_s: float
 
 
 class ParallelEngine:
@@ -122,6 +124,7 @@ class ParallelEngine:
                 pipeline=group.runner.figures,
                 num_in_flight=counts[replica_id].num_in_flight if counts else 0,
                 requests_total=counts[replica_id].requests_total if counts else 0,
+                tokens_per_s=group.engine.client.tokens_per_s,
             )
             for replica_id, group in self._groups.items()
         ]

@@ -31,6 +31,7 @@ from workbench.engine.sampling_params import SamplingParams
 from workbench.errors import EngineStoppedError, PromptTooLongError, RequestError
 from workbench.telemetry import DeviceUsage, RequestLog, StepProfile
 from workbench.telemetry.device_usage import UsageReader
+from workbench.telemetry.recent_rate import RecentRate
 
 if TYPE_CHECKING:
     from workbench.engine.grammar import StructureCompiler
@@ -77,11 +78,17 @@ class EngineClient:
         self._watches: dict[str, FinishWatch] = {}
         self._stopped = False
         self.requests = RequestLog()
+        self._token_rate = RecentRate()
         self._core = connect(self._route)
 
     @property
     def is_alive(self) -> bool:
         return not self._stopped and self._core.is_alive
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens generated per second, over the last five."""
+        return self._token_rate.per_s()
 
     def submit(self, prompt_token_ids: Sequence[int], params: SamplingParams) -> Generation:
         """Start a request. Raises RequestError or PromptTooLongError at once, EngineStoppedError after `stop()`."""
@@ -269,6 +276,7 @@ class EngineClient:
             return
         # Only this thread counts, so no lock is needed for it.
         self._in_flight[message.request_id].num_generated_tokens += len(message.token_ids)
+        self._token_rate.add(len(message.token_ids))
         if self._watches:
             self._tell_watch(message)
         if message.finish_reason is not None:

@@ -57,6 +57,11 @@ class LoadBalancer:
         """A request that was assigned to this GPU has ended, well or not. Raises ConfigError if none is in flight."""
         self.gpu_manager.end_request(gpu_id, seconds_per_token)
 
+    def optimize_balancing(self) -> dict[int | str, float]:
+        """Read the GPUs' memory anew, which the adaptive balancer goes by; loads are always true. The loads."""
+        self.gpu_manager.update_gpu_metrics()
+        return self.gpu_manager.gpu_loads
+
     def get_balancing_stats(self) -> dict[str, object]:
         """`{total_requests, gpu_assignments {id: count}, gpu_loads {id: 0..1}, gpu_memory {id: 0..1}}`.
 

@@ -20,6 +20,15 @@ from workbench.plugins import PluginManager
 
 __all__ = ["StartedVLLM", "VLLMShape", "engine_arguments", "start_vllm"]
 
+# Settings of ours that it has not, all of them None where they are left out.
+_NOT_VLLMS = (
+    "kv_cache_tokens",
+    "kv_cache_bytes",
+    "kv_dtype",
+    "num_threads",
+    "draft_tokens",
+    "max_prompt_tokens_beside_decodes",
+)
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -113,7 +122,7 @@ def _check(files: ModelFiles, launch: EngineLaunch, config: EngineConfig) -> Non
         raise ConfigError(f"{files.name}: the vllm engine reads a model's files, and this one is made here")
     if launch.quantization is not None:
         raise ConfigError("quant_type: the vllm engine takes weights as their files have them; leave it out")
-    for name in ("kv_cache_tokens", "kv_cache_bytes", "kv_dtype", "num_threads", "draft_tokens"):
+    for name in _NOT_VLLMS:
         if getattr(config, name) is not None:
             raise ConfigError(f"{name}={getattr(config, name)!r}: the vllm engine has no such setting; leave it out")
 
