@@ -11,6 +11,7 @@ import pytest
 from moto import mock_aws
 
 from workbench.aws import upload_s3
+from workbench.cli import main
 from workbench.errors import ConfigError, DownloadError, ModelNotFoundError
 from workbench.llm import LlamaGPU
 from workbench.models import Catalogue, parse_source
@@ -51,6 +52,17 @@ def test_a_model_in_s3_is_loaded_and_listed_and_removed(s3: object, tiny_model_f
     assert (entry.path / "model.safetensors").read_bytes() == weights
     assert Catalogue().remove(URL) > len(weights)
     assert not [entry for entry in Catalogue().list() if entry.kind == "s3"]
+
+
+def test_a_model_goes_there_quantised_and_is_loaded_from_there(s3: object, tiny_model_folder: Path, capsys) -> None:
+    url = "s3://models/team/small"
+    assert main(["quantize", str(tiny_model_folder), "--type", "int8", "--out", url]) == 0
+    assert url in capsys.readouterr().out
+    with LlamaGPU(url, prefer_gpu=False, auto_detect_aws=False) as llm:
+        assert llm.quantization.quantization_type.value == "int8"
+        from_there = llm.submit([1, 2], max_tokens=4).result().token_ids
+    with LlamaGPU(tiny_model_folder, prefer_gpu=False, auto_detect_aws=False, quant_type="int8") as llm:
+        assert llm.submit([1, 2], max_tokens=4).result().token_ids == from_there
 
 
 def test_it_is_fetched_once_and_again_when_it_changed(s3) -> None:

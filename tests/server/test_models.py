@@ -102,6 +102,26 @@ def test_the_precision_that_was_chosen_is_used_by_the_next_load(changing):
         assert stats["model_stats"]["quantization_type"] == "int8", "it stays so until another is chosen"
 
 
+def test_quantised_weights_that_were_kept_are_loaded_and_let_go(changing):
+    body = {"model_name": "first", "quantization_type": "int8"}
+    with http_client(changing, ADMIN_KEY) as client:
+
+        def ask(action):
+            return client.post("/v1/quantization/cache", json={**body, "action": action})
+
+        assert ask("load").status_code == 404
+        assert ask("cache").json() == {"status": "cached", "model_name": "first", "freed_bytes": None}
+        assert client.get("/v1/quantization/stats").json()["model_stats"]["quantization_type"] == "bf16"
+        assert ask("load").json() == {"status": "loaded", "model_name": "first", "freed_bytes": None}
+        stats = client.get("/v1/quantization/stats").json()
+        assert stats["model_stats"]["quantization_type"] == "int8"
+        assert stats["model_stats"]["quantization_time"] is None, "it was read, and not quantised again"
+        assert stats["cache_stats"]["total_models"] == 1
+        assert client.post("/v1/completions", json={"prompt": "x", "max_tokens": 1}).status_code == 200
+        assert ask("clear").json()["freed_bytes"] > 0
+        assert ask("load").status_code == 404
+
+
 def test_files_that_are_wrong_are_found_while_the_old_model_serves(changing, models):
     weights = models / "second" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])

@@ -25,7 +25,8 @@ def command(
         typer.Option("--type", help="int8, int4, dynamic, static, nf4 or fp8; with --compare also bf16, gguf, ..."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write, which then loads as a model.", show_default="the cache")
+        str | None,
+        typer.Option(help="Folder or s3:// address to write, which then loads as a model.", show_default="the cache"),
     ] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Measure memory, speed and quality of each type instead of writing one.")
@@ -49,7 +50,7 @@ def command(
     _write(model, kind[0], out, as_json)
 
 
-def _write(model: str, kind: str, out: Path | None, as_json: bool) -> None:
+def _write(model: str, kind: str, out: str | None, as_json: bool) -> None:
     from workbench.models.quantized_folder import quantize_to_folder
     from workbench.quantize import parse_quant_type
     from workbench.quantize.quant_type import QUANTIZED_NAMES

@@ -1,13 +1,18 @@
-"""Writes a model quantised: into a folder of the user's that loads like any other model, or into the cache."""
+"""Writes a model quantised: into a folder or an S3 address of the user's that loads like any other model, or into the
+cache."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from workbench.aws.s3_upload import upload_s3
+from workbench.aws.s3_url import S3Url
 from workbench.errors import CacheError, ConfigError
 from workbench.models.catalogue import Catalogue
 from workbench.models.loader import load_model
@@ -21,12 +26,12 @@ __all__ = ["QuantizedFolder", "quantize_to_folder"]
 
 @dataclass(frozen=True)
 class QuantizedFolder:
-    """Where quantised weights lie and what came of them; bytes are those of the weights in memory.
+    """Where quantised weights lie (a folder, or an address in S3) and what came of them; bytes are those in memory.
 
     `elapsed_s` is the time that quantising took, or reading where `from_cache`.
     """
 
-    path: Path
+    path: Path | S3Url
     config: QuantizationConfig
     original_bytes: int
     quantized_bytes: int
@@ -44,13 +49,23 @@ def quantize_to_folder(
     device: str = "cpu",
     cache: QuantizationCache | None = None,
     catalogue: Catalogue | None = None,
+    s3_client: Any = None,
     progress: ProgressCallback = no_progress,
 ) -> QuantizedFolder:
     """Quantise `model` and write it to the folder `out`, which must not exist or be empty; None writes to the cache.
 
-    `dtype` is the precision that it will compute in. The folder appears whole or not at all. Raises what loading
-    raises, ConfigError for a model or folder that cannot be used, CacheError where the disk does not take it.
+    `out` may also be an address like "s3://bucket/prefix": the files are made here and sent there, those that lie there
+    already with the same bytes excepted. `s3_client` is boto3's, if not the default one. `dtype` is the precision that
+    it will compute in. A folder appears whole or not at all. Raises what loading raises, ConfigError for a model or
+    folder that cannot be used, CacheError where the disk does not take it, WorkbenchError where S3 does not.
     """
+    if isinstance(out, str) and out.startswith("s3://"):
+        url = S3Url.parse(out)
+        with tempfile.TemporaryDirectory(prefix="workbench-quantized-") as folder:
+            options = {"dtype": dtype, "device": device, "cache": cache, "catalogue": catalogue, "progress": progress}
+            made = quantize_to_folder(model, config, Path(folder) / "model", **options)
+            upload_s3(Path(folder) / "model", url, client=s3_client, progress=progress)
+        return replace(made, path=url)
     target = None if out is None else Path(out).expanduser().absolute()
     if target is not None and target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"--out {target} exists and is not an empty folder")

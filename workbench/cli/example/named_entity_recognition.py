@@ -2,51 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import typer
+from workbench.cli.example.texts_command import TextsJob, texts_command
 
-from workbench.cli.example.running import (
-    BatchSize,
-    DetectAws,
-    Input,
-    InputFile,
-    LogLevel,
-    OutputFile,
-    opened,
-    texts_of,
-    write_result,
-)
-from workbench.cli.model_settings import ModelSettings
-from workbench.cli.settings_options import takes_settings
+if TYPE_CHECKING:
+    from workbench.llm import LlamaGPU
 
 __all__ = ["command"]
 
 _TEXT = "Ada Lovelace met Charles Babbage in London on 5 June 1833."
 
 
-@takes_settings(settings=ModelSettings)
-def command(
-    ctx: typer.Context,
-    *,
-    text: Input = None,
-    input_file: InputFile = None,
-    output_file: OutputFile = None,
-    entity_types: Annotated[
-        str | None, typer.Option("--entity-types", help="Which types, separated by commas; all otherwise.")
-    ] = None,
-    batch_size: BatchSize = None,
-    auto_detect_aws: DetectAws = True,
-    log_level: LogLevel = "WARNING",
-    settings: ModelSettings,
-) -> None:
+@dataclass(frozen=True)
+class _Types:
+    """What to look for.
+
+    Attributes:
+        entity_types: which types, separated by commas; all otherwise.
+    """
+
+    entity_types: str | None = None
+
+
+def _extracted(llm: LlamaGPU, job: TextsJob) -> dict[str, Any]:
     from workbench.examples.named_entity_recognition import ENTITY_TYPES, NERProcessor
 
-    texts = texts_of(text, input_file, _TEXT)
-    types = ENTITY_TYPES if entity_types is None else [t.strip().upper() for t in entity_types.split(",")]
-    with opened(ctx, settings, log_level=log_level, auto_detect_aws=auto_detect_aws) as llm:
-        example = NERProcessor(llm, types)
-        found = example.extract_entities_batch(texts, batch_size)
-        results = [{"text": text, "entities": entities} for text, entities in zip(texts, found, strict=True)]
-        statistics = example.get_entity_statistics([entity for entities in found for entity in entities])
-    write_result({"results": results, "statistics": statistics}, output_file)
+    named = job.choice.entity_types
+    example = NERProcessor(llm, ENTITY_TYPES if named is None else [one.strip().upper() for one in named.split(",")])
+    found = example.extract_entities_batch(job.texts, job.batch_size)
+    results = [{"text": text, "entities": entities} for text, entities in zip(job.texts, found, strict=True)]
+    return {"results": results, "statistics": example.get_entity_statistics([one for each in found for one in each])}
+
+
+command = texts_command(_TEXT, _extracted, _Types)
