@@ -17,6 +17,8 @@ def test_json(capsys):
     assert cpu["devices"][0]["default_dtype"]["reason"]
     assert facts["packages"]["torch"]
     assert facts["selected"]["reason"]
+    assert facts["engines"]["paged"] is None
+    assert facts["engines"]["vllm"] is None or "pip install" in facts["engines"]["vllm"]
 
 
 def test_text_gives_reasons_and_versions(capsys, workbench_home):

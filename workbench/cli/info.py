@@ -13,7 +13,9 @@ import typer
 from workbench import __version__
 from workbench.backends import Backend, BackendStatus, detect, select_backend
 from workbench.cli.byte_size import byte_size
+from workbench.engine.engines import known_engines
 from workbench.paths import home
+from workbench.plugins import default_plugins
 from workbench.quantize import parse_quant_type, probe_capabilities
 from workbench.quantize.capabilities import known_capabilities, remember_capabilities
 from workbench.quantize.quant_type import QUANTIZED_NAMES
@@ -68,6 +70,8 @@ def machine_facts(statuses: list[BackendStatus]) -> dict[str, Any]:
         "home": str(home()),
         "selected": {"backend": choice.backend.name, "reason": choice.reason},
         "backends": [_backend_facts(status) for status in statuses],
+        # None for one that can be used.
+        "engines": known_engines(default_plugins()),
         "packages": {name: _version(name) for name in _PACKAGES},
     }
 
@@ -120,6 +124,8 @@ def _print_facts(facts: dict[str, Any]) -> None:
         console.print(f"{backend['name']}: {'available' if backend['available'] else backend['reason']}")
         for device in backend["devices"]:
             _print_device(console, device)
+    for name, obstacle in facts["engines"].items():
+        console.print(f"engine {name}: {obstacle or 'available'}")
     table = Table("package", "version", box=None, pad_edge=False)
     for package, found in facts["packages"].items():
         table.add_row(package, found or "not installed")
