@@ -62,8 +62,9 @@ def make_app(
         parts = AppParts(source, shelf, toolbox, EndpointCluster(source), ring=ring)
     else:
         from dashboards.bench import Bench
+        from widgets.model_probe import ModelProbe, engine_of
 
-        probes = [*_machine_probes(), EngineRates(session.stats)]
+        probes = [*_machine_probes(), EngineRates(session.stats), ModelProbe(engine_of(session))]
         sampler = Sampler(probes, name="workbench-app-sampler")
         cluster = SessionCluster(session, lambda: {name: one.last for name, one in sampler.series.items()})
         parts = AppParts(

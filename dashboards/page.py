@@ -18,7 +18,7 @@ from dashboards.tabs.inside import InsideTab
 from dashboards.tabs.models import ModelsTab
 from dashboards.tabs.monitor import MonitorTab
 from dashboards.tabs.plugins import PluginsTab
-from widgets.chart_rows import memory_rows, throughput_rows, utilisation_row
+from widgets.chart_rows import memory_rows, owners_row, throughput_rows, utilisation_row
 from widgets.menu import Menu
 from workbench.models import Catalogue
 
@@ -65,7 +65,8 @@ def build_page(parts: AppParts) -> gr.Blocks:
 def _add_tabs_of_the_engine(parts: AppParts) -> dict[str, gr.Timer]:
     """What can be watched and changed only where the engine is in this process; gives the timers by tab."""
     menu = Menu.of_this_machine()
-    rows = (*memory_rows(menu.statuses), utilisation_row(menu.statuses), *throughput_rows())
+    statuses = menu.statuses
+    rows = (*memory_rows(statuses), owners_row(statuses), utilisation_row(statuses), *throughput_rows())
     with gr.Tab("Monitor", id="monitor"):
         monitor = MonitorTab(parts, rows)
     with gr.Tab("Models", id="models") as tab:

@@ -24,9 +24,12 @@ class ClusterTab:
     def __init__(self, parts: AppParts) -> None:
         self._parts = parts
         self._watch = ClusterWatch(parts.cluster)
-        self.shown = gr.HTML("", elem_id="wb-cluster", padding=False)
-        if isinstance(parts.cluster, SessionCluster):
-            restart = gr.Button("Start stopped replicas anew", size="sm", elem_id="wb-replicas-restart")
+        self.cards = gr.HTML("", elem_id="wb-cluster", padding=False)
+        restart = gr.Button("Start stopped replicas anew", size="sm", visible=False, elem_id="wb-replicas-restart")
+        self.shown = [self.cards, restart]
+        # Whose engine it is can start them.
+        self._can_restart = isinstance(parts.cluster, SessionCluster)
+        if self._can_restart:
             restart.click(self._restart, None, self.shown, **_OPTIONS, concurrency_limit=1, concurrency_id="model")
         self.timer = gr.Timer(_BEAT_S, active=False)
         self.timer.tick(self._look, None, self.shown, **_OPTIONS, concurrency_limit=None)
@@ -35,10 +38,12 @@ class ClusterTab:
         """Show how things are when the tab is opened."""
         tab.select(self._look, None, self.shown, **_OPTIONS, concurrency_limit=None)
 
-    async def _look(self) -> str:
-        return cluster_html(await self._watch.look())
+    async def _look(self) -> tuple[str, Any]:
+        view = await self._watch.look()
+        has_stopped = len(view.engines) > 1 and not all(engine.is_alive for engine in view.engines)
+        return cluster_html(view), gr.Button(visible=self._can_restart and has_stopped)
 
-    async def _restart(self, request: gr.Request) -> str:
+    async def _restart(self, request: gr.Request) -> tuple[str, Any]:
         try:
             self._parts.require_admin(request)
             restarted = await self._parts.cluster.restart_stopped()

@@ -46,7 +46,12 @@ class CompareTab:
         self._parts = parts
         self._is_remote = parts.source.is_remote
         self.prompt = gr.Textbox(
-            label="One message to all", lines=1, max_lines=10, submit_btn="Send to all", elem_id="wb-compare-prompt"
+            label="One message to all",
+            placeholder="Message",
+            lines=1,
+            max_lines=10,
+            submit_btn="Send to all",
+            elem_id="wb-compare-prompt",
         )
         self.count = gr.Radio([2, 3, 4], value=2, label="Answers", elem_id="wb-compare-count")
         with gr.Row(elem_classes="wb-bar-of-buttons"):

@@ -59,9 +59,13 @@ class EndpointTab:
                 self.revoked = gr.Dropdown([], label="A key to revoke", elem_id="wb-key-id")
                 self.revoke = gr.Button("Revoke it", size="sm", variant="stop", elem_id="wb-key-revoke")
             with gr.Column(min_width=320):
-                self.curl = gr.Code("", label="curl", language="shell", elem_id="wb-snippet-curl")
-                self.openai = gr.Code("", label="openai", language="python", elem_id="wb-snippet-openai")
-                self.langchain = gr.Code("", label="LangChain", language="python", elem_id="wb-snippet-langchain")
+                self.curl = gr.Code("", label="curl", language="shell", elem_id="wb-snippet-curl", wrap_lines=True)
+                self.openai = gr.Code(
+                    "", label="openai", language="python", elem_id="wb-snippet-openai", wrap_lines=True
+                )
+                self.langchain = gr.Code(
+                    "", label="LangChain", language="python", elem_id="wb-snippet-langchain", wrap_lines=True
+                )
         shown = [self.state, self.key, self.keys, self.revoked, self.curl, self.openai, self.langchain]
         self._shown = shown
         self.start.click(self._start, [self.port], shown, **_OPTIONS)

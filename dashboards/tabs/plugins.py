@@ -15,7 +15,8 @@ from workbench.plugins import PluginRow, plugin_rows
 
 __all__ = ["PluginsTab"]
 
-_HEADERS = ["Name", "Version", "State", "May", "Adds", "Failures", "What it is"]
+# Headers and widths: a narrow page scrolls the table, and squeezes no column to letters.
+_COLUMNS = {"Name": 150, "Version": 80, "State": 90, "May": 150, "Adds": 180, "Failures": 90, "What it is": 340}
 _OPTIONS = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "plugins"}
 
 
@@ -27,7 +28,13 @@ class PluginsTab:
         self._actions = PluginActions(parts.plugins)
         gr.Markdown("A plugin that is switched on runs with this program's rights. Install what you trust.")
         self.table = gr.Dataframe(
-            headers=_HEADERS, value=[], interactive=False, show_label=False, wrap=True, elem_id="wb-plugins"
+            headers=list(_COLUMNS),
+            column_widths=list(_COLUMNS.values()),
+            value=[],
+            interactive=False,
+            show_label=False,
+            wrap=True,
+            elem_id="wb-plugins",
         )
         self.said = gr.Markdown("", elem_id="wb-plugins-said")
         with gr.Row():
@@ -131,5 +138,7 @@ def _button(label: str, name: str, **options: Any) -> gr.Button:
 
 def _cells(row: PluginRow) -> list[Any]:
     about = f"{row.description} ({row.problem})" if row.problem else row.description
-    may, adds = ", ".join(row.permissions) or "nothing special", ", ".join(row.provides)
+    # What a plugin wants is known once it has been installed from an index, or is on.
+    may = ", ".join(row.permissions) or ("nothing special" if row.version else "told once it is on")
+    adds = ", ".join(row.provides)
     return [row.name, row.version, row.status, may, adds, row.num_failures, about]
