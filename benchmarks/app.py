@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import os
 import shutil
 import statistics
 import threading
@@ -39,6 +40,8 @@ def main() -> None:
     parser.add_argument("--chats", type=int, default=20)
     parser.add_argument("--tokens", type=int, default=48)
     asked = parser.parse_args()
+    # Without it gradio_client sends statistics, and a machine without a network waits for that in the end.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     engine = EngineConfig(context_length=1024, kv_cache_tokens=32_768, max_num_seqs=32, num_threads=1)
     with (
         LlamaGPU("default", prefer_gpu=False, engine=engine) as llm,
@@ -53,7 +56,7 @@ def main() -> None:
         page.get_by_text("is ready").wait_for()
         print(f"gradio {importlib.metadata.version('gradio')}, {llm.model_name}, {llm.dtype}")
         _report("echo, nothing else going on", _echoes(page, 20))
-        clients = [Client(app.url, verbose=False) for _ in range(asked.chats)]
+        clients = [Client(app.url, analytics_enabled=False, verbose=False) for _ in range(asked.chats)]
         _chats_with_echo(page, clients, asked.tokens)
         browser.close()
 

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
+from dashboards.farewell import Farewell
 from dashboards.gate import Gate
 from dashboards.parts import AppParts
 from workbench.errors import ConfigError
@@ -36,6 +37,7 @@ class App:
         self.parts = parts
         self.listen = listen
         self.root_path = root_path.rstrip("/")
+        self._farewell: Farewell | None = None
         self._server = ServerThread(self._open, listen.host, listen.port, name="workbench-app", what="the app")
 
     @property
@@ -68,6 +70,10 @@ class App:
 
     def stop(self) -> None:
         """Stop the replies of its pages, and close. The loaded model stays, if it is not the app's own."""
+        loop = self._server.loop
+        if loop is not None and self._farewell is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has just ended by itself
+                loop.call_soon_threadsafe(self._farewell.say)
         self._server.stop(_STOP_TIMEOUT_S)
         if self.parts.sampler is not None:
             self.parts.sampler.stop()
@@ -91,18 +97,18 @@ class App:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[uvicorn.Config]:
+        self._farewell = Farewell(self._make())
         following = asyncio.create_task(self._follow_remote())
         try:
             yield uvicorn.Config(
-                self._make(),
+                self._farewell,
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 # Whatever else is installed: ray brings another.
                 http="h11",
                 proxy_headers=False,
-                # Pages keep streams open as long as they are shown.
-                timeout_graceful_shutdown=1,
+                timeout_graceful_shutdown=2,
             )
         finally:
             following.cancel()

@@ -22,6 +22,14 @@ from workbench.session import LoadChoice, Session
 OpenPage = Callable[..., AppPage]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_statistics() -> Iterator[None]:
+    """gradio_client would tell its makers of every client, and keep a process from ending while it tries."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+        yield
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """The system's Chromium. Without one the tests are skipped, or fail where WORKBENCH_REQUIRE_BROWSER=1.

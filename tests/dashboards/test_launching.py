@@ -21,9 +21,14 @@ from workbench.server.keys import Scope, default_key_file
 from workbench.server.settings import ListenSettings
 
 
+def _client(app, **options) -> Client:
+    """A client that tells nobody of itself."""
+    return Client(app.url, analytics_enabled=False, verbose=False, **options)
+
+
 @pytest.fixture(scope="module")
 def client(app) -> Client:
-    return Client(app.url, verbose=False)
+    return _client(app)
 
 
 def test_a_program_chats_scores_and_asks_for_the_status(client, session):
@@ -83,7 +88,7 @@ def test_a_stored_key_opens_the_app_and_its_scope_counts(session):
         assert httpx.get(app.url, headers={"accept": "text/html"}, trust_env=False).status_code == 401
         for key in (use, admin):
             headers = {"Authorization": f"Bearer {key.secret}"}
-            client = Client(app.url, headers=headers, verbose=False)
+            client = _client(app, headers=headers)
             assert client.predict("Hi", sampling='{"max_tokens": 2}', api_name="/chat")
         wrong_host = httpx.get(app.url, headers={"host": "evil.example"}, trust_env=False)
         assert wrong_host.status_code == 421
@@ -120,7 +125,7 @@ def test_what_cannot_be_launched_is_refused(session):
 
 def test_the_app_chats_with_a_remote_endpoint(session):
     with start_endpoint(session.llm) as endpoint, dashboards.launch(url=endpoint.url, api_key=USE_KEY) as app:
-        client = Client(app.url, verbose=False)
+        client = _client(app)
         deadline_s = time.monotonic() + 30
         while not client.predict(api_name="/status")["is_ready"]:
             assert time.monotonic() < deadline_s
@@ -130,7 +135,7 @@ def test_the_app_chats_with_a_remote_endpoint(session):
 
 def test_stopping_the_app_stops_its_replies(session):
     with dashboards.launch(session.llm, name="to stop") as app, ThreadPoolExecutor(1) as pool:
-        client = Client(app.url, verbose=False)
+        client = _client(app)
         client.submit("Tell me a story.", sampling='{"max_tokens": 900, "ignore_eos": true}', api_name="/chat")
         deadline_s = time.monotonic() + 60
         while session.stats().num_running == 0 and time.monotonic() < deadline_s:
