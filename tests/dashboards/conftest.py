@@ -71,7 +71,7 @@ def app(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """The app over that session, for everybody on this machine, with the tabs of two plugins. One of them fails."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORKBENCH_HOME", str(tmp_path_factory.mktemp("app-home")))
-        patch.setattr("workbench.plugins.manager.try_import", lambda candidate, limit_s: None)
+        patch.setattr("workbench.plugins.loader.try_import", lambda candidate, limit_s: None)
         folder = tmp_path_factory.mktemp("tabs")
         patch.syspath_prepend(folder)
         for name, then in (

@@ -17,7 +17,7 @@ from workbench.session import Session
 
 @pytest.fixture
 def manager(workbench_home, monkeypatch):
-    monkeypatch.setattr("workbench.plugins.manager.try_import", lambda candidate, limit_s: None)
+    monkeypatch.setattr("workbench.plugins.loader.try_import", lambda candidate, limit_s: None)
     with PluginManager(time_limit_s=60) as manager:
         yield manager
 
