@@ -67,7 +67,7 @@ class LlamaGPU(HasTwin):
 
     Args:
         model_path: "default" or None (the embedded model), a folder, a .gguf file, a hub id "org/name[@revision]" or
-            "random:<preset>".
+            `random:<preset>`.
         prefer_gpu: use ROCm or CUDA where available; False stays on the CPU.
         auto_detect_aws: look once whether this is an EC2 instance, and report it in `get_backend_info()`.
         quant_type: precision of the weights: "fp32", "bf16" or "fp16" (and their long names). None chooses for the
