@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
+from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect
 
 from workbench import __version__
-from workbench.errors import WorkbenchError
 from workbench.plugins import default_plugins
 from workbench.server.access_log import AccessLog
 from workbench.server.auth import Authentication, FailureLimit
 from workbench.server.body_guard import BodyGuard
-from workbench.server.errors import ApiError, api_error, validation_error
+from workbench.server.error_answers import add_error_answers
 from workbench.server.host_check import HostCheck
 from workbench.server.openapi import describe
 from workbench.server.plugin_routes import mount_plugin_routes
-from workbench.server.reply import json_error
 from workbench.server.request_gate import RequestGate
 from workbench.server.routes import ROUTERS
 from workbench.server.services import Services
@@ -39,10 +34,7 @@ def create_app(services: Services) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.services = services
-    app.add_exception_handler(RequestValidationError, _answer_invalid)
-    app.add_exception_handler(HTTPException, _answer_error)
-    app.add_exception_handler(WorkbenchError, _answer_own_error)
-    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+    add_error_answers(app)
     for router in ROUTERS:
         app.include_router(router)
     mount_plugin_routes(app, default_plugins())
@@ -73,24 +65,3 @@ def _layers(services: Services) -> list[Middleware]:
         Middleware(RequestGate, services=services),
         Middleware(BodyGuard, wire=services.settings.wire),
     ]
-
-
-async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:
-    return json_error(validation_error(error.errors()))
-
-
-async def _answer_error(request: Request, error: HTTPException) -> Response:
-    if isinstance(error, ApiError):
-        return json_error(error)
-    words = {404: "there is nothing at this path", 405: "this path does not take that method"}
-    return json_error(
-        ApiError(error.status_code, words.get(error.status_code, str(error.detail)), headers=error.headers)
-    )
-
-
-async def _answer_own_error(request: Request, error: WorkbenchError) -> Response:
-    return json_error(api_error(error))
-
-
-async def _answer_nobody(request: Request, error: ClientDisconnect) -> Response:
-    return Response(status_code=499)

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from workbench.plugins import Contribution, PluginManager
+from workbench.server.error_answers import add_error_answers
 from workbench.server.errors import ApiError
 from workbench.server.reply import json_error
 
@@ -21,6 +22,7 @@ def mount_plugin_routes(app: FastAPI, manager: PluginManager) -> None:
     manager.load_enabled()
     for name, found in manager.at("routes").items():
         own = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+        add_error_answers(own)
         own.add_exception_handler(Exception, partial(_answer_failed, manager, found))
         try:
             own.include_router(found.value)

@@ -1,0 +1,43 @@
+"""Has an application answer with errors in the API's form, whatever raised them."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from workbench.errors import WorkbenchError
+from workbench.server.errors import ApiError, api_error, validation_error
+from workbench.server.reply import json_error
+
+__all__ = ["add_error_answers"]
+
+
+def add_error_answers(app: FastAPI) -> None:
+    """Translate what routes of `app` raise on purpose. What they raise otherwise is not theirs to answer."""
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_error)
+    app.add_exception_handler(WorkbenchError, _answer_own_error)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+
+
+async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:
+    return json_error(validation_error(error.errors()))
+
+
+async def _answer_error(request: Request, error: HTTPException) -> Response:
+    if isinstance(error, ApiError):
+        return json_error(error)
+    words = {404: "there is nothing at this path", 405: "this path does not take that method"}
+    said_nothing = error.detail == HTTPException(error.status_code).detail
+    message = words.get(error.status_code, str(error.detail)) if said_nothing else str(error.detail)
+    return json_error(ApiError(error.status_code, message, headers=error.headers))
+
+
+async def _answer_own_error(request: Request, error: WorkbenchError) -> Response:
+    return json_error(api_error(error))
+
+
+async def _answer_nobody(request: Request, error: ClientDisconnect) -> Response:
+    return Response(status_code=499)
