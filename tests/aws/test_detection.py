@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 from aws.metadata_server import DOCUMENT_PATH, HANGS_S, MetadataServer, identity_values, serve_metadata
 
+from workbench import LlamaGPU
 from workbench.aws import (
     Instance,
     default_instance,
@@ -177,6 +178,21 @@ def test_a_hanging_service_costs_the_budget_once_for_all_threads():
         elapsed_s = time.monotonic() - start
     assert 0.15 < elapsed_s < HANGS_S / 2
     assert server.requests == [("PUT", "/latest/api/token")]
+
+
+def test_a_hanging_service_delays_no_start(tiny_model_folder, monkeypatch: pytest.MonkeyPatch):
+    with serve_metadata(hang=True) as server:
+        instance = Instance(
+            IMDSClient(server.endpoint, budget_s=0.2),
+            read_hint=lambda: LocalHint(HintVerdict.EC2, ""),
+            is_disabled=lambda: False,
+        )
+        monkeypatch.setattr("workbench.aws.detection.default_instance", lambda: instance)
+        with LlamaGPU(tiny_model_folder, prefer_gpu=False, auto_detect_aws=True) as llm:
+            assert server.requests == [], "who starts asks nothing of it"
+            assert llm.get_backend_info()["aws_instance"] is False
+            assert llm.get_backend_info()["aws_instance"] is False
+    assert server.requests == [("PUT", "/latest/api/token")], "asked once, for the budget"
 
 
 def test_values_that_do_not_come_in_time_are_left_out():

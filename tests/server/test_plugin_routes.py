@@ -71,9 +71,7 @@ METHODS = st.sampled_from(["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPT
 def test_random_requests_find_no_failure_and_no_way_in(endpoint) -> None:
     with http_client(endpoint) as client, http_client(endpoint, None) as stranger:
 
-        @settings(
-            max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=[*HealthCheck]
-        )
+        @settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=[*HealthCheck])
         @given(METHODS, PATHS, BODIES, KINDS)
         def probe(method, path, body, kind):
             asked = {"content": body, "headers": {"content-type": kind}}
