@@ -32,7 +32,7 @@ def _run(line: str) -> None:
 
 
 def test_the_steps_of_the_page_lead_to_a_plugin_that_works(
-    tmp_path: Path, home_with_embedded_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
     new, build, index, trust, install, enable, generate = COMMANDS
@@ -45,7 +45,7 @@ def test_the_steps_of_the_page_lead_to_a_plugin_that_works(
     assert "shy 0.1.0 is installed (signed by me); it wants: samplers" in words and "shy 0.1.0 is on" in words
 
     # The command line and the engine.
-    options = "--max-tokens 4 --json"
+    options = f"--model {shlex.quote(str(tiny_model_folder))} --no-prefer-gpu --max-tokens 4 --ignore-eos --json"
     _run(generate.partition(" --plugins")[0] + f" {options}")
     plain = json.loads(capsys.readouterr().out)["token_ids"]
     ban = {"token_ids": [plain[0]], "amount": 1000.0}

@@ -8,6 +8,7 @@ import pytest
 
 from workbench.errors import PluginError
 from workbench.plugins import (
+    BasePlugin,
     PluginMetadata,
     check_dependencies,
     check_version,
@@ -73,3 +74,13 @@ def test_discovering_finds_what_is_shipped_and_imports_nothing() -> None:
     sys.modules.pop("workbench.plugins.examples.min_p_floor", None)
     assert discover_plugins() == ["min-p-floor", "request-logger", "stop-phrases"]
     assert "workbench.plugins.examples.min_p_floor" not in sys.modules
+
+
+def test_a_plugin_with_nothing_to_run_says_so() -> None:
+    class Runs(BasePlugin):
+        def run(self, data: str) -> str:
+            return data.upper()
+
+    assert Runs().run("a") == "A"
+    with pytest.raises(NotImplementedError, match="BasePlugin has nothing to run"):
+        BasePlugin().run("a")
