@@ -144,8 +144,10 @@ def load(llm: LlamaGPU, address: Address, clients, duration_s: float) -> dict[st
     counts = clients.submit(mixed_load, address, duration_s).result()
     megabytes = memory.stop()
     settled = min(60.0, duration_s / 5)
-    early = [m for t, m in megabytes if settled <= t < settled + 10]
-    late = [m for t, m in megabytes if t >= megabytes[-1][0] - 10]
+    # Ten seconds' worth of readings, also where this process was held up and some are missing.
+    num_readings = 10 * _MemoryWatch.PER_SECOND
+    early = [m for t, m in megabytes if t >= settled][:num_readings]
+    late = [m for _, m in megabytes][-num_readings:]
     return {
         "seconds": duration_s,
         "memory_mb_every_30_s": [round(m) for t, m in megabytes[:: 30 * _MemoryWatch.PER_SECOND]],
