@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
-from widgets.chat_prompt import continue_tokens, count_tokens, heat_of
+from widgets.chat_actions import CHAT_ACTIONS
+from widgets.chat_prompt import continue_tokens, heat_of
 from widgets.chat_settings import ChatSettings
 from widgets.chat_view import ChatView
+from widgets.context_meter import ContextMeter, NextPrompt
 from widgets.front_end import module_text, style_text
-from widgets.latest_job import LatestJob
 from widgets.part import Part
 from widgets.reply import Reply, ReplyEnd
 from widgets.shared_session import as_session
@@ -21,10 +22,8 @@ from workbench.conversation import (
     Conversation,
     Message,
     PresetShelf,
-    ReplyFigures,
     export_conversations,
     import_conversations,
-    measure_context,
 )
 from workbench.errors import ConfigError, EngineStoppedError, RequestError, WorkbenchError
 from workbench.failure import Failure
@@ -70,7 +69,7 @@ class ChatBox(Part, anywidget.AnyWidget):
     # Until there are a session to leave and a reply to stop.
     _forget: Callable[[], object] = staticmethod(lambda: None)
     _reply: Reply | None = None
-    _meter = LatestJob("workbench-context-none")
+    _meter: ContextMeter | None = None
 
     def __init__(
         self,
@@ -89,7 +88,7 @@ class ChatBox(Part, anywidget.AnyWidget):
         self._on_reply = on_reply or (lambda message: None)
         self._on_inspect = on_inspect or (lambda message: None)
         self._draft = ""
-        self._meter = LatestJob("workbench-context")
+        self._meter = ContextMeter(self._next_prompt, lambda figures: setattr(self, "context", figures))
         # Callbacks come on the kernel's main thread or a subshell's, text on the reply's threads.
         self._lock = threading.RLock()
         super().__init__(system=system or "")
@@ -192,6 +191,22 @@ class ChatBox(Part, anywidget.AnyWidget):
             self._settings.set(name, value)
             self._show_settings()
 
+    def save_preset(self, name: str) -> None:
+        """Keep the settings and the system prompt as a preset. Raises ConfigError for a built-in one's name."""
+        with self._lock:
+            self._settings.save_as(name, self._conversation.system)
+            self._show_settings()
+
+    def remove_preset(self, name: str) -> None:
+        """Forget a saved preset. Raises ConfigError for a built-in or unknown one."""
+        with self._lock:
+            self._settings.remove(name)
+            self._show_settings()
+
+    def inspect(self, number: int) -> None:
+        """Hand a message to `on_inspect`. Raises RequestError for no such message."""
+        self._on_inspect(self._conversation.message(number))
+
     def set_system(self, text: str) -> None:
         """Change the system prompt; empty is none."""
         with self._lock:
@@ -225,7 +240,8 @@ class ChatBox(Part, anywidget.AnyWidget):
         """Stop a running reply and take the widget away."""
         self._forget()
         self.stop()
-        self._meter.close()
+        if self._meter is not None:
+            self._meter.close()
         super().close()
 
     def _require_idle(self) -> None:
@@ -268,29 +284,13 @@ class ChatBox(Part, anywidget.AnyWidget):
     def _end(self, message: Message, end: ReplyEnd) -> None:
         with self._lock:
             message.status = end.status
-            message.figures = self._figures(end)
+            message.figures = end.figures(self._session.status.facts)
             message.failure = end.failure
             message.num_given_chars = 0
             llm = self._session.llm if self.ready and end.scores else None
             message.tokens = heat_of(llm, end.scores) if llm is not None else ()
             self._show_messages(busy=False)
         self._on_reply(message)
-
-    def _figures(self, end: ReplyEnd) -> ReplyFigures | None:
-        timings, facts = end.timings, self._session.status.facts
-        if timings is None:
-            return None
-        return ReplyFigures(
-            model=facts.model if facts else "",
-            finish_reason=end.finish_reason,
-            num_prompt_tokens=timings.num_prompt_tokens,
-            num_generated_tokens=timings.num_generated_tokens,
-            ttft_s=timings.ttft_s,
-            total_s=timings.total_s,
-            tokens_per_s=timings.decode_tokens_per_s,
-            max_context=facts.max_context if facts else None,
-            seed=end.seed,
-        )
 
     def _show_messages(self, *, busy: bool) -> None:
         conversation = self._conversation
@@ -311,25 +311,12 @@ class ChatBox(Part, anywidget.AnyWidget):
 
     def _measure(self) -> None:
         """Count the next prompt's tokens in the background."""
-        if self.ready:
-            self._meter.ask(self._measure_now)
+        if self.ready and self._meter is not None:
+            self._meter.ask()
 
-    def _measure_now(self) -> None:
-        try:
-            with self._lock:
-                llm, prompt, draft = self._session.llm, self._conversation.prompt(), self._draft
-            use = measure_context(lambda messages: count_tokens(llm, messages), prompt, draft, llm.max_context)
-        except WorkbenchError as error:
-            self.context = {"line": f"The context can't be counted: {error}"}
-            return
-        self.context = {
-            "system": use.system_tokens,
-            "history": use.history_tokens,
-            "draft": use.draft_tokens,
-            "max": use.max_context,
-            "fits": use.fits,
-            "line": use.line(),
-        }
+    def _next_prompt(self) -> NextPrompt:
+        with self._lock:
+            return self._session.llm, self._conversation.prompt(), self._draft
 
     def _follow_session(self, status: SessionStatus) -> None:
         """Called by the session's worker."""
@@ -353,38 +340,16 @@ class ChatBox(Part, anywidget.AnyWidget):
             self._do(kind, content)
 
     def _do(self, kind: str, content: dict[str, Any]) -> None:
-        actions: dict[str, Callable[[], object]] = {
-            "ask": lambda: self.ask(str(content.get("text"))),
-            "clear": self.clear,
-            "regenerate": lambda: self.regenerate(content.get("number")),
-            "continue": self.continue_reply,
-            "edit": lambda: self.edit(content["number"], str(content.get("text"))),
-            "show": lambda: self.show_version(content["number"], int(content.get("step", 1))),
-            "branch": lambda: self.branch(content["number"]),
-            "system": lambda: self.set_system(str(content.get("text"))),
-            "preset": lambda: self.choose_preset(str(content.get("name"))),
-            "sampling": lambda: self.set_sampling(str(content.get("name")), content.get("value")),
-            "save_preset": lambda: self._change_presets(self._settings.save_as, content, self._conversation.system),
-            "remove_preset": lambda: self._change_presets(self._settings.remove, content),
-            "inside": lambda: setattr(self, "looks_inside", bool(content.get("on"))),
-            "inspect": lambda: self._on_inspect(self._conversation.message(content["number"])),
-            "export": lambda: self.send({"type": "export", "text": self.export_json()}),
-            "import": lambda: self.import_json(str(content.get("text"))),
-        }
-        action = actions.get(kind)
+        action = CHAT_ACTIONS.get(kind)
         if action is None:
             return
         try:
-            action()
+            action(self, content)
         except (WorkbenchError, KeyError, TypeError, ValueError) as error:
             self._show_settings()
             self.send({"type": "refused", "to": kind, **Failure.of(error).as_dict()})
         else:
             self.send({"type": "accepted", "to": kind})
-
-    def _change_presets(self, change: Callable[..., None], content: dict[str, Any], *more: Any) -> None:
-        change(str(content.get("name")), *more)
-        self._show_settings()
 
     def _repeat_running_text(self) -> None:
         with self._lock:

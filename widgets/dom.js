@@ -65,6 +65,37 @@ function follow(model, names, update) {
   };
 }
 
+// Tells the kernel whether `node` can be seen, again and again while it can; gives {watch, stop}. `watch` may be called
+// with another node.
+const SIGHT_AGAIN_MS = 15000;
+
+function reportSight(model) {
+  const view = Math.random().toString(36).slice(2);
+  let isInSight = false;
+  let reported = null;
+  const report = () => {
+    const visible = isInSight && document.visibilityState === "visible";
+    if (visible || visible !== reported) model.send({ type: "visible", view, visible });
+    reported = visible;
+  };
+  const again = setInterval(() => { if (reported) report(); }, SIGHT_AGAIN_MS);
+  const sight = new IntersectionObserver((entries) => {
+    isInSight = entries[entries.length - 1].isIntersecting;
+    report();
+  });
+  document.addEventListener("visibilitychange", report);
+  return {
+    watch: (node) => sight.observe(node),
+    stop: () => {
+      clearInterval(again);
+      sight.disconnect();
+      document.removeEventListener("visibilitychange", report);
+      isInSight = false;
+      report();
+    },
+  };
+}
+
 // Cause, next step and folded details of a failure, as `Failure.as_dict` gives it; none where there is no failure.
 function failureNotes(failure) {
   return failure?.cause ? [failureNote(failure)] : [];

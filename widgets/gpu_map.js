@@ -60,16 +60,12 @@ function render({ model, el }) {
     refusals.replaceChildren(...words, ...model.get("refusals").map((text) => element("p", { class: "wb-hint" }, text)));
   }
 
-  const view = Math.random().toString(36).slice(2);
-  const sight = new IntersectionObserver((entries) => {
-    model.send({ type: "visible", view, visible: entries[entries.length - 1].isIntersecting });
-  });
-  sight.observe(root);
+  const sight = reportSight(model);
+  sight.watch(root);
   const end = follow(model, ["devices", "refusals", "levels", "owners", "links", "chosen"], update);
   return () => {
     end();
-    sight.disconnect();
-    model.send({ type: "visible", view, visible: false });
+    sight.stop();
   };
 }
 

@@ -14,6 +14,7 @@ import traitlets
 from widgets.front_end import module_text, style_text
 from widgets.live_plot import gpu_probes
 from widgets.part import Part
+from widgets.sight import Sight
 from workbench.backends import BackendStatus, detect
 from workbench.errors import ConfigError
 from workbench.telemetry import ProcessorUse, Sampler
@@ -62,7 +63,7 @@ class GPUMap(Part, anywidget.AnyWidget):
     ) -> None:
         statuses = detect() if statuses is None else statuses
         self._on_choose = on_choose or (lambda backend, indexes: None)
-        self._views_in_sight: set[str] = set()
+        self._sight = Sight()
         self._most_chosen = most_chosen
         gpus = [status for status in statuses if status.backend.device_type != "cpu"]
         super().__init__(
@@ -116,7 +117,7 @@ class GPUMap(Part, anywidget.AnyWidget):
 
     def _on_beat(self, time_s: float) -> None:
         """Called by the sampler's thread."""
-        if not self._views_in_sight:
+        if not self._sight.is_seen:
             return
         series = self._sampler.series
         self.levels = {
@@ -131,9 +132,7 @@ class GPUMap(Part, anywidget.AnyWidget):
 
     def _receive(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
         if content.get("type") == "visible":
-            (self._views_in_sight.add if content.get("visible") else self._views_in_sight.discard)(
-                str(content.get("view"))
-            )
+            self._sight.note(str(content.get("view")), bool(content.get("visible")))
         elif content.get("type") == "choose":
             name = str(content.get("name"))
             names = [n for n in self.chosen if n != name] if name in self.chosen else [*self.chosen, name]

@@ -19,7 +19,6 @@ function windowLabel(seconds) {
 
 function render({ model, el }) {
   const root = part(el, "wb-monitor", "Live plot controls");
-  const view = Math.random().toString(36).slice(2);
   const pause = button("Pause", "Stop redrawing; measuring goes on", () => model.send({ type: "pause", paused: !model.get("is_paused") }), "wb-small");
   const windows = element("select", { onchange: () => model.send({ type: "window", window_s: Number(windows.value) }) });
   const threshold = element("input", {
@@ -54,26 +53,14 @@ function render({ model, el }) {
     if (details.open) table.replaceChildren(dataTable(plot.data ?? []));
   }
 
-  let isInSight = false;
-  let reported = null;
-  function report() {
-    const visible = isInSight && document.visibilityState === "visible";
-    if (visible === reported) return;
-    reported = visible;
-    model.send({ type: "visible", view, visible });
-  }
-  const sight = new IntersectionObserver((entries) => {
-    isInSight = entries[entries.length - 1].isIntersecting;
-    report();
-  });
+  const sight = reportSight(model);
   // Called once the controls lie in the page, which is when the plot that they belong to can be found.
   const size = new ResizeObserver(() => {
-    sight.observe(root.closest(".wb-live") ?? root);
+    sight.watch(root.closest(".wb-live") ?? root);
     // plotly follows the window's size only; the panel's own width may change without it.
     window.dispatchEvent(new Event("resize"));
   });
   size.observe(root);
-  document.addEventListener("visibilitychange", report);
   // What was entered and can't be is taken back.
   model.on("msg:custom", updateControls);
   const endings = [
@@ -83,11 +70,8 @@ function render({ model, el }) {
   return () => {
     model.off("msg:custom", updateControls);
     endings.forEach((end) => end());
-    sight.disconnect();
     size.disconnect();
-    document.removeEventListener("visibilitychange", report);
-    isInSight = false;
-    report();
+    sight.stop();
   };
 }
 

@@ -10,6 +10,7 @@ import traitlets
 
 from widgets.front_end import module_text, style_text
 from widgets.part import Part
+from widgets.sight import Sight
 from workbench.errors import ConfigError
 from workbench.twin import Twin
 
@@ -39,7 +40,7 @@ class MonitorControls(Part, anywidget.AnyWidget):
 
     def __init__(self, on_change: Callable[[], None] = lambda: None, **state: Any) -> None:
         self._on_change = on_change
-        self._views_in_sight: set[str] = set()
+        self._sight = Sight()
         window_s = state.get("window_s", 120.0)
         if window_s not in WINDOWS_S:
             state["windows_s"] = sorted({*WINDOWS_S, window_s})
@@ -49,7 +50,7 @@ class MonitorControls(Part, anywidget.AnyWidget):
     @property
     def is_seen(self) -> bool:
         """Whether the browser last said that somebody can see it."""
-        return bool(self._views_in_sight)
+        return self._sight.is_seen
 
     def choose_window(self, window_s: float) -> None:
         """Show the last `window_s` seconds. Raises ConfigError for one that is not offered."""
@@ -74,7 +75,8 @@ class MonitorControls(Part, anywidget.AnyWidget):
         try:
             match content.get("type"):
                 case "visible":
-                    self._note_visible(str(content.get("view")), bool(content.get("visible")))
+                    if self._sight.note(str(content.get("view")), bool(content.get("visible"))):
+                        self._on_change()
                 case "pause":
                     self.pause(bool(content.get("paused")))
                 case "window":
@@ -85,13 +87,6 @@ class MonitorControls(Part, anywidget.AnyWidget):
         except (ConfigError, TypeError, ValueError):
             # The traits are as they were, so their values alone would not reach the page.
             self.send({"type": "refused"})
-
-    def _note_visible(self, view: str, visible: bool) -> None:
-        if visible:
-            self._views_in_sight.add(view)
-            self._on_change()
-        else:
-            self._views_in_sight.discard(view)
 
     def twin(self) -> Twin:
         """Only that it is there: numbers change from run to run."""

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from widgets.coalescer import Coalescer
-from workbench.conversation import MessageStatus
+from workbench.conversation import MessageStatus, ReplyFigures
 from workbench.errors import RequestAborted, WorkbenchError
 from workbench.failure import Failure
 
 if TYPE_CHECKING:
     from workbench.engine import Generation, Timings
     from workbench.engine.logprobs import TokenLogprobs
+    from workbench.session import LoadedFacts
 
 __all__ = ["Reply", "ReplyEnd"]
 
@@ -33,6 +34,23 @@ class ReplyEnd:
     failure: Failure | None = None
     seed: int | None = None
     scores: tuple[TokenLogprobs, ...] = ()
+
+    def figures(self, facts: LoadedFacts | None) -> ReplyFigures | None:
+        """What a conversation keeps of it; None where the request never ran. `facts` are of the loaded model."""
+        timings = self.timings
+        if timings is None:
+            return None
+        return ReplyFigures(
+            model=facts.model if facts else "",
+            finish_reason=self.finish_reason,
+            num_prompt_tokens=timings.num_prompt_tokens,
+            num_generated_tokens=timings.num_generated_tokens,
+            ttft_s=timings.ttft_s,
+            total_s=timings.total_s,
+            tokens_per_s=timings.decode_tokens_per_s,
+            max_context=facts.max_context if facts else None,
+            seed=self.seed,
+        )
 
 
 class Reply:

@@ -47,11 +47,19 @@ class LabPage:
 
     def start_over(self) -> None:
         """A new page with a new kernel, whatever became of them."""
-        context = self.page.context
-        self.page.close()
+        self.close_tab()
         self._end_sessions()
-        self.page = context.new_page()
         self.problems = []
+        self.open_tab()
+
+    def close_tab(self) -> None:
+        """Close the browser's tab; the kernel goes on."""
+        self._context = self.page.context
+        self.page.close()
+
+    def open_tab(self) -> None:
+        """Open the notebook in a new tab, after `close_tab`."""
+        self.page = self._context.new_page()
         self._open()
 
     def run_all(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import httpx
@@ -18,6 +19,24 @@ from widgets import Workbench
 panel = Workbench(backend="cpu", context_length=1024)
 panel
 """
+# What a kernel holds: our threads by name, ports that it listens on (some are its own), and child processes.
+_HELD = """
+import os, threading, psutil
+
+def held():
+    kernel = psutil.Process()
+    return {
+        'threads': sorted(one.name for one in threading.enumerate() if one.name.startswith('workbench-')),
+        'ports': sorted(one.laddr.port for one in kernel.net_connections('tcp') if one.status == 'LISTEN'),
+        'children': sorted(child.pid for child in kernel.children(recursive=True)),
+    }
+
+def held_at_rest():
+    panel.plan_card.wait(60), panel.picker.wait(60), panel.chat._meter.wait(60)
+    return held()
+
+empty = held()
+"""
 # Counts how often the text of the last reply changes: a reply that streams changes many times.
 _COUNT_CHANGES = """() => {
     window.numChanges = 0;
@@ -29,17 +48,25 @@ _COUNT_CHANGES = """() => {
 
 
 @pytest.fixture(scope="module")
-def lab(open_notebook, embedded_model_folder):
-    lab = open_notebook("real.ipynb", _SHOW_PANEL)
-    lab.execute(f"import os\nos.environ['WORKBENCH_HOME'] = {str(embedded_model_folder.parents[1])!r}")
-    lab.run_all()
-    lab.page.locator(".wb-panel .wb-chat").wait_for()
-    return lab
+def page(open_notebook):
+    """A notebook with the cell that shows the panel, not yet run."""
+    return open_notebook("real.ipynb", _SHOW_PANEL)
 
 
-def test_load_chat_and_stop(lab):
-    lab.button("Load").click()
-    lab.wait_for_text(".wb-load .wb-headline", "default is ready: ", timeout_s=120)
+@pytest.fixture
+def lab(page, is_rerun, embedded_model_folder):
+    """The page with the model loaded in its panel; loaded once, and again where a test has ended it."""
+    if is_rerun:
+        page.start_over()
+    if page.page.locator(".wb-load[data-state=ready]").count() == 0:
+        page.execute(f"{_HELD}\nos.environ['WORKBENCH_HOME'] = {str(embedded_model_folder.parents[1])!r}")
+        page.run_all()
+        page.button("Load").click()
+        page.wait_for_text(".wb-load .wb-headline", "default is ready: ", timeout_s=180)
+    return page
+
+
+def test_chat_and_stop(lab):
     expect(lab.page.locator(".wb-plan .wb-figures")).to_contain_text("Weights")
 
     lab.page.evaluate(_COUNT_CHANGES)
@@ -76,23 +103,47 @@ def test_look_inside(lab):
 
 
 def test_serve(lab):
+    url = _serve(lab)
     card = lab.section("Endpoint")
-    lab.button("Start serving").click()
-    expect(card).to_contain_text("On this machine")
     lab.button("Test streaming").click()
     expect(card).to_contain_text("Streams: ")
     lab.button("Copy key").click()
     expect(card).to_contain_text("Copied")
     key = lab.page.evaluate("() => navigator.clipboard.readText()")
-    url = card.locator("code").first.inner_text()
     assert httpx.get(f"{url}/models", headers={"authorization": f"Bearer {key}"}).status_code == 200
     assert key not in lab.page.locator(".wb-panel").inner_text()
     lab.screenshot("real-endpoint")
 
 
-def test_a_restarted_kernel_leaves_no_server_socket_or_child(lab):
+def test_a_cell_that_is_run_again_leaves_nothing_of_the_earlier_panel(lab):
+    url = _serve(lab)
+    lab.execute("before, earlier = held_at_rest(), panel")
+    lab.run_all()
+    expect(lab.page.locator(".wb-panel")).to_have_count(1)
+    # Model and endpoint are handed over; not one thing more is there than before.
+    lab.wait_until("earlier.comm is None and held() == before")
+    assert _answers(url)
+    # Another wish ends all that the earlier one had.
+    lab.execute("Workbench(backend='cpu', context_length=512).close()")
+    lab.wait_until("held() == empty")
+    assert not _answers(url)
+
+
+def test_a_closed_tab_leaves_nothing_more_behind(lab):
+    url = _serve(lab)
+    lab.show_plot()
+    lab.execute("before = held_at_rest()")
     lab.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
-    url = lab.section("Endpoint").locator("code").first.inner_text()
+    lab.close_tab()
+    # Jupyter lets the kernel go on with what it was told to hold; nothing more is there, and the panel comes back.
+    lab.open_tab()
+    lab.page.locator(".wb-load[data-state=ready]").wait_for()
+    lab.wait_until("held() == before")
+    assert _answers(url)
+
+
+def test_a_restarted_kernel_leaves_no_server_socket_or_child(lab):
+    url = _serve(lab)
     before = _kernels()
     assert any(connection.laddr.port == int(url.split(":")[2].split("/")[0]) for connection in _listening(before))
     lab.restart_kernel()
@@ -101,6 +152,16 @@ def test_a_restarted_kernel_leaves_no_server_socket_or_child(lab):
         lab.page.wait_for_timeout(100)
     assert not set(before) & set(_kernels())
     assert not _answers(url)
+
+
+def _serve(lab):
+    """The endpoint's address, with the endpoint on."""
+    card = lab.section("Endpoint")
+    expect(card).to_contain_text(re.compile("Not serving|On this machine"))
+    if "Not serving" in card.inner_text():
+        lab.button("Start serving").click()
+    expect(card).to_contain_text("On this machine")
+    return card.locator("code").first.inner_text()
 
 
 def _kernels():

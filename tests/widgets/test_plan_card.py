@@ -45,17 +45,18 @@ def test_more_requests_at_once_cost_more(front_end, card):
 
 
 def test_the_newest_choice_wins_and_those_between_are_never_planned(front_end):
-    gate, planned = threading.Event(), []
+    gate, has_begun, planned = threading.Event(), threading.Event(), []
 
     def make_plan(model, **arguments):
         planned.append(arguments["context"])
+        has_begun.set()
         assert gate.wait(_LIMIT_S)
         return plan(model, **arguments)
 
     card = PlanCard(make_plan=make_plan)
     for context in (256, 512, 1024, 2048):
         card.price(LoadChoice("random:tiny", "cpu", "fp32", context))
-        front_end.wait_for(lambda: planned)
+        assert has_begun.wait(_LIMIT_S)
     gate.set()
     assert card.wait(_LIMIT_S)
     assert planned == [256, 2048]
