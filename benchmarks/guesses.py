@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--streams", default="1,4")
+    parser.add_argument("--only", choices=PROMPTS, action="append")
     arguments = parser.parse_args()
 
     def load(draft_tokens: int | None) -> LlamaGPU:
@@ -47,7 +48,8 @@ def main() -> None:
         return LlamaGPU(arguments.model, quant_type=arguments.quant_type, engine=config, check_plan=False)
 
     with load(None) as plain, load(arguments.draft_tokens) as guessing:
-        for name, prompt in PROMPTS.items():
+        for name in arguments.only or PROMPTS:
+            prompt = PROMPTS[name]
             for sampling in ({}, {"temperature": 0.8}):
                 for streams in map(int, arguments.streams.split(",")):
                     before, ratios, rates, same = guessing.stats(), [], [], True
