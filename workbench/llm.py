@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
-import os
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.backends import Backend, BackendChoice, get_backend, select_backend
+from workbench.backends import Backend, select_backend
+from workbench.device_choice import choose_device
 from workbench.distributed.cluster.config import ClusterConfig
 from workbench.engine import EngineConfig, EngineLimits, EngineStats, Generation, RequestInFlight, SamplingParams
 from workbench.engine.engines import engine_obstacle, find_engine
 from workbench.engine.isolation.start import start_running
 from workbench.engine.launch import EngineFacts, EngineLaunch, release
 from workbench.errors import BackendUnavailableError, ConfigError, EngineStoppedError, RequestError
+from workbench.loaded_memory import LoadedMemory
 from workbench.models import Catalogue, EmbeddingRecipe, ModelFiles, ModelSpec, Tokenizer
 from workbench.models.doors_tokenizer import load_doors_tokenizer
 from workbench.models.model_code import import_model_code
 from workbench.parallel import GPUConfig
-from workbench.parallel.spread import choose_spread
 from workbench.planner import Comparison, LoadGuard, LoadRecord, Plan
 from workbench.plugins import PluginManager, default_plugins
+from workbench.profile_run import profiled_prompt, record_profile
 from workbench.progress import ProgressCallback, no_progress
+from workbench.prompt import Messages, Prompt, encode_prompt
 from workbench.quantize import QuantizationCache, QuantizationConfig, parse_quant_type
 from workbench.stand_in import find_stand_in
-from workbench.telemetry import (
-    DeviceUsage,
-    GPUUsage,
-    HostUsage,
-    MemoryOwners,
-    ModelMemory,
-    OwnedMemory,
-    RequestLog,
-    StepProfile,
-)
+from workbench.telemetry import MemoryOwners, RequestLog, StepProfile
 from workbench.twin import HasTwin, Twin
 
 if TYPE_CHECKING:
@@ -52,14 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LlamaGPU", "Messages", "Prompt"]
 
-Prompt = str | Sequence[int]
-Messages = str | Sequence[Mapping[str, object]]
-
 _DEFAULT_MAX_TOKENS = SamplingParams().max_tokens
 _LONGEST_DELAY_S = 60
-_PROFILED_PROMPT_TOKENS = 128
-# A trace of more steps than this grows past what a browser opens.
-_MOST_TRACED_TOKENS = 16
 
 
 class LlamaGPU(HasTwin):
@@ -139,24 +126,22 @@ class LlamaGPU(HasTwin):
             raise BackendUnavailableError(f"engine_name={config.engine_name!r}: {obstacle}")
         uses_vllm = config.engine_name == "vllm"
         requested = None if quant_type is None else parse_quant_type(quant_type)
-        if cluster is not None and parallel is not None:
-            raise ConfigError("parallel is given beside cluster: a replica's engine runs on one device; leave one out")
-        choice = _choose_backend(backend, prefer_gpu) if cluster is None else _elsewhere()
-        spread = None if parallel is None else choose_spread(parallel, choice.backend, backend, prefer_gpu, degrade)
-        if spread is not None:
-            choice, device_index = BackendChoice(spread.backend, spread.reason), spread.first_device_index(device_index)
+        choice = choose_device(
+            requested,
+            backend,
+            prefer_gpu=prefer_gpu,
+            device_index=device_index,
+            parallel=parallel,
+            degrade=degrade,
+            cluster=cluster,
+        )
+        spread = choice.spread
         self.cluster = cluster
         self.parallel: GPUConfig | None = None if spread is None else spread.config
         self._devices_degraded_reason = None if spread is None else spread.degraded_reason
-        self.backend = choice.backend
-        self.backend_reason = choice.reason
-        self.device_index = device_index
-        if requested is not None and cluster is None:
-            requested.require_on(self.backend.name)
-        requested_dtype = None if requested is None else requested.dtype
-        self.dtype, self.dtype_reason = requested_dtype or "fp32", "the replicas choose"
-        if cluster is None:
-            self.dtype, self.dtype_reason = _choose_dtype(self.backend, device_index, requested_dtype)
+        self.backend, self.backend_reason = choice.backend, choice.reason
+        self.device_index = choice.device_index
+        self.dtype, self.dtype_reason = choice.dtype, choice.dtype_reason
         self.quantization: QuantizationConfig | None = None if requested is None else requested.config
         report = progress or no_progress
         files = Catalogue().resolve(
@@ -169,14 +154,14 @@ class LlamaGPU(HasTwin):
         self._launch = EngineLaunch(
             files=files,
             backend_name=self.backend.name,
-            device_index=device_index,
+            device_index=self.device_index,
             dtype=self.dtype,
             quantization=self.quantization,
             low_bit=low_bit,
             cache=_choose_cache(quantization_cache),
             config=config,
         )
-        self._new_guard = partial(LoadGuard, files, self.backend, device_index, weights, config)
+        self._new_guard = partial(LoadGuard, files, self.backend, self.device_index, weights, config)
         self._checks_plan = check_plan
         guard = None
         if check_plan and self.parallel is None and cluster is None and not uses_vllm:
@@ -271,16 +256,20 @@ class LlamaGPU(HasTwin):
         if facts.quantized is not None:
             self.quantization = facts.quantized.config
         self._client = client
+        has_ranks = self._parallel_engine is not None
+        self._memory = LoadedMemory(
+            self.backend, self.device_index, client, is_elsewhere=self.isolation == "process", has_ranks=has_ranks
+        )
         self._record: LoadRecord | None = None
         if guard is not None:
             # On a CPU the cache takes memory as it fills, so nothing of it was there when the load was measured.
             kv_bytes = 0 if self.backend.device_type == "cpu" else self.limits.kv_bytes
+            elsewhere_bytes = self._memory.elsewhere_bytes()
             self._record = guard.loaded(
-                weight_bytes=self.weight_bytes, kv_bytes=kv_bytes, elsewhere_bytes=self._held_bytes()
+                weight_bytes=self.weight_bytes, kv_bytes=kv_bytes, elsewhere_bytes=elsewhere_bytes
             )
         if self._record is not None:
             client.requests.observe(self._record.finished)
-        self._loaded_process_bytes = self._device_bytes() + self._held_bytes()
         device = self.backend.torch_device(self.device_index)
         # Dropping the last reference stops the engine, whose thread or process holds the weights.
         self._finalizer = weakref.finalize(self, _stop, client, self._record, self.plugins, self.model_name, device)
@@ -507,11 +496,7 @@ class LlamaGPU(HasTwin):
 
     def memory_owners(self) -> MemoryOwners:
         """The device's memory by owner; the parts add up to what is in use there."""
-        on_cpu = self.backend.device_type == "cpu"
-        device = HostUsage() if on_cpu else GPUUsage(self.device_index, backend=self.backend.name)
-        if self._parallel_engine is None:
-            device = _EngineUsage(device, self._client)
-        return OwnedMemory(device, self._model_memory).owners()
+        return self._memory.owners(self.weight_bytes, self.limits)
 
     def profile(
         self, prompt: Prompt | None = None, *, batch: int = 1, max_tokens: int = 32, operations: bool = True
@@ -522,36 +507,8 @@ class LlamaGPU(HasTwin):
         is answered once more under torch's profiler, for its operations, a flame graph and a trace. Other requests
         that run meanwhile are in the recording too.
         """
-        for name, count in (("batch", batch), ("max_tokens", max_tokens)):
-            if type(count) is not int or count < 1:
-                raise ConfigError(f"{name}={count!r}: must be an integer of at least 1")
-        ids = _profiled_prompt(self.spec.vocab_size) if prompt is None else list(self._encode(prompt, None))
-        split = self._recorded(ids, batch, max_tokens, False)
-        if not operations:
-            return split
-        detailed = self._recorded(ids, batch, min(max_tokens, _MOST_TRACED_TOKENS), True)
-        return replace(detailed, steps=split.steps)
-
-    def _recorded(self, ids: list[int], batch: int, max_tokens: int, with_operations: bool) -> StepProfile:
-        self._client.start_profile(with_operations=with_operations)
-        try:
-            # The salt keeps the prompt from being found in the cache, where it would take no time.
-            options = {"max_tokens": max_tokens, "ignore_eos": True, "cache_salt": os.urandom(8).hex()}
-            running = [self.submit(ids, **options) for _ in range(batch)]
-            for generation in running:
-                generation.result()
-        finally:
-            profile = self._client.stop_profile()
-        return profile
-
-    def _model_memory(self) -> ModelMemory | None:
-        if not self.is_loaded:
-            return None
-        if self.backend.device_type != "cpu":
-            return ModelMemory(self.weight_bytes, self.limits.kv_bytes)
-        filled_bytes = self.stats().kv_blocks_peak * self.limits.kv_bytes // max(1, self.limits.num_blocks)
-        grown_bytes = self._device_bytes() + self._held_bytes() - self._loaded_process_bytes
-        return ModelMemory(self.weight_bytes, filled_bytes, max(0, grown_bytes - filled_bytes))
+        ids = profiled_prompt(self.spec.vocab_size) if prompt is None else self._encode(prompt, None)
+        return record_profile(self._client, self.submit, ids, batch=batch, max_tokens=max_tokens, operations=operations)
 
     def get_backend_info(self) -> dict[str, object]:
         """The documented keys (`backend_type`, `model_path`, `prefer_gpu`, `auto_detect_aws`, `aws_instance`, and on
@@ -598,12 +555,12 @@ class LlamaGPU(HasTwin):
         if not self._finalizer.alive:
             return {}
         device = self.backend.torch_device(self.device_index)
-        with_the_process = self._held()
-        before = self._device_bytes()
+        with_the_process = self._memory.elsewhere_by_device()
+        before = self._memory.here_bytes()
         self._finalizer()
         self._tokenizer = None
         release(self.backend)
-        freed = {device: max(0, before - self._device_bytes())}
+        freed = {device: max(0, before - self._memory.here_bytes())}
         for name, num_bytes in with_the_process.items():
             freed[name] = freed.get(name, 0) + num_bytes
         return freed
@@ -661,50 +618,9 @@ class LlamaGPU(HasTwin):
             self._client.check(self._encode(prompt, None), params)
 
     def _encode(self, prompt: Prompt | None, messages: Messages | None) -> Sequence[int]:
-        if (prompt is None) == (messages is None):
-            raise RequestError("give either a prompt or messages")
-        if messages is not None:
-            if isinstance(messages, str):
-                messages = [{"role": "user", "content": messages}]
-            return self.tokenizer.apply_chat_template(list(messages))
-        if isinstance(prompt, str):
-            if not prompt:
-                raise RequestError("the prompt is empty: give some text")
-            return self.tokenizer.encode(prompt)
-        if hasattr(prompt, "tolist"):
-            # An array or a tensor.
-            prompt = prompt.tolist()
-        if not isinstance(prompt, Sequence) or isinstance(prompt, bytes | bytearray):
-            raise RequestError(f"a prompt is text or a sequence of token ids, not {type(prompt).__name__}")
-        return prompt
-
-    def _device_bytes(self) -> int:
-        """What this process has of the device. Not asked where another one runs there: asking would start it here."""
-        if self.isolation == "process" and self.backend.device_type != "cpu":
-            return 0
-        return self.backend.memory(self.device_index).process_bytes
-
-    def _held_bytes(self) -> int:
-        """What the engine's own process has of the device; 0 for a thread."""
-        return self._held().get(self.backend.torch_device(self.device_index), 0)
-
-    def _held(self) -> dict[str, int]:
-        """By device, what the engine's own process has; ranks of a spread model give their memory back themselves."""
-        if self._parallel_engine is not None:
-            return {}
-        return self._client.held_bytes(self.backend.torch_device(self.device_index))
-
-
-class _EngineUsage:
-    """A device's memory, with what the engine's own process holds counted as this one's."""
-
-    def __init__(self, reader: HostUsage | GPUUsage, client: EngineClient) -> None:
-        self.name = reader.name
-        self._reader = reader
-        self._client = client
-
-    def read_usage(self) -> DeviceUsage:
-        return self._client.read_usage(self._reader)
+        if self._tokenizer is None:
+            raise EngineStoppedError("the model is unloaded: load it again")
+        return encode_prompt(self._tokenizer, prompt, messages)
 
 
 def _paced(pieces: Iterator[str], delay_s: float) -> Iterator[str]:
@@ -722,34 +638,12 @@ def _engine_config(engine: EngineConfig | None, context_length: int | None) -> E
     return engine
 
 
-def _choose_backend(backend: str | Backend | None, prefer_gpu: bool) -> BackendChoice:
-    if backend is None:
-        return select_backend(prefer_gpu)
-    chosen = get_backend(backend) if isinstance(backend, str) else backend
-    chosen.require_available()
-    return BackendChoice(chosen, "as asked")
-
-
 def _vllm_shape(config: GPUConfig) -> VLLMShape:
     from workbench.engine.vllm.start import VLLMShape
 
     if config.shape.data > 1:
         raise ConfigError(f"strategy={config.strategy.value!r}: the vllm engine is one copy; use cluster for several")
     return VLLMShape(config.shape.tensor, config.shape.pipeline)
-
-
-def _elsewhere() -> BackendChoice:
-    return BackendChoice(get_backend("cpu"), "replicas on the cluster choose theirs")
-
-
-def _choose_dtype(backend: Backend, index: int, requested: str | None) -> tuple[str, str]:
-    if requested is None:
-        choice = backend.default_dtype(index)
-        return choice.dtype, choice.reason
-    reason = backend.supports_dtype(requested, index)
-    if reason is not None:
-        raise BackendUnavailableError(f"quant_type={requested!r} is not available: {reason}")
-    return requested, "as asked"
 
 
 def _choose_cache(cache: QuantizationCache | bool | None) -> QuantizationCache | None:
@@ -763,11 +657,6 @@ def _stop(client: EngineClient, record: LoadRecord | None, plugins: PluginManage
     if record is not None:
         record.save()
     plugins.events.dispatch("engine_stop", name=name, device=device)
-
-
-def _profiled_prompt(vocab_size: int) -> list[int]:
-    """Ids that lie apart, so that they look like no special token run."""
-    return [(7919 * (i + 1)) % vocab_size for i in range(_PROFILED_PROMPT_TOKENS)]
 
 
 def _aws_facts() -> dict[str, object]:
