@@ -92,7 +92,12 @@ class Environment:
         return bool(model) and stamp.get("cache") == self._cache_variables() and os.path.isdir(model)
 
     def install_packages(self) -> None:
-        """Make .venv where it is missing, half-made or moved, and install the pinned set into it."""
+        """Make .venv where it is missing, half-made or moved, and install the pinned set into it.
+
+        Raises `SetupError` for a link: what it leads to belongs to somebody else, and would be emptied.
+        """
+        if self.folder.is_symlink():
+            raise SetupError(f"{self.folder} is a link to {self.folder.resolve()}: remove it, and run this again")
         stamp = self._read_stamp()
         self._stamp_file.unlink(missing_ok=True)
         moved = stamp.get("project", str(self.project)) != str(self.project)

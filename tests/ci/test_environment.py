@@ -226,3 +226,19 @@ def test_a_failing_setup_fails_the_command_that_needed_it(finished_checkout: Pat
     assert run.returncode != 0
     assert "set-up failed: this step ended with status 1" in errors
     assert "pytest" not in output
+
+
+def test_a_link_to_another_environment_is_refused_and_not_emptied(tmp_path: Path) -> None:
+    for name in ("own", "other"):
+        (tmp_path / name).mkdir()
+        for file in ("pyproject.toml", "constraints.txt"):
+            shutil.copy(PROJECT / file, tmp_path / name)
+    theirs = Machine(tmp_path / "other")
+    SCRIPT.Environment(theirs.project, execute=theirs, variables={}).set_up()
+    link = tmp_path / "own" / ".venv"
+    link.symlink_to(theirs.project / ".venv", target_is_directory=True)
+    machine = Machine(tmp_path / "own")
+    with pytest.raises(SCRIPT.SetupError, match="is a link to .*other"):
+        SCRIPT.Environment(machine.project, execute=machine, variables={}).set_up()
+    assert machine.calls == []
+    assert SCRIPT.Environment(theirs.project, execute=theirs, variables={}).set_up() == []

@@ -59,6 +59,29 @@ def test_decodes_come_first_and_the_chunk_beside_them_is_bounded():
     assert [(item.sequence, item.num_new_tokens) for item in plan.items] == [(short[0], 1), (short[1], 1), (long, 5)]
 
 
+def test_chunks_beside_decodes_shrink_with_the_context_they_look_at():
+    limits = make_limits(
+        max_num_batched_tokens=512,
+        max_prompt_tokens_beside_decodes=256,
+        doubling_context_tokens=512,
+        max_context=4096,
+        num_blocks=2000,
+        block_size=4,
+    )
+    scheduler = Scheduler(limits)
+    add(scheduler, 2, max_context=4096)
+    step(scheduler)
+    (long,) = add(scheduler, 4000, max_context=4096)
+    chunks = []
+    while long.num_computed_tokens < 4000:
+        chunks.append(step(scheduler)[long])
+    assert chunks[:3] == [256, 170, 139]
+    assert set(chunks[-10:-1]) == {32}
+    alone = Scheduler(limits)
+    (long,) = add(alone, 4000, max_context=4096)
+    assert [step(alone)[long] for _ in range(3)] == [512, 512, 512]
+
+
 def test_no_step_exceeds_its_budget_or_its_number_of_sequences():
     limits = make_limits(max_num_batched_tokens=7, max_num_seqs=3, num_blocks=100)
     scheduler = Scheduler(limits)

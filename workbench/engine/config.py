@@ -9,6 +9,8 @@ from workbench.errors import ConfigError, OutOfMemoryError
 __all__ = ["EngineConfig", "EngineLimits", "resolve_limits"]
 
 _MIB = 1024**2
+# Measured on two cores with the native kernels, whose attention uses the vector units only.
+_CPU_DOUBLING_CONTEXT = 512
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class EngineConfig:
 class EngineLimits:
     """The knobs with every None decided, and why.
 
-    `max_context` is in tokens, `kv_bytes` is the whole pool, `reasons` maps a field to the words that explain it.
+    A prompt's token costs twice as much behind `doubling_context_tokens` of context, and chunks beside running streams
+    shrink accordingly (None: they do not). `max_context` is in tokens, `kv_bytes` is the whole pool, `reasons` maps a field to the words that explain it.
     """
 
     max_context: int
@@ -99,6 +102,7 @@ class EngineLimits:
     enable_prefix_caching: bool
     reasons: dict[str, str]
     draft_tokens: int = 0
+    doubling_context_tokens: int | None = None
 
 
 def resolve_limits(
@@ -133,6 +137,7 @@ def resolve_limits(
         enable_prefix_caching=config.enable_prefix_caching,
         reasons=reasons,
         draft_tokens=config.draft_tokens or 0,
+        doubling_context_tokens=None if on_gpu else _CPU_DOUBLING_CONTEXT,
     )
 
 

@@ -19,6 +19,8 @@ __all__ = ["ScheduledSequence", "Scheduler", "StepPlan"]
 
 # A prompt whose every position is scored needs one row of logits per token: smaller chunks bound that memory.
 _SCORED_CHUNK = 128
+# Smaller chunks would mostly read weights.
+_LEAST_CHUNK = 32
 # Rows that a step computes at most while some of them are guesses: beyond, a row costs about what it could save.
 _DRAFT_ROWS = 32
 
@@ -264,10 +266,17 @@ class Scheduler:
         budget = self.limits.max_num_batched_tokens - plan.num_tokens
         if plan.num_decodes:
             num_prompt_tokens = plan.num_tokens - plan.num_decodes - plan.num_drafts
-            budget = min(budget, self.limits.max_prompt_tokens_beside_decodes - num_prompt_tokens)
+            budget = min(budget, self._most_beside_decodes(sequence.num_computed_tokens) - num_prompt_tokens)
         if sequence.wants_prompt_logprobs:
             budget = min(budget, _SCORED_CHUNK)
         return min(sequence.num_uncomputed_tokens, budget)
+
+    def _most_beside_decodes(self, start: int) -> int:
+        """Fewer tokens where each has more context to look at, so that a chunk takes about as long anywhere."""
+        most, doubling = self.limits.max_prompt_tokens_beside_decodes, self.limits.doubling_context_tokens
+        if doubling is None:
+            return most
+        return max(min(most, _LEAST_CHUNK), most * doubling // (doubling + start))
 
     def _hold_blocks(self, sequence: Sequence) -> bool:
         missing = self._num_blocks(sequence.length) - len(sequence.block_ids)
