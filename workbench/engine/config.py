@@ -88,8 +88,9 @@ class EngineConfig:
 class EngineLimits:
     """The knobs with every None decided, and why.
 
+    `max_context` is in tokens, `kv_bytes` is the whole pool, `reasons` maps a field to the words that explain it.
     A prompt's token costs twice as much behind `doubling_context_tokens` of context, and chunks beside running streams
-    shrink accordingly (None: they do not). `max_context` is in tokens, `kv_bytes` is the whole pool, `reasons` maps a field to the words that explain it.
+    shrink accordingly; None: they do not.
     """
 
     max_context: int
