@@ -15,7 +15,7 @@ import pytest
 from plugin_packages import plugin_source, write_wheel
 
 from workbench.errors import ConfigError, PluginError, PluginVerificationError
-from workbench.plugins import PluginManager, PluginMarketplace, PluginStore, SigningKey, write_index
+from workbench.plugins import PluginManager, PluginMarketplace, PluginStore, SigningKey, plugin_rows, write_index
 
 KEY = SigningKey.generate()
 
@@ -64,6 +64,7 @@ def test_a_plugin_comes_is_used_updated_rolled_back_and_goes(
     assert "my-plugin" in loaded.scan_available_plugins() and "my_plugin" not in sys.modules
     loaded.enable("my-plugin")
     assert loaded.get_plugin_metadata("my-plugin")["version"] == "1.0"
+    assert [row.origin for row in plugin_rows(loaded) if row.name == "my-plugin"] == ["installed"]
 
     assert market.update_plugin("my-plugin") is False
     write_wheel(shelf, "my-plugin", "1.1.0")

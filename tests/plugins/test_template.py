@@ -57,6 +57,8 @@ def test_the_code_is_tidy(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stdout
+    for file in (path for path in tmp_path.rglob("*") if path.is_file()):
+        assert "$" not in file.read_text(), f"{file}: something was not filled in"
 
 
 @pytest.mark.parametrize("name", ["../evil", "Evil", "", "9lives"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import configparser
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from workbench.errors import PluginError
@@ -53,13 +53,23 @@ SHIPPED = (
 def find_candidates(store: PluginStore) -> dict[str, Candidate]:
     """All by name. Of one name a shipped plugin comes first, then this environment's, then an installed one."""
     found = {each.name: each for each in SHIPPED}
-    for point in entry_points(group=ENTRY_POINT_GROUP):
+    for point in _own_entry_points(store.folder):
         found.setdefault(point.name, Candidate(point.name, point.value, "package"))
     for record in store.read().installed.values():
         folder = store.version_folder(record.name, record.folder)
         if record.name not in found and folder.is_dir():
             found[record.name] = Candidate(record.name, record.entry_point, "installed", folder, record.description)
     return found
+
+
+def _own_entry_points(store_folder: Path) -> list[EntryPoint]:
+    """Those of this environment's packages. A loaded plugin's folder is on the import path too, and is not one."""
+    found = entry_points(group=ENTRY_POINT_GROUP)
+    return [
+        point
+        for point in found
+        if point.dist is None or not Path(point.dist.locate_file("")).is_relative_to(store_folder)
+    ]
 
 
 def discover_plugins(store: PluginStore | None = None) -> list[str]:

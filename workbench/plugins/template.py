@@ -140,7 +140,7 @@ def _files(name: str, module: str, kind: str, part: TemplatePart) -> dict[str, s
         "module": module,
         "class_name": "".join(word.title() for word in name.split("-")) + "Plugin",
         "title": name,
-        "summary": part.summary,
+        "summary": Template(part.summary).substitute(name=name),
     }
     names = sorted({"BasePlugin", "PluginContext", "PluginMetadata", "hookimpl", *part.names}, key=_import_order)
     code = {
@@ -158,7 +158,7 @@ def _files(name: str, module: str, kind: str, part: TemplatePart) -> dict[str, s
     metadata = {
         "name": name,
         "version": "0.1.0",
-        "description": part.summary,
+        "description": words["summary"],
         "author": "",
         "requires_workbench": ">=0.1",
         "dependencies": [],

@@ -10,7 +10,7 @@ __all__ = ["PARTS", "TemplatePart"]
 @dataclass(frozen=True)
 class TemplatePart:
     """`names` are imported from workbench.plugins, `parts` stand before the plugin's class, `hooks` in it; `$name` and
-    `$class_name` are filled in in `hooks` and `test`."""
+    `$class_name` are filled in in `hooks` and `test`, `$name` in `summary`."""
 
     point: str
     summary: str
