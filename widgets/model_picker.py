@@ -304,7 +304,8 @@ class ModelPicker(Part, anywidget.AnyWidget):
     def _find_now(self, text: str) -> None:
         try:
             found = self._search(text)
-            note = f"{len(found)} models found" if found else f"no model with {text.strip()!r} in its name"
+            models = "1 model" if len(found) == 1 else f"{len(found)} models"
+            note = f"{models} found" if found else f"no model with {text.strip()!r} in its name"
         except WorkbenchError as error:
             found, note = [], str(error)
         with self.hold_sync():
