@@ -26,7 +26,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     # So small a pool that requests wait, share blocks and are preempted.
-    with engine_around(build("llama"), kv_cache_tokens=384, max_num_seqs=16, max_num_batched_tokens=128) as client:
+    with engine_around(
+        build("llama"), kv_cache_tokens=384, block_size=4, max_num_seqs=16, max_num_batched_tokens=128
+    ) as client:
         for number in range(arguments.rounds):
             began_s = time.perf_counter()
             ended = run_random_aborts(client, arguments.requests // arguments.rounds, seed=number)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -155,17 +157,18 @@ def _answers(client: EngineClient, prompts) -> list[tuple[int, ...]]:
     return [generation.result(timeout_s=120).token_ids for generation in running]
 
 
-def test_greedy_text_is_the_same_however_a_request_is_run(library, embedded) -> None:
-    roomy = _client(library, embedded)
+def test_greedy_text_is_the_same_however_a_request_is_run(library) -> None:
+    small = SimpleNamespace(module=_small_model("llama"), spec=SimpleNamespace(vocab_size=150))
+    roomy = _client(library, small)
     alone = [_answers(roomy, [prompt])[0] for prompt in PROMPTS]
     # Now from the prefix cache, all at once.
     assert _answers(roomy, PROMPTS) == alone
     assert roomy.stats().prefix_hit_tokens_total > 0
     roomy.stop()
-    chunked = _client(library, embedded, max_num_batched_tokens=7, enable_prefix_caching=False)
+    chunked = _client(library, small, max_num_batched_tokens=7, enable_prefix_caching=False)
     assert _answers(chunked, PROMPTS) == alone
     chunked.stop()
-    tight = _client(library, embedded, kv_cache_tokens=96, block_size=4, enable_prefix_caching=False)
+    tight = _client(library, small, kv_cache_tokens=96, block_size=4, enable_prefix_caching=False)
     assert _answers(tight, PROMPTS) == alone
     assert tight.stats().preemptions_total > 0
     tight.stop()
