@@ -13,7 +13,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 unexport JUPYTER_PATH PYTHONHOME
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: lab setup test lint docs bench wheel coverage clean
+.PHONY: lab setup test lint typecheck docs bench wheel coverage clean
 
 # The page is a default_url and no file argument, so that the address printed under --no-browser leads there too, and
 # the file browser shows the whole project.
@@ -30,6 +30,10 @@ test: setup
 lint: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+typecheck: setup
+	.venv/bin/mypy
 
 # Pages and references, with warnings as errors; build/docs/index.html opens without a server.
 docs: setup

@@ -138,10 +138,10 @@ def choice_from_command(text: str) -> LoadChoice:
     options = iter(words[2:])
     found: dict[str, Any] = {}
     for word in options:
-        flag, _, value = word.partition("=")
+        flag, _, joined = word.partition("=")
         if flag not in names:
             raise ConfigError(f"{word!r} is not part of a choice; known are {', '.join(names)}")
-        value = value or next(options, None)
+        value = joined or next(options, None)
         if value is None:
             raise ConfigError(f"{flag} needs a value")
         found[names[flag]] = _number_or_numbers(names[flag], value)

@@ -151,7 +151,7 @@ class PromptTooLongError(RequestError):
         self.num_prompt_tokens = num_prompt_tokens
         self.max_context = max_context
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[type[PromptTooLongError], tuple[int, int]]:
         # Exceptions are copied and pickled by their message, which is not what this one is made from.
         return type(self), (self.num_prompt_tokens, self.max_context)
 

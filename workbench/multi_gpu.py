@@ -113,7 +113,7 @@ class MultiGPUInference:
     Use as a context manager, or `stop()` in the end. Raises what `LlamaGPU` raises.
     """
 
-    def __init__(self, model: str | Path, gpu_config: GPUConfig, *, degrade: bool = False, **options: object) -> None:
+    def __init__(self, model: str | Path, gpu_config: GPUConfig, *, degrade: bool = False, **options: Any) -> None:
         if not isinstance(model, str | Path):
             raise ConfigError(
                 f"model={type(model).__name__}: must be a name or a folder, since every process loads its own share; "
@@ -123,15 +123,15 @@ class MultiGPUInference:
         self.load_balancer = LoadBalancer(self.gpu_manager)
         self.parallel_engine = LlamaGPU(model, parallel=gpu_config, degrade=degrade, **options)
 
-    def generate(self, prompt: str | Sequence[int], max_tokens: int | None = 100, **sampling: object) -> str:
+    def generate(self, prompt: str | Sequence[int], max_tokens: int | None = 100, **sampling: Any) -> str:
         """The model's continuation of a prompt. Sampling keywords are the fields of `SamplingParams`."""
         return self.parallel_engine.infer(prompt, max_tokens=max_tokens, **sampling)
 
-    def batch_generate(self, prompts: Sequence[str], max_tokens: int | None = 100, **sampling: object) -> list[str]:
+    def batch_generate(self, prompts: Sequence[str], max_tokens: int | None = 100, **sampling: Any) -> list[str]:
         """Continuations of several prompts at once, in their order."""
         return self.parallel_engine.batch_infer(prompts, max_tokens=max_tokens, **sampling)
 
-    def stream(self, prompt: str, max_tokens: int | None = 100, **sampling: object) -> Iterator[str]:
+    def stream(self, prompt: str, max_tokens: int | None = 100, **sampling: Any) -> Iterator[str]:
         """The continuation piece by piece; leaving the loop stops the model."""
         return self.parallel_engine.stream_infer(prompt, max_tokens, **sampling)
 
@@ -230,7 +230,7 @@ class MultiGPUManager(DeviceManager):
 class TensorParallelism(MultiGPUInference):
     """`MultiGPUInference` for the strategy "tensor": every layer's heads, MLP and vocabulary lie on all GPUs."""
 
-    def __init__(self, model: str | Path, gpu_config: GPUConfig, **options: object) -> None:
+    def __init__(self, model: str | Path, gpu_config: GPUConfig, **options: Any) -> None:
         _require(gpu_config, ParallelismStrategy.TENSOR)
         super().__init__(model, gpu_config, **options)
 
@@ -262,7 +262,7 @@ class TensorParallelism(MultiGPUInference):
 class PipelineParallelism(MultiGPUInference):
     """`MultiGPUInference` for the strategy "pipeline": each GPU has some of the layers."""
 
-    def __init__(self, model: str | Path, gpu_config: GPUConfig, **options: object) -> None:
+    def __init__(self, model: str | Path, gpu_config: GPUConfig, **options: Any) -> None:
         _require(gpu_config, ParallelismStrategy.PIPELINE)
         super().__init__(model, gpu_config, **options)
 

@@ -220,7 +220,7 @@ class Session(HasTwin):
         wish: _Wish | None = None
         while True:
             with self._changed:
-                if self._wish is wish:
+                if self._wish is None or self._wish is wish:
                     self._wish = self._worker = None
                     self._changed.notify_all()
                     return
@@ -229,37 +229,38 @@ class Session(HasTwin):
 
     def _fulfil(self, wish: _Wish) -> None:
         receipt = self._drop_engine()
-        freed = {} if receipt is None else {"freed_bytes": receipt.freed_bytes, "receipt": receipt}
+        empty = SessionStatus()
+        freed = empty if receipt is None else replace(empty, freed_bytes=receipt.freed_bytes, receipt=receipt)
         if wish.choice is None:
-            self._publish(SessionStatus(**freed))
+            self._publish(freed)
             return
-        self._publish(SessionStatus(SessionState.LOADING, wish.choice, **freed))
-        self._publish(self._load(wish))
+        self._publish(replace(freed, state=SessionState.LOADING, choice=wish.choice))
+        self._publish(self._load(wish, wish.choice))
 
-    def _load(self, wish: _Wish) -> SessionStatus:
+    def _load(self, wish: _Wish, choice: LoadChoice) -> SessionStatus:
         def report(progress: Progress) -> None:
             if wish.is_outdated:
-                raise LoadCancelled(f"loading {wish.choice.model} was cancelled")
+                raise LoadCancelled(f"loading {choice.model} was cancelled")
             self._publish(replace(self._status, progress=progress))
 
         try:
-            llm = self._factory(wish.choice, report)
-            facts = _facts(llm, wish.choice.model)
+            llm = self._factory(choice, report)
+            facts = _facts(llm, choice.model)
         except LoadCancelled:
             return SessionStatus()
         except Exception as error:
             failure = Failure.of(error)
             if not isinstance(error, WorkbenchError):
-                _log.error("loading %s failed\n%s", wish.choice.model, failure.details)
+                _log.error("loading %s failed\n%s", choice.model, failure.details)
         else:
             if wish.is_outdated:
                 llm.unload()
                 return SessionStatus()
             self._llm, self._owns_llm = llm, True
-            return SessionStatus(SessionState.READY, wish.choice, facts=facts)
+            return SessionStatus(SessionState.READY, choice, facts=facts)
         # The error is gone here, and with it the frames that held what was half loaded; cycles among them are not.
         gc.collect()
-        return SessionStatus(SessionState.FAILED, wish.choice, failure=failure)
+        return SessionStatus(SessionState.FAILED, choice, failure=failure)
 
     def _drop_engine(self) -> UnloadReceipt | None:
         """Unload what is loaded, and say what that gave back; None where nothing was."""

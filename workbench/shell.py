@@ -29,9 +29,10 @@ def build_shell(
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(
+        module: PreTrainedModel = AutoModelForCausalLM.from_config(
             config, dtype=dtype, attn_implementation=attn_implementation, trust_remote_code=trust_remote_code
         )
+    return module
 
 
 def place(module: nn.Module, name: str, tensor: torch.Tensor, *, is_final: bool = True) -> None:
@@ -49,7 +50,7 @@ def place(module: nn.Module, name: str, tensor: torch.Tensor, *, is_final: bool 
     else:
         owner._buffers[leaf] = tensor
     if is_final:
-        tensor._is_hf_initialized = True
+        _mark_as_loaded(tensor)
 
 
 def restore_buffers(module: PreTrainedModel, device: str) -> None:
@@ -64,9 +65,14 @@ def restore_buffers(module: PreTrainedModel, device: str) -> None:
     for parameter in module.parameters():
         # What has no memory yet is put in later: drawing numbers for it would be work for nothing.
         if parameter.is_meta:
-            parameter._is_hf_initialized = True
+            _mark_as_loaded(parameter)
     module.tie_weights()
     module.initialize_weights()
+
+
+def _mark_as_loaded(tensor: torch.Tensor) -> None:
+    # transformers looks for this attribute, which torch's class does not declare.
+    tensor._is_hf_initialized = True  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from workbench.backends import Backend, get_backend, select_backend
 from workbench.errors import WorkbenchError
-from workbench.quantize import parse_quant_type
+from workbench.quantize import QuantizationConfig, parse_quant_type
 
 __all__ = ["StandIn", "find_stand_in"]
 
@@ -26,7 +26,7 @@ class StandIn:
 
     model: str
     backend: str | Backend | None
-    quant_type: str | None
+    quant_type: str | QuantizationConfig | None
     context_length: int
 
 
@@ -34,7 +34,7 @@ def find_stand_in(
     model: str,
     *,
     backend: str | Backend | None,
-    quant_type: str | None,
+    quant_type: str | QuantizationConfig | None,
     context_length: int | None,
     environment: Mapping[str, str] = os.environ,
 ) -> StandIn | None:
@@ -54,7 +54,7 @@ def find_stand_in(
     return stand_in
 
 
-def _usable(quant_type: str | None, backend: Backend) -> str | None:
+def _usable(quant_type: str | QuantizationConfig | None, backend: Backend) -> str | QuantizationConfig | None:
     if quant_type is None:
         return None
     try:

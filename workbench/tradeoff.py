@@ -189,7 +189,7 @@ class _Runs:
         low_bit = quant.engine_packed_name(self._backend.device_type)
         if low_bit is not None:
             # Its own kernels take the unquantised weights.
-            loaded = None
+            del loaded
             release_memory(self._device)
             loaded = self._load(QuantType(self._dtype, self._dtype))
         return MeasuredMethod(
@@ -258,6 +258,8 @@ def _choose_backend(backend: str | Backend | None) -> Backend:
 def _point(one: MeasuredMethod, color: str) -> go.Scatter:
     import plotly.graph_objects as go
 
+    # Only methods that could be measured have a point.
+    assert one.weight_bytes is not None and one.mean_kl is not None
     lost = f"perplexity {one.perplexity_change:+.1%}, KL {one.mean_kl:.3f}, top-1 {one.top1_agreement:.1%}"
     return go.Scatter(
         x=[one.weight_bytes / _BYTES_PER_MB],

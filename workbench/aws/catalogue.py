@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from importlib import resources
+from typing import Any
 
 from workbench.errors import ConfigError
 
@@ -171,7 +172,7 @@ def classify_name(name: str) -> InstanceKind:
     return InstanceKind.GPU if _GPU_FAMILY.fullmatch(family) else InstanceKind.CPU
 
 
-def _parse(table: dict) -> InstanceCatalogue:
+def _parse(table: dict[str, Any]) -> InstanceCatalogue:
     gpus = {name: GPUModel(name=name, **facts) for name, facts in table["gpus"].items()}
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["instances"]]
     types = [_parse_row(row, gpus, table) for row in rows]
@@ -179,7 +180,7 @@ def _parse(table: dict) -> InstanceCatalogue:
     return InstanceCatalogue(types, sources)
 
 
-def _parse_row(row: dict, gpus: dict[str, GPUModel], table: dict) -> InstanceType:
+def _parse_row(row: dict[str, Any], gpus: dict[str, GPUModel], table: dict[str, Any]) -> InstanceType:
     accelerator = row["accelerator"]
     assert accelerator in gpus or accelerator in table["neuron_devices"], accelerator
     return InstanceType(

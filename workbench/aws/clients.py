@@ -19,7 +19,7 @@ def find_region(region: str | None = None) -> str | None:
         return region
     import boto3
 
-    configured = boto3.Session().region_name
+    configured: str | None = boto3.Session().region_name
     if configured:
         return configured
     identity = default_instance().identity()

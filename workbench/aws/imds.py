@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from workbench.errors import ConfigError
@@ -143,6 +144,7 @@ class IMDSClient:
 
 
 def _read_answer(connection: socket.socket, deadline: Deadline) -> MetadataAnswer:
+    # All that it wants of a socket is `makefile`.
     response = http.client.HTTPResponse(_DeadlineSocket(connection, deadline))  # type: ignore[arg-type]
     response.begin()
     body = response.read(_MAX_ANSWER_BYTES + 1)
@@ -164,7 +166,7 @@ class _DeadlineSocket(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         self._connection.settimeout(self._deadline.remaining_s())
         return self._connection.recv_into(buffer)
 

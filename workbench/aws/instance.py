@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from workbench.aws.imds import Deadline, IMDSClient, is_metadata_disabled
 from workbench.aws.local_hint import HintVerdict, LocalHint, read_local_hint
@@ -112,7 +113,7 @@ def _parse_document(text: str, read: Callable[[str], str | None]) -> InstanceIde
     if not isinstance(document, dict):
         return None
     instance_type, region = document.get("instanceType"), document.get("region")
-    if not _matches(_TYPE_PATTERN, instance_type) or not _matches(_REGION_PATTERN, region):
+    if not _matches(instance_type, _TYPE_PATTERN) or not _matches(region, _REGION_PATTERN):
         return None
     return InstanceIdentity(
         instance_id=str(document.get("instanceId", "")),
@@ -126,5 +127,5 @@ def _parse_document(text: str, read: Callable[[str], str | None]) -> InstanceIde
     )
 
 
-def _matches(pattern: re.Pattern[str], value: object) -> bool:
+def _matches(value: object, pattern: re.Pattern[str]) -> TypeGuard[str]:
     return isinstance(value, str) and len(value) <= 64 and pattern.fullmatch(value) is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,7 +106,7 @@ def _apply(catalogue: InstanceCatalogue, descriptions: list[Mapping[str, Any]]) 
 
 
 def _differences(table: InstanceType, live: InstanceType) -> tuple[Difference, ...]:
-    views = {
+    views: dict[str, Callable[[InstanceType], str]] = {
         "accelerators": lambda row: f"{row.accelerator_count}",
         "memory per GPU": lambda row: f"{row.memory_bytes_per_gpu // _MIB} MiB",
         "processors": lambda row: f"{row.num_vcpus}",

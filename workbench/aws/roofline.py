@@ -164,10 +164,10 @@ def _communication_s(
 ) -> float:
     if size == 1 or plan.num_layers is None:
         return 0.0
-    has_nvlink = row.interconnect is Interconnect.NVLINK and row.gpu is not None and row.gpu.nvlink_gb_s
-    reduce_s = assumptions.nvlink_reduce_s if has_nvlink else assumptions.pcie_reduce_s
+    nvlink_gb_s = row.gpu.nvlink_gb_s if row.interconnect is Interconnect.NVLINK and row.gpu is not None else None
+    reduce_s = assumptions.nvlink_reduce_s if nvlink_gb_s else assumptions.pcie_reduce_s
     # A ring moves almost twice the vector out of each GPU; NVLink's figure counts both directions.
-    link_gb_s = row.gpu.nvlink_gb_s / 2 if has_nvlink else assumptions.pcie_gb_s
+    link_gb_s = nvlink_gb_s / 2 if nvlink_gb_s else assumptions.pcie_gb_s
     vector_bytes = 2 * num_requests * (plan.hidden_size or 0)
     transfer_s = 2 * vector_bytes * (size - 1) / size / (link_gb_s * 1e9)
     return 2 * plan.num_layers * (reduce_s + transfer_s)

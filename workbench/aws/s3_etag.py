@@ -84,7 +84,7 @@ def _is_opaque(head: dict[str, Any]) -> bool:
     return bool(head.get("SSECustomerAlgorithm")) or str(head.get("ServerSideEncryption", "")).startswith("aws:kms")
 
 
-def _digest(file: Any, limit: int | None, on_bytes: Callable[[int], None]) -> Any:
+def _digest(file: Any, limit: int | None, on_bytes: Callable[[int], None]) -> hashlib._Hash:
     digest = hashlib.md5(usedforsecurity=False)
     left = limit
     while left is None or left > 0:

@@ -114,7 +114,7 @@ class _Upload:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] in (403, 404):
                 return False
             raise
-        return head["ContentLength"] == piece.size_bytes and head["ETag"].strip('"') == etag
+        return bool(head["ContentLength"] == piece.size_bytes and head["ETag"].strip('"') == etag)
 
     def _put(self, piece: _Piece, meter: Meter) -> None:
         if meter.should_stop():

@@ -219,7 +219,7 @@ def _max_num_seqs(row: InstanceType, plan: ServingPlan | None, assumptions: Assu
     # Requests at which computing a step takes as long as reading 2-byte weights: beyond it, each gets slower.
     knee = int(gpu.tflops_16bit * 1e12 / (gpu.bandwidth_gb_s * 1e9)) if gpu and gpu.tflops_16bit else None
     layout = choose_layout(row, plan, assumptions) if plan else None
-    if layout is None or isinstance(layout, NoLayout):
+    if plan is None or layout is None or isinstance(layout, NoLayout):
         if knee is None:
             return Setting(
                 "max_num_seqs", None, "the engine's own limit; this GPU's arithmetic peak is not in the table"

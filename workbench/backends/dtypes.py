@@ -42,7 +42,8 @@ def torch_dtype(name: str) -> torch.dtype:
     """The `torch.dtype` for a spelling that `parse_dtype` accepts."""
     import torch
 
-    return getattr(torch, _TORCH_NAMES[parse_dtype(name)])
+    dtype: torch.dtype = getattr(torch, _TORCH_NAMES[parse_dtype(name)])
+    return dtype
 
 
 def dtype_bytes(name: str) -> int:

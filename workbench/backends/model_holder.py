@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from workbench.errors import EngineStoppedError
 
 if TYPE_CHECKING:
+    from workbench.backends.base import Backend
     from workbench.llm import LlamaGPU
 
 __all__ = ["ModelHolder"]
@@ -38,22 +39,23 @@ class ModelHolder:
         from workbench.llm import LlamaGPU
 
         self.unload_model()
-        self._model = LlamaGPU(model_path, quant_type=quant_type, backend=self, **options)
+        # Nothing but `Backend` inherits from this.
+        self._model = LlamaGPU(model_path, quant_type=quant_type, backend=cast("Backend", self), **options)
 
     def unload_model(self) -> dict[str, int]:
         """Give the model's memory back. Returns the bytes per device; {} where no model is loaded."""
         model, self._model = self._model, None
         return model.unload() if model else {}
 
-    def infer(self, input_data: str, **sampling: object) -> str:
+    def infer(self, input_data: str, **sampling: Any) -> str:
         """See LlamaGPU.infer."""
         return self._required().infer(input_data, **sampling)
 
-    def batch_infer(self, input_data: Sequence[str], batch_size: int | None = None, **sampling: object) -> list[str]:
+    def batch_infer(self, input_data: Sequence[str], batch_size: int | None = None, **sampling: Any) -> list[str]:
         """See LlamaGPU.batch_infer."""
         return self._required().batch_infer(input_data, batch_size, **sampling)
 
-    def stream_infer(self, input_data: str, max_tokens: int | None = None, **sampling: object) -> Iterator[str]:
+    def stream_infer(self, input_data: str, max_tokens: int | None = None, **sampling: Any) -> Iterator[str]:
         """See LlamaGPU.stream_infer; here `max_tokens=None`, the default, goes on until the model stops."""
         return self._required().stream_infer(input_data, max_tokens, **sampling)
 

@@ -65,7 +65,8 @@ def get_backend(name: str) -> Backend:
     known = _registered()
     if key not in known:
         raise ConfigError(f"backend {name!r} is not known; use one of: {', '.join(known)}")
-    return known[key].value()
+    backend: Backend = known[key].value()
+    return backend
 
 
 def require_backend(name: str) -> Backend:

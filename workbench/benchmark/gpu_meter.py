@@ -13,13 +13,16 @@ class GPUMeter:
     """The GPU of that UUID. `driver` is a pynvml (for tests); without one, or without that GPU, it reads None."""
 
     def __init__(self, uuid: str | None, driver: Any = None) -> None:
-        self._driver, self._handle = None, None
+        self._driver: Any = None
+        self._handle: Any = None
         if uuid is None:
             return
         # The library's errors share no base that can be named before it is imported.
         try:
             if driver is None:
-                import pynvml as driver
+                import pynvml
+
+                driver = pynvml
             driver.nvmlInit()
             self._handle = driver.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
             self._driver = driver
@@ -49,7 +52,9 @@ def used_bytes_by_gpu(driver: Any = None) -> dict[str, int]:
     """Memory in use now, by UUID; empty where there is no driver."""
     try:
         if driver is None:
-            import pynvml as driver
+            import pynvml
+
+            driver = pynvml
         driver.nvmlInit()
         handles = [driver.nvmlDeviceGetHandleByIndex(index) for index in range(driver.nvmlDeviceGetCount())]
         return {

@@ -84,7 +84,7 @@ async def _run(url: str, load: Load, model: str | None, api_key: str | None, say
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     # The endpoint has to limit itself: a pool that is full would hold requests back here, and hide its queue.
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    options = {"timeout": load.timeout_s, "limits": limits, "trust_env": not _is_this_machine(url)}
+    options: dict[str, Any] = {"timeout": load.timeout_s, "limits": limits, "trust_env": not _is_this_machine(url)}
     async with httpx.AsyncClient(base_url=url, headers=headers, **options) as client:
         model = model or await _first_model(client)
         begun_s = time.perf_counter()

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -65,8 +66,8 @@ class Generate:
 
         torch.set_num_threads(options.threads)
         self._torch, self._device, self._compiled = torch, _torch_device(options), compiled
-        self._model = transformers.AutoModelForCausalLM.from_pretrained(options.folder, dtype=torch.bfloat16)
-        self._model.to(_torch_device(options)).eval()
+        self._model: Any = transformers.AutoModelForCausalLM.from_pretrained(options.folder, dtype=torch.bfloat16)
+        _place(self._model, options)
         if compiled:
             self._model.forward = torch.compile(self._model.forward, dynamic=False)
         self.version = f"bf16, transformers {transformers.__version__}, torch {torch.__version__}"
@@ -96,11 +97,11 @@ class ContinuousBatching:
         import transformers
 
         torch.set_num_threads(options.threads)
-        self._config = transformers.GenerationConfig
-        self._model = transformers.AutoModelForCausalLM.from_pretrained(
+        self._config: Any = transformers.GenerationConfig
+        self._model: Any = transformers.AutoModelForCausalLM.from_pretrained(
             options.folder, dtype=torch.bfloat16, attn_implementation="sdpa"
         )
-        self._model.to(_torch_device(options)).eval()
+        _place(self._model, options)
         self.version = f"bf16, transformers {transformers.__version__}, torch {torch.__version__}"
         self.vocab_size = self._model.config.get_text_config().vocab_size
 
@@ -186,7 +187,7 @@ class Vllm:
         return []
 
 
-ENGINES = {
+ENGINES: dict[str, Callable[[argparse.Namespace], PeerEngine]] = {
     "workbench": Workbench,
     "transformers": lambda options: Generate(options, compiled=False),
     "transformers-compiled": lambda options: Generate(options, compiled=True),
@@ -211,6 +212,10 @@ def main() -> None:
         begun_s = time.perf_counter()
         gaps_s = engine.generate(task["prompts"], task["new_tokens"])
         print(json.dumps({"seconds": time.perf_counter() - begun_s, "gaps_s": gaps_s}), file=answers)
+
+
+def _place(model: Any, options: argparse.Namespace) -> None:
+    model.to(_torch_device(options)).eval()
 
 
 def _torch_device(options: argparse.Namespace) -> str:

@@ -97,11 +97,12 @@ def command(
         return
     workload = Workload(batch_size, prompt_tokens, new_tokens, runs, warmup_runs)
     pythons = _pythons(peer_python or [])
+    precisions: list[str | None] = [*quant] if quant else [None]
     choices = [
         choice
         for name in _backends(backend)
         for choice in (
-            *(EngineChoice(OURS, name, precision) for precision in quant or [None]),
+            *(EngineChoice(OURS, name, precision) for precision in precisions),
             *(EngineChoice(one, name, python=pythons.get(one, sys.executable)) for one in _peers(peer or [])),
         )
     ]

@@ -6,7 +6,10 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from typer.completion import completion_init, get_completion_script
+from typer.completion import (  # type: ignore[attr-defined]  # handed on from a private module
+    completion_init,
+    get_completion_script,
+)
 
 __all__ = ["COMPLETE_VARIABLE", "Shell", "command", "prepare_completion"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType, TracebackType
+from typing import Any
 
 __all__ = ["DeferredInterrupt"]
 
@@ -18,7 +19,7 @@ class DeferredInterrupt:
 
     def __init__(self) -> None:
         self._is_pending = False
-        self._previous: object = None
+        self._previous: Any = None
 
     def check(self) -> None:
         """Raise the KeyboardInterrupt that waits, if one does."""

@@ -6,7 +6,8 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -26,7 +27,7 @@ class Entry:
 class LazyGroup(TyperGroup):
     """Subclasses list their commands in `entries`; each command also takes `--debug`."""
 
-    entries: ClassVar[Mapping[str, Entry]] = {}
+    entries: Mapping[str, Entry] = MappingProxyType({})
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -39,7 +40,7 @@ class LazyGroup(TyperGroup):
         """Commands that are looked for only when they are needed."""
         return {}
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         self._add_further()
         return super().list_commands(ctx)
 
@@ -49,11 +50,13 @@ class LazyGroup(TyperGroup):
                 self.entries = {**self.entries, name: entry}
                 self.commands[name] = TyperCommand(name, help=entry.help, rich_markup_mode=None)
 
-    def resolve_command(self, ctx: typer.Context, args: list[str]) -> tuple[str | None, Any, list[str]]:
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             self._add_further()
         name, command, rest = super().resolve_command(ctx, args)
-        return name, _load(name, self.entries[name]) if name in self.entries else command, rest
+        if name is None or name not in self.entries:
+            return name, command, rest
+        return name, _load(name, self.entries[name]), rest
 
 
 def _load(name: str, entry: Entry) -> Any:
@@ -78,5 +81,6 @@ def _with_debug(function: Callable[..., None]) -> Callable[..., None]:
         ctx.find_root().params["debug"] |= debug
         function(ctx, *args, **values)
 
-    command.__signature__ = signature.replace(parameters=[*signature.parameters.values(), parameter])
+    made = signature.replace(parameters=[*signature.parameters.values(), parameter])
+    setattr(command, "__signature__", made)  # noqa: B010 (functions declare none)
     return command

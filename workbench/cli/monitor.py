@@ -7,7 +7,8 @@ import json
 import math
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -79,7 +80,7 @@ class _Csv:
     """A column for every number of the first reading; one that is missing later stays empty."""
 
     def __enter__(self) -> Callable[[Beat], None]:
-        self._writer: csv.DictWriter | None = None
+        self._writer: csv.DictWriter[str] | None = None
         return self._show
 
     def __exit__(self, *exc_info: object) -> None:
@@ -121,7 +122,11 @@ class _Live:
             live.__exit__(None, None, None)
 
 
-_PRINTERS = {OutputFormat.CSV: _Csv, OutputFormat.JSON: _Json, OutputFormat.LIVE: _Live}
+_PRINTERS: Mapping[OutputFormat, Callable[[], AbstractContextManager[Callable[[Beat], None]]]] = {
+    OutputFormat.CSV: _Csv,
+    OutputFormat.JSON: _Json,
+    OutputFormat.LIVE: _Live,
+}
 
 
 def _table(beat: Beat) -> Any:

@@ -116,7 +116,7 @@ class _RootGroup(LazyGroup):
         """What plugins add. Only asked where a name is not one of ours, or all are to be listed."""
         return plugin_entries()
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
-from types import NoneType, UnionType
+from types import GenericAlias, NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
@@ -40,7 +40,7 @@ def takes_settings(
                 values[name] = settings[name](**given)
             function(*args, **values)
 
-        command.__signature__ = signature.replace(parameters=[*own, *made])
+        setattr(command, "__signature__", signature.replace(parameters=[*own, *made]))  # noqa: B010 (none is declared)
         return command
 
     return decorate
@@ -112,7 +112,7 @@ def _shape(hint: Any, default: Any) -> _Shape | None:
         (kind,) = (argument for argument in arguments if argument is not NoneType)
         return _optional(kind, default) if kind in _SCALARS else None
     if origin is tuple and arguments[1:] == (...,) and arguments[0] in _SCALARS:
-        return _Shape(list[arguments[0]], list(default), tuple)
+        return _Shape(GenericAlias(list, (arguments[0],)), list(default), tuple)
     if origin is Mapping and arguments[0] is str:
         return _Shape(list[str], [*default], _named_options, metavar="NAME[=JSON]")
     if origin is Mapping and arguments == (int, float):
@@ -160,7 +160,7 @@ def _named_options(values: list[str]) -> dict[str, Any]:
     return options
 
 
-def _default(field: Field) -> Any:
+def _default(field: Field[Any]) -> Any:
     return field.default if field.default_factory is MISSING else field.default_factory()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import tempfile
 from pathlib import Path
@@ -33,7 +34,7 @@ class PresetShelf:
         self.path = path
         self._built_in = built_in
 
-    def list(self) -> list[Preset]:
+    def list(self) -> builtins.list[Preset]:
         """Built-in ones first, then saved ones by name. Raises ConfigError when the file is damaged."""
         return [*self._built_in, *sorted(self._saved(), key=lambda preset: preset.name.casefold())]
 
@@ -66,7 +67,8 @@ class PresetShelf:
             self.get(name)
             self._write([preset for preset in self._saved() if preset.name != name])
 
-    def _saved(self) -> list[Preset]:
+    # `list` is a method in here.
+    def _saved(self) -> builtins.list[Preset]:
         try:
             text = self.path.read_text("utf-8")
         except FileNotFoundError:
@@ -80,7 +82,7 @@ class PresetShelf:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(f"{self.path}.lock", timeout=10)
 
-    def _write(self, presets: list[Preset]) -> None:
+    def _write(self, presets: builtins.list[Preset]) -> None:
         # The rename puts it there whole.
         handle, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=self.path.name)
         with os.fdopen(handle, "w", encoding="utf-8") as file:

@@ -16,9 +16,12 @@ __all__ = ["Alternative", "ScoredToken", "TokenScore", "entropy_nats", "perplexi
 class TokenScore(Protocol):
     """The engine's report of one token (`workbench.engine.TokenLogprobs`); log-probabilities are natural ones."""
 
-    token_id: int
-    logprob: float
-    top: tuple[tuple[int, float], ...]
+    @property
+    def token_id(self) -> int: ...
+    @property
+    def logprob(self) -> float: ...
+    @property
+    def top(self) -> tuple[tuple[int, float], ...]: ...
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 from workbench.engine.messages import EngineStats
 from workbench.telemetry import HistogramView
@@ -14,7 +15,7 @@ def added_up(stats: list[EngineStats]) -> EngineStats:
     """Counts and histograms of all, as of one engine."""
     if not stats:
         return EngineStats()
-    totals: dict[str, object] = {}
+    totals: dict[str, Any] = {}
     for field in fields(EngineStats):
         values = [getattr(one, field.name) for one in stats]
         if isinstance(values[0], int) and field.name != "block_size":

@@ -7,6 +7,7 @@ hooks add up what several ranks computed. What a family does that this does not 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -14,6 +15,9 @@ from torch import nn
 from workbench.distributed.place import Place, check_tensor_size, layer_spans, share
 from workbench.distributed.tensor_group import TensorGroup
 from workbench.errors import ModelFormatError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["ModelShare", "stage_layers"]
 
@@ -37,11 +41,12 @@ class _Absent(nn.Module):
         return first
 
 
-def stage_layers(shell: nn.Module, num_stages: int) -> list[range]:
+def stage_layers(shell: PreTrainedModel, num_stages: int) -> list[range]:
     """Which layers each stage holds. A layer costs its parameters, and so does the head."""
     layers = _layers(shell)
     costs = [sum(p.numel() for p in layer.parameters()) for layer in layers]
-    return layer_spans(costs, num_stages, last_cost=shell.get_output_embeddings().weight.numel())
+    head: Any = shell.get_output_embeddings()
+    return layer_spans(costs, num_stages, last_cost=head.weight.numel())
 
 
 class ModelShare:
@@ -54,9 +59,10 @@ class ModelShare:
         self._group = group
         self._cuts: dict[str, _Cut] = {}
 
-    def narrow(self, shell: nn.Module) -> None:
+    def narrow(self, shell: PreTrainedModel) -> None:
         """Take out of the shell what other ranks have. Raises ConfigError and ModelFormatError with the reason."""
-        embedding, head = shell.get_input_embeddings(), shell.get_output_embeddings()
+        embedding: Any = shell.get_input_embeddings()
+        head: Any = shell.get_output_embeddings()
         is_tied = head.weight is embedding.weight
         self.layer_span = stage_layers(shell, self.place.num_stages)[self.place.stage]
         self.vocab_span = share(head.weight.shape[0], self.place.tensor_rank, self.place.tensor_size)
@@ -78,8 +84,8 @@ class ModelShare:
         cut = self._cuts.get(name)
         return tensor if cut is None else cut.of(tensor)
 
-    def _check_family(self, shell: nn.Module) -> None:
-        config = shell.config.get_text_config()
+    def _check_family(self, shell: PreTrainedModel) -> None:
+        config: Any = shell.config.get_text_config()
         heads = config.num_attention_heads
         kv_heads = getattr(config, "num_key_value_heads", None) or heads
         check_tensor_size(type(shell).__name__, heads, kv_heads, self.place.tensor_size)
@@ -95,7 +101,7 @@ class ModelShare:
             if missing:
                 raise _cannot_split(shell, f"layers lack {sorted(missing)[0]!r}")
 
-    def _narrow_layer(self, layer: nn.Module, names: dict[int, str]) -> None:
+    def _narrow_layer(self, layer: Any, names: dict[int, str]) -> None:
         attention, rank, size = layer.self_attn, self.place.tensor_rank, self.place.tensor_size
         dim = attention.head_dim
         heads = share(attention.q_proj.out_features // dim, rank, size)
@@ -126,11 +132,11 @@ class ModelShare:
             self._cut_parameter(linear, "bias", f"{name}.bias", 0, span)
         elif self.place.tensor_rank > 0:
             # Added once, before the sum.
-            linear.bias = None
+            linear._parameters["bias"] = None
 
     def _cut_parameter(self, owner: nn.Module, leaf: str, name: str, dim: int, span: range) -> None:
         cut = _Cut(dim, span)
-        owner._parameters[leaf] = nn.Parameter(cut.of(owner._parameters[leaf]), requires_grad=False)
+        owner._parameters[leaf] = nn.Parameter(cut.of(owner.get_parameter(leaf)), requires_grad=False)
         self._cuts[name] = cut
 
     def _narrow_vocabulary(self, embedding: nn.Embedding, names: dict[int, str]) -> None:
@@ -151,7 +157,7 @@ class ModelShare:
     def _add_up(self, module: nn.Module, inputs: object, out: torch.Tensor) -> torch.Tensor:
         return self._group.sum_(out.contiguous())
 
-    def _drop_other_stages(self, shell: nn.Module, names: dict[int, str], is_tied: bool) -> None:
+    def _drop_other_stages(self, shell: PreTrainedModel, names: dict[int, str], is_tied: bool) -> None:
         place, layers = self.place, _layers(shell)
         for index in range(len(layers)):
             if index not in self.layer_span:
@@ -162,12 +168,12 @@ class ModelShare:
         if not place.is_last_stage:
             if not keeps_vocabulary:
                 shell.set_submodule(names[id(shell.get_output_embeddings())], _Absent())
-            shell.base_model.norm = _Absent()
+            shell.base_model.set_submodule("norm", _Absent())
         if is_tied and not keeps_vocabulary:
             shell.config.tie_word_embeddings = False
 
 
-def _layers(shell: nn.Module) -> nn.ModuleList:
+def _layers(shell: PreTrainedModel) -> nn.ModuleList:
     layers = getattr(shell.base_model, "layers", None)
     if not isinstance(layers, nn.ModuleList) or not hasattr(shell.base_model, "norm"):
         raise _cannot_split(shell, "its decoder is not a list of layers and a norm")

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -30,15 +31,26 @@ _NUM_FDS = 4
 _STOP_LIMIT_S = 10.0
 
 
+@dataclass
+class _Running:
+    """The process, the socket that it listens to, and the folder of its log."""
+
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+    folder: tempfile.TemporaryDirectory[str]
+
+    @property
+    def log(self) -> Path:
+        return Path(self.folder.name) / "nursery.log"
+
+
 class RankNursery:
     """Runs while somebody holds it: `hold` and `release` come in pairs. Every method may be called from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._num_holders = 0
-        self._process: subprocess.Popen | None = None
-        self._control: socket.socket | None = None
-        self._folder: tempfile.TemporaryDirectory | None = None
+        self._running: _Running | None = None
 
     def hold(self) -> None:
         """Start the process unless it runs. It imports in its own time: the first `fork` waits for that."""
@@ -58,27 +70,27 @@ class RankNursery:
         ours, theirs = os.pipe()
         try:
             with self._lock, log.open("wb") as output:
-                self._ensure_running()
-                socket.send_fds(self._control, [b"fork"], [connection_fd, shared_fd, output.fileno(), theirs])
-                reply = self._control.recv(_PID.size)
+                control = self._ensure_running().control
+                socket.send_fds(control, [b"fork"], [connection_fd, shared_fd, output.fileno(), theirs])
+                reply = control.recv(_PID.size)
                 if not reply:
                     raise ConnectionResetError
         except OSError as error:
             os.close(ours)
-            words = log_tail(Path(self._folder.name) / "nursery.log", 3)
+            words = "" if self._running is None else log_tail(self._running.log, 3)
             raise BackendUnavailableError(f"the process that starts ranks has ended: {words or error}") from None
         finally:
             os.close(theirs)
         return ForkedRank(_PID.unpack(reply)[0], ours)
 
-    def _ensure_running(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            return
+    def _ensure_running(self) -> _Running:
+        if self._running is not None and self._running.process.poll() is None:
+            return self._running
         self._stop()
-        self._folder = tempfile.TemporaryDirectory(prefix="workbench-nursery-")
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, (Path(self._folder.name) / "nursery.log").open("wb") as output:
-            self._process = subprocess.Popen(
+        folder = tempfile.TemporaryDirectory(prefix="workbench-nursery-")
+        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, (Path(folder.name) / "nursery.log").open("wb") as output:
+            process = subprocess.Popen(
                 python_command("workbench.distributed.nursery", str(theirs.fileno())),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -87,18 +99,20 @@ class RankNursery:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
+        self._running = _Running(process, control, folder)
+        return self._running
 
     def _stop(self) -> None:
-        if self._process is None:
+        running, self._running = self._running, None
+        if running is None:
             return
-        self._control.close()
+        running.control.close()
         try:
-            self._process.wait(_STOP_LIMIT_S)
+            running.process.wait(_STOP_LIMIT_S)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._folder.cleanup()
-        self._process = None
+            running.process.kill()
+            running.process.wait()
+        running.folder.cleanup()
 
 
 def _serve(control: socket.socket) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn
 
 from workbench.distributed.engine_totals import added_up
 from workbench.engine import EngineStats, Generation, RequestInFlight, SamplingParams
@@ -21,12 +22,10 @@ class _Replica:
     def __init__(self, client: EngineClient) -> None:
         self.client = client
 
-    def submit(self, prompt: object = None, *, messages: object = None, **sampling: object) -> object:
+    def submit(self, prompt: Any = None, *, messages: Any = None, **sampling: Any) -> Generation:
         return self.client.submit(prompt, sampling["params"])
 
-    def resume(
-        self, ended: Generation, prompt: object = None, *, messages: object = None, **sampling: object
-    ) -> object:
+    def resume(self, ended: Generation, prompt: Any = None, *, messages: Any = None, **sampling: Any) -> Generation:
         return self.client.resume(ended, prompt, sampling["params"])
 
     def stats(self) -> EngineStats:
@@ -47,14 +46,14 @@ class PooledClient:
     def __init__(
         self, make_client: Callable[[int], EngineClient], replica_ids: Iterable[int], *, balancer: str
     ) -> None:
-        self._replicas: dict[int, _Replica] = {}
+        self._replicas: dict[int | str, _Replica] = {}
         # Of all replicas, whose requests have ids of their own.
         self.requests = RequestLog()
 
-        def make(replica_id: int) -> _Replica:
-            self._replicas[replica_id] = _Replica(make_client(replica_id))
-            self._replicas[replica_id].client.requests = self.requests
-            return self._replicas[replica_id]
+        def make(replica_id: int | str) -> _Replica:
+            replica = self._replicas[replica_id] = _Replica(make_client(int(replica_id)))
+            replica.client.requests = self.requests
+            return replica
 
         self._pool = ReplicaPool(make, replica_ids, balancer=balancer)
         # All are alike: what one of them says of a request holds for each.
@@ -72,17 +71,21 @@ class PooledClient:
     @property
     def alive_ids(self) -> list[int]:
         """Replicas whose engines run."""
-        return [i for i in self._pool.alive_ids if self._replicas[i].client.is_alive]
+        return [int(i) for i in self._pool.alive_ids if self._replicas[i].client.is_alive]
 
     @property
     def dead_ids(self) -> list[int]:
         """Replicas whose engines have ended."""
         alive = self.alive_ids
-        return [i for i in self._pool.replica_ids if i not in alive]
+        return [int(i) for i in self._pool.replica_ids if i not in alive]
 
     def submit(self, prompt_token_ids: Sequence[int], params: SamplingParams) -> ReplicaGeneration:
         """Start a request on the chosen replica; errors are those of EngineClient."""
         return self._pool.submit(prompt_token_ids, params=params)
+
+    def go_on(self, prompt_token_ids: Sequence[int], sent_token_ids: Sequence[int], params: SamplingParams) -> NoReturn:
+        """Raises RequestError: replicas go on with each other's answers by themselves."""
+        raise RequestError("an answer cannot be handed to replicas: go on with it on a model without them")
 
     def check(self, prompt_token_ids: Sequence[int], params: SamplingParams) -> None:
         """Raise RequestError or PromptTooLongError for a request that could not be served."""
@@ -106,7 +109,9 @@ class PooledClient:
         """Raises ConfigError: steps of several engines do not make one profile."""
         raise ConfigError("a profile is of one engine: load the model without replicas to record one")
 
-    stop_profile = start_profile
+    def stop_profile(self) -> NoReturn:
+        """Raises RequestError: none is being recorded."""
+        raise RequestError("no profile is being recorded: replicas record none")
 
     def embed(self, prompt_token_ids: Sequence[int]) -> tuple[float, ...]:
         """Raises RequestError: models that make embeddings run on one device."""

@@ -13,6 +13,7 @@ import mmap
 import sys
 import time
 from multiprocessing.connection import Connection
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -26,6 +27,7 @@ from workbench.distributed.stage_runner import StageRunner, probe_stage
 from workbench.distributed.tensor_group import PeerLostError, TensorGroup
 from workbench.engine.attention import register_attention
 from workbench.engine.paged_step import KVPool
+from workbench.engine.scheduler import ScheduledSequence
 from workbench.errors import InferenceError, WorkbenchError
 from workbench.models import load_model
 from workbench.models.model_code import import_model_code
@@ -40,6 +42,7 @@ _PEER_LIMIT = datetime.timedelta(minutes=10)
 
 def main(connection: Connection, logits_fd: int) -> None:
     """Serve the process at the other end of `connection`; `logits_fd` is memory shared with it."""
+    last_words: LostPeer | Failed
     try:
         _serve(connection, logits_fd)
     except EOFError:
@@ -84,7 +87,8 @@ def _serve(connection: Connection, logits_fd: int) -> None:
 
 def _compute(step: Step, runner: StageRunner, share: ModelShare, shared: torch.Tensor, connection: Connection) -> None:
     started_s, waited_s = time.perf_counter(), runner.waited_s
-    logits = runner.compute(step.items, step.kept)
+    # A step's items are all that a runner looks at in scheduled sequences.
+    logits = runner.compute(cast("list[ScheduledSequence]", step.items), step.kept)
     if share.place.is_last_stage and step.kept:
         rows = shared[step.lane, : len(step.kept)]
         rows[:, share.vocab_span.start : share.vocab_span.stop].copy_(logits)

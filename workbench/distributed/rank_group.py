@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any
 
 from workbench.child_lifetime import exit_in_words
 from workbench.distributed.nursery import RankNursery
@@ -48,7 +49,7 @@ class RankGroup:
 
     size: int
     shared_fd: int
-    folder: tempfile.TemporaryDirectory
+    folder: tempfile.TemporaryDirectory[str]
     nursery: RankNursery | None = None
     ranks: list[_Rank] = field(default_factory=list)
     _failure: str | None = None
@@ -113,12 +114,13 @@ class RankGroup:
         for number in range(self.size):
             self.send(number, message)
 
-    def receive(self) -> list[tuple[int, object]]:
+    def receive(self) -> list[tuple[int, Any]]:
         """Wait for something to arrive; (rank, message) pairs. Raises EngineStoppedError if the group is dead, and what
         a rank gave up with."""
-        numbers = {rank.connection: rank.number for rank in self.ranks}
+        numbers: dict[Any, int] = {rank.connection: rank.number for rank in self.ranks}
         try:
-            arrived = [(numbers[c], c.recv()) for c in wait(list(numbers))]
+            ready: list[Any] = wait(list(numbers))
+            arrived = [(numbers[connection], connection.recv()) for connection in ready]
         except (OSError, ValueError, EOFError):
             raise self._stopped() from None
         for number, message in arrived:
@@ -129,9 +131,9 @@ class RankGroup:
                 raise self._stopped(f"rank {number} cannot reach another: {message.words}")
         return arrived
 
-    def receive_from_all(self) -> list[object]:
+    def receive_from_all(self) -> list[Any]:
         """One message of every rank, in the ranks' order."""
-        replies: dict[int, object] = {}
+        replies: dict[int, Any] = {}
         while len(replies) < self.size:
             replies.update(self.receive())
         return [replies[number] for number in range(self.size)]

@@ -63,6 +63,7 @@ class SpawnedRank:
 
     def close(self) -> None:
         """Give back what belongs to an ended process."""
+        assert self._process.stdin is not None  # a pipe
         self._process.stdin.close()
         os.close(self.end_fd)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,9 @@ from workbench.engine.paged_step import KVPool
 from workbench.engine.runner import ModelRunner, check_layer_types
 from workbench.errors import ModelFormatError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 __all__ = ["StageRunner", "probe_stage"]
 
 
@@ -24,7 +28,7 @@ class StageRunner(ModelRunner):
     `waited_s` is how long it has waited for the stage before, altogether.
     """
 
-    def __init__(self, module: torch.nn.Module, pool: KVPool, device: str, place: Place) -> None:
+    def __init__(self, module: PreTrainedModel, pool: KVPool, device: str, place: Place) -> None:
         super().__init__(module, pool, device)
         self._place = place
         self._hidden_size = module.config.get_text_config().hidden_size
@@ -54,10 +58,13 @@ class StageRunner(ModelRunner):
         self._sends = [(work, tensor) for work, tensor in self._sends if not work.is_completed()]
         hidden = hidden.contiguous()
         with reaching_peers():
-            self._sends.append((dist.isend(hidden, dst=self._place.rank + self._place.tensor_size), hidden))
+            work = dist.isend(hidden, dst=self._place.rank + self._place.tensor_size)
+        # None is for who is not in the group.
+        assert work is not None
+        self._sends.append((work, hidden))
 
 
-def probe_stage(module: torch.nn.Module, share: ModelShare, device: str, num_tokens: int) -> dict[int, LayerShape]:
+def probe_stage(module: PreTrainedModel, share: ModelShare, device: str, num_tokens: int) -> dict[int, LayerShape]:
     """Key and value shapes of the rank's layers, learnt by running its share on `num_tokens` tokens.
 
     All ranks of a stage do this at once. Raises ModelFormatError for what the paged cache cannot run.
@@ -82,7 +89,7 @@ def probe_stage(module: torch.nn.Module, share: ModelShare, device: str, num_tok
 
 
 def _run_share(
-    module: torch.nn.Module,
+    module: PreTrainedModel,
     place: Place,
     inputs: torch.Tensor,
     positions: torch.Tensor,
@@ -95,5 +102,11 @@ def _run_share(
     """
     named = {"input_ids" if place.is_first_stage else "inputs_embeds": inputs}
     if place.is_last_stage:
-        return module(**named, position_ids=positions, use_cache=False, logits_to_keep=kept, step=step).logits[0]
-    return module.base_model(**named, position_ids=positions, use_cache=False, step=step).last_hidden_state
+        logits: torch.Tensor = module(
+            **named, position_ids=positions, use_cache=False, logits_to_keep=kept, step=step
+        ).logits
+        return logits[0]
+    hidden: torch.Tensor = module.base_model(
+        **named, position_ids=positions, use_cache=False, step=step
+    ).last_hidden_state
+    return hidden

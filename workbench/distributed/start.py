@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from workbench.backends import Backend, torch_dtype
 from workbench.distributed.group_runner import GroupRunner
@@ -17,7 +18,7 @@ from workbench.engine.client import EngineClient
 from workbench.engine.config import EngineConfig, EngineLimits, resolve_limits
 from workbench.engine.core import EngineCore
 from workbench.engine.engine import Engine
-from workbench.engine.messages import Fail
+from workbench.engine.messages import Fail, Reply
 from workbench.engine.request_plugins import RequestPlugins
 from workbench.engine.runner_status import RunnerStatus
 from workbench.errors import ConfigError, EngineStoppedError
@@ -153,7 +154,7 @@ def _connect(
         plugins=plugins,
     )
 
-    def connect(emit) -> EngineCore:
+    def connect(emit: Callable[[Reply], None]) -> EngineCore:
         core = EngineCore(engine, emit, num_threads=1, on_end=group.stop)
         core.start()
         group.on_failure(lambda reason: _tell(core, reason))
@@ -179,7 +180,7 @@ def _tell(core: EngineCore, reason: str) -> None:
 
 
 def _check_sizes(loaded: LoadedModel, tensor_size: int, num_stages: int, config: EngineConfig) -> None:
-    model = loaded.module.config.get_text_config()
+    model: Any = loaded.module.config.get_text_config()
     heads = model.num_attention_heads
     check_tensor_size(loaded.files.name, heads, getattr(model, "num_key_value_heads", None) or heads, tensor_size)
     if num_stages > 1:

@@ -7,7 +7,7 @@ step object that travels through the model's keywords; the function itself knows
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -120,8 +120,10 @@ def _paged_attention(
         if isinstance(other, torch.Tensor) and other.is_floating_point():
             raise ModelFormatError(f"{type(module).__name__} gives its attention {name}, which is not supported here")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    # Every attention class of transformers has it; none declares it.
+    layer_index: Any = module.layer_idx
     out = step.attend(
-        module.layer_idx,
+        layer_index,
         query[0].transpose(0, 1),
         key[0].transpose(0, 1),
         value[0].transpose(0, 1),

@@ -11,11 +11,12 @@ import torch
 from workbench.backends import Backend, torch_dtype
 from workbench.engine.client import EngineClient
 from workbench.engine.config import EngineConfig, EngineLimits, resolve_limits
-from workbench.engine.core import EngineCore, Reply
+from workbench.engine.core import EngineCore
 from workbench.engine.embedding import Embedder
 from workbench.engine.engine import Engine
 from workbench.engine.grammar import StructureCompiler, token_vocabulary
 from workbench.engine.launch import EngineFacts
+from workbench.engine.messages import Reply
 from workbench.engine.native.decoder import native_layers
 from workbench.engine.paged_step import KVPool
 from workbench.engine.request_plugins import RequestPlugins

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from workbench.engine.generation import Generation, Mailbox
 from workbench.engine.messages import (
@@ -20,8 +20,10 @@ from workbench.engine.messages import (
     Embedded,
     EngineStats,
     Failed,
+    Message,
     Profiled,
     ReadStats,
+    Reply,
     Request,
     StartProfile,
     StopProfile,
@@ -42,13 +44,31 @@ __all__ = ["EngineClient"]
 
 _Question = Embed | ReadStats | StartProfile | StopProfile
 _Reply = Embedded | EngineStats | Failed | Profiled
+_Answer = TypeVar("_Answer", Embedded, EngineStats, Profiled)
+
+
+class Core(Protocol):
+    """What runs the engine's loop, as its client sees it: an `EngineCore`, in a thread or in another process."""
+
+    @property
+    def is_alive(self) -> bool: ...
+
+    @property
+    def end_reason(self) -> str | None: ...
+
+    def send(self, message: Message) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def held_bytes(self, device: str) -> dict[str, int]: ...
+
+    def read_usage(self, reader: UsageReader) -> DeviceUsage: ...
 
 
 class EngineClient:
     """One engine, many callers: every method may be called from any thread.
 
-    `connect(emit)` starts a core that answers through `emit` and gives it back: an `EngineCore`, or whatever has its
-    `send`, `stop`, `is_alive`, `end_reason`, `held_bytes` and `read_usage`. `vocab_size` counts the model's output
+    `connect(emit)` starts a core that answers through `emit`, and gives it back. `vocab_size` counts the model's output
     rows, `max_context` is in tokens. `structures` compiles what answers must look like, before the engine sees them;
     `plugins` are asked before and after each request. `requests` has a row for every answer.
     Requests' ids begin with `id_prefix`.
@@ -56,7 +76,7 @@ class EngineClient:
 
     def __init__(
         self,
-        connect: Callable,
+        connect: Callable[[Callable[[Reply], None]], Core],
         *,
         max_context: int,
         vocab_size: int,
@@ -118,6 +138,8 @@ class EngineClient:
         if sent_token_ids:
             _check_resumable(params)
         params = self._admitted(prompt_token_ids, params)
+        if params.seed is None:
+            raise RequestError("seed: must be given to go on with an answer")
         return self._start(prompt_token_ids, params, params.seed, sent=tuple(sent_token_ids))
 
     def _start(
@@ -160,13 +182,13 @@ class EngineClient:
 
     def stats(self, timeout_s: float = 30.0) -> EngineStats:
         """The engine's figures, read between two steps."""
-        return self._ask(ReadStats(f"stats-{next(self._ids)}"), timeout_s)
+        return self._ask(ReadStats(f"stats-{next(self._ids)}"), EngineStats, timeout_s)
 
     def embed(self, prompt_token_ids: Sequence[int], timeout_s: float = 600.0) -> tuple[float, ...]:
         """One text's embedding, computed between two steps. Raises what `submit` would, and RequestError for a model
         that makes none."""
         self.check_embeddable(prompt_token_ids)
-        reply = self._ask(Embed(f"embed-{next(self._ids)}", tuple(prompt_token_ids)), timeout_s)
+        reply = self._ask(Embed(f"embed-{next(self._ids)}", tuple(prompt_token_ids)), Embedded, timeout_s)
         if reply.error is not None:
             raise reply.error
         return reply.values
@@ -174,11 +196,11 @@ class EngineClient:
     def start_profile(self, *, with_operations: bool = False, timeout_s: float = 30.0) -> None:
         """Record every step from now on; `with_operations` also each of torch's. One recording at a time: starting
         again begins anew."""
-        self._ask(StartProfile(f"profile-{next(self._ids)}", with_operations), timeout_s)
+        self._ask(StartProfile(f"profile-{next(self._ids)}", with_operations), Profiled, timeout_s)
 
     def stop_profile(self, timeout_s: float = 300.0) -> StepProfile:
         """End the recording and give it. Raises RequestError if there is none."""
-        reply = self._ask(StopProfile(f"profile-{next(self._ids)}"), timeout_s)
+        reply = self._ask(StopProfile(f"profile-{next(self._ids)}"), Profiled, timeout_s)
         if reply.profile is None:
             raise RequestError("no profile is being recorded: start one first")
         return reply.profile
@@ -229,8 +251,8 @@ class EngineClient:
         """Raise RequestError or PromptTooLongError for a text of which there can be no embedding."""
         self.check(prompt_token_ids, SamplingParams(max_tokens=0, prompt_logprobs=0))
 
-    def _ask(self, question: _Question, timeout_s: float) -> _Reply:
-        """The core's answer to a question with a `reply_id`."""
+    def _ask(self, question: _Question, expected: type[_Answer], timeout_s: float) -> _Answer:
+        """The core's answer, of the class that belongs to the question."""
         reply: SimpleQueue[_Reply] = SimpleQueue()
         with self._lock:
             self._check_alive()
@@ -244,6 +266,7 @@ class EngineClient:
             self._replies.pop(question.reply_id, None)
         if isinstance(answer, Failed):
             raise answer.error
+        assert isinstance(answer, expected)
         return answer
 
     def check_plugins(self, params: SamplingParams) -> None:
@@ -298,7 +321,7 @@ class EngineClient:
 
     def _note_end(self, chunk: Chunk, is_last: bool) -> None:
         usage = chunk.usage
-        counts = {}
+        counts: dict[str, Any] = {}
         if usage is not None:
             counts = {
                 "num_prompt_tokens": usage.num_prompt_tokens,

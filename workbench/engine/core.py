@@ -16,10 +16,11 @@ from workbench.engine.messages import (
     Chunk,
     Embed,
     Embedded,
-    EngineStats,
     Fail,
+    Message,
     Profiled,
     ReadStats,
+    Reply,
     Request,
     StartProfile,
     Stop,
@@ -31,12 +32,9 @@ from workbench.errors import EngineStoppedError, InferenceError, OutOfMemoryErro
 from workbench.telemetry import DeviceUsage
 from workbench.telemetry.device_usage import UsageReader
 
-__all__ = ["EngineCore", "Message", "Reply"]
+__all__ = ["EngineCore"]
 
 _log = logging.getLogger(__name__)
-
-Message = Request | Abort | Embed | Fail | ReadStats | StartProfile | StopProfile | Stop
-Reply = Chunk | Embedded | EngineStats | Profiled
 
 
 class EngineCore:
@@ -116,14 +114,20 @@ class EngineCore:
                 self._on_end()
             self._say_goodbye(cause)
 
+    @property
+    def _running(self) -> Engine:
+        # It goes with the goodbye, the last that the loop does.
+        assert self._engine is not None
+        return self._engine
+
     def _step(self) -> None:
         try:
-            chunks = self._engine.step()
+            chunks = self._running.step()
         except EngineStoppedError:  # what it runs on is gone, and no later step can be computed either
             raise
         except Exception as error:  # the step's requests are lost, the engine is not
             _log.exception("a step failed")
-            chunks = self._engine.fail_all(InferenceError(f"the step failed: {error}"))
+            chunks = self._running.fail_all(InferenceError(f"the step failed: {error}"))
         for chunk in chunks:
             self._emit(chunk)
 
@@ -131,7 +135,7 @@ class EngineCore:
         """Handle what has arrived, waiting if there is nothing to compute; False ends the loop."""
         while True:
             try:
-                message = self._inbox.get(block=not self._engine.has_work)
+                message = self._inbox.get(block=not self._running.has_work)
             except Empty:
                 return True
             if isinstance(message, Stop):
@@ -143,19 +147,19 @@ class EngineCore:
     def _handle(self, message: Message) -> None:
         if isinstance(message, Request):
             try:
-                self._engine.add(message)
+                self._running.add(message)
             except WorkbenchError as error:
                 self._refuse(message, error)
             except Exception as error:  # one request's failure must not reach the others
                 _log.exception("request %s failed", message.request_id)
                 self._refuse(message, InferenceError(f"the request failed: {error}"))
         elif isinstance(message, Abort):
-            for chunk in self._engine.abort(message.request_id):
+            for chunk in self._running.abort(message.request_id):
                 self._emit(chunk)
         elif isinstance(message, Embed):
             self._emit(self._embedded(message))
         elif isinstance(message, ReadStats):
-            self._emit(self._engine.stats(message.reply_id))
+            self._emit(self._running.stats(message.reply_id))
         elif isinstance(message, StartProfile | StopProfile):
             self._emit(self._profiled(message))
 
@@ -169,7 +173,7 @@ class EngineCore:
 
     def _embedded(self, message: Embed) -> Embedded:
         try:
-            return Embedded(message.reply_id, self._engine.embed(message.prompt_token_ids))
+            return Embedded(message.reply_id, self._running.embed(message.prompt_token_ids))
         except WorkbenchError as error:
             return Embedded(message.reply_id, error=error)
         except torch.OutOfMemoryError as error:
@@ -198,9 +202,9 @@ class EngineCore:
             elif isinstance(message, Embed):
                 self._emit(Embedded(message.reply_id, error=error))
             elif isinstance(message, ReadStats):
-                self._emit(self._engine.stats(message.reply_id))
+                self._emit(self._running.stats(message.reply_id))
             elif isinstance(message, StartProfile | StopProfile):
                 self._emit(Profiled(message.reply_id))
-        for chunk in self._engine.fail_all(error):
+        for chunk in self._running.fail_all(error):
             self._emit(chunk)
         self._engine = None

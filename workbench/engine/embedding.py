@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ class Embedder:
     """Makes embeddings as the model's author does. Runs in the engine's thread, between two steps."""
 
     def __init__(self, module: torch.nn.Module, recipe: EmbeddingRecipe, device: str) -> None:
-        self._body = module.base_model
+        self._body: Any = module.base_model
         self._recipe = recipe
         self._device = device
 
@@ -38,7 +39,8 @@ class Embedder:
         pooled = states[-1] if self._recipe.pooling is Pooling.LAST else states.mean(dim=0)
         if self._recipe.normalize:
             pooled = torch.nn.functional.normalize(pooled, dim=0)
-        return pooled.tolist()
+        numbers: list[float] = pooled.tolist()
+        return numbers
 
 
 @dataclass

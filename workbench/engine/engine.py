@@ -11,6 +11,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -272,7 +273,8 @@ class Engine:
     def _finish(self, launched: LaunchedStep, tokens: SampledTokens) -> list[Chunk]:
         for item, rows in launched.scored:
             _score_prompt(item.sequence, item.start, rows)
-        chunks, row = [], 0
+        chunks: list[Chunk] = []
+        row = 0
         for item in launched.sampled:
             first_row, row = row, row + item.num_choices
             answer = self._answers.get(item.sequence)
@@ -319,7 +321,7 @@ class Engine:
         answer.last_token_s = now_s
         piece = answer.text.advance()
         logprobs = tokens.logprobs[row]
-        new = {
+        new: dict[str, Any] = {
             "text": piece.text,
             "token_ids": (sequence.token_ids[-1],),
             "logprobs": (logprobs,) if logprobs else (),
@@ -332,7 +334,7 @@ class Engine:
             return self._close(answer, StopMatch(FinishReason.STOP), **new)
         return Chunk(sequence.request_id, sequence.index, **new)
 
-    def _close(self, answer: _Answer, why: StopMatch, **last: object) -> Chunk:
+    def _close(self, answer: _Answer, why: StopMatch, **last: Any) -> Chunk:
         sequence = answer.sequence
         self.scheduler.finish(sequence)
         del self._answers[sequence]
@@ -384,7 +386,9 @@ def _score_prompt(sequence: Sequence, start: int, rows: torch.Tensor) -> None:
         return
     ids = sequence.token_ids[first:end]
     wanted = rows[first - 1 - start : end - 1 - start]
-    sequence.prompt_logprobs.extend(token_logprobs(wanted, ids, sequence.params.prompt_logprobs))
+    num_likeliest = sequence.params.prompt_logprobs
+    assert num_likeliest is not None  # else nobody scores
+    sequence.prompt_logprobs.extend(token_logprobs(wanted, ids, num_likeliest))
 
 
 def _prompt_logprobs(sequence: Sequence) -> tuple[TokenLogprobs | None, ...] | None:

@@ -20,7 +20,8 @@ def find_engine(plugins: PluginManager, name: str) -> Callable[..., StartedEngin
 
     Raises ConfigError that lists the names.
     """
-    return plugins.find("engines", name, _BUILT_IN).value
+    start: Callable[..., StartedEngine] = plugins.find("engines", name, _BUILT_IN).value
+    return start
 
 
 def _start_paged(*parts: Any, **options: Any) -> StartedEngine:

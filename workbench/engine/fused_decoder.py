@@ -6,6 +6,8 @@ It computes what the model's own forward computes. Architectures it does not kno
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -37,7 +39,9 @@ class FusedDecoder:
     ) -> None:
         self._pool = pool
         self._weights = weights or FusedWeights.take(module)
-        self._num_heads = module.config.num_attention_heads
+        # What a transformers model of a known family has, and no class declares.
+        config: Any = module.config
+        self._num_heads: int = config.num_attention_heads
         shape = pool.keys[0].shape
         self._num_kv_heads, self._dim = shape[2], shape[3]
         self._cos, self._sin = _rotary_tables(module.model, max_context)
@@ -66,6 +70,7 @@ class FusedDecoder:
             gate_up = linear(normal, layer.gate_up)
             gated = gate_up.new_empty(gate_up.shape[0], gate_up.shape[1] // 2)
             delta = linear(silu_mul(gate_up, gated, pdl=pdl), layer.down)
+        assert delta is not None  # a model has layers
         if step.kept is not None:
             x, delta = x[step.kept], delta[step.kept]
             normal = torch.empty_like(x)
@@ -73,6 +78,7 @@ class FusedDecoder:
 
     def _linear(self, x: torch.Tensor, weight: Weight, bias: torch.Tensor | None = None) -> torch.Tensor:
         if isinstance(weight, LowBitWeight):
+            assert self._low_bit is not None  # there are such weights
             return low_bit_linear(x, weight, bias, self._low_bit)
         return F.linear(x, weight, bias)
 
@@ -97,7 +103,7 @@ class FusedDecoder:
         query = qkv[:, : self._num_heads * self._dim].unflatten(1, (self._num_heads, self._dim))
         out = qkv.new_empty(qkv.shape[0], self._num_heads, self._dim)
         split = step.num_decodes
-        norms = {"query_norm": layer.query_norm, "key_norm": layer.key_norm, "eps": layer.eps}
+        norms: dict[str, Any] = {"query_norm": layer.query_norm, "key_norm": layer.key_norm, "eps": layer.eps}
         if split:
             attend_decodes(
                 query[:split],
@@ -138,7 +144,7 @@ def _has_dependent_launch(device: torch.device) -> bool:
     return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
-def _rotary_tables(model: torch.nn.Module, max_context: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _rotary_tables(model: Any, max_context: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosines and sines [max_context, dim] in the model's type, as its own rotary embedding makes them."""
     weight = model.embed_tokens.weight
     positions = torch.arange(max_context, device=weight.device).unsqueeze(0)

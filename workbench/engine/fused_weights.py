@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -21,7 +22,9 @@ _ROPE_TYPES = frozenset({"default", "linear", "llama3", "yarn"})
 
 def why_not(module: torch.nn.Module) -> str | None:
     """What keeps a transformers model from the fused path, in words; None if nothing does."""
-    config = module.config
+    # Of transformers' classes: known by their family, declared by none.
+    config: Any = module.config
+    model: Any = module.model
     if config.model_type not in _MODEL_TYPES:
         return f"{config.model_type} is not one of {', '.join(sorted(_MODEL_TYPES))}"
     if config.hidden_act != "silu":
@@ -29,7 +32,7 @@ def why_not(module: torch.nn.Module) -> str | None:
     rope_type = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     if rope_type not in _ROPE_TYPES:
         return f"its rotary embedding is of type {rope_type}, which depends on the length"
-    layer = module.model.layers[0]
+    layer = model.layers[0]
     if layer.mlp.gate_proj.bias is not None or layer.self_attn.o_proj.bias is not None:
         return "its output or feed-forward layers have biases"
     if any(type(linear) is not torch.nn.Linear for linear in (layer.self_attn.q_proj, layer.mlp.gate_proj)):
@@ -71,13 +74,14 @@ class FusedWeights:
         Without `kind` the model's own linears become views of the joined ones, and it stays usable; with it they are
         left empty. INT8 and INT4 hold the head in INT8; FP8 leaves it as it is.
         """
-        model = module.model
+        model: Any = module.model
+        lm_head: Any = module.lm_head
         layers = tuple(_take_layer(layer, module.config, kind) for layer in model.layers)
-        head: Weight = module.lm_head.weight
+        head: Weight = lm_head.weight
         if kind in (LowBitKind.INT8, LowBitKind.INT4):
-            head = LowBitWeight.pack(head.detach(), LowBitKind.INT8)
-            if module.lm_head.weight is not model.embed_tokens.weight:
-                _leave_empty(module.lm_head)
+            head = LowBitWeight.pack(lm_head.weight.detach(), LowBitKind.INT8)
+            if lm_head.weight is not model.embed_tokens.weight:
+                _leave_empty(lm_head)
         return cls(model.embed_tokens.weight, layers, model.norm.weight, model.norm.variance_epsilon, head)
 
     @property
@@ -99,7 +103,7 @@ class FusedWeights:
             yield from (value for value in values if isinstance(value, torch.Tensor | LowBitWeight))
 
 
-def _take_layer(layer: torch.nn.Module, config, kind: LowBitKind | None) -> FusedLayer:
+def _take_layer(layer: Any, config: Any, kind: LowBitKind | None) -> FusedLayer:
     attention, mlp = layer.self_attn, layer.mlp
     projections = (attention.q_proj, attention.k_proj, attention.v_proj)
     biases = [p.bias for p in projections]

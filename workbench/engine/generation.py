@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
@@ -69,7 +69,7 @@ class Mailbox:
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[Chunk] = SimpleQueue()
-        self._wake: Callable[[], None] | None = None
+        self._wake: Callable[[], object] | None = None
 
     def put(self, chunk: Chunk) -> None:
         self._queue.put(chunk)
@@ -148,7 +148,9 @@ class Generation:
         self.request_id = request_id
         self.seed = seed
         self.owner: object = None
-        self._answers = [_Partial() for _ in range(n)] if resumed is None else [resumed._answers[0].copy()]
+        self._answers: list[_Partial] = (
+            [_Partial() for _ in range(n)] if resumed is None else [resumed._answers[0].copy()]
+        )
         self._mailbox = mailbox
         self._abort = abort
         # Stream filters of each answer; None for the requests that name none.
@@ -187,7 +189,7 @@ class Generation:
         finally:
             self.abort()
 
-    async def __aiter__(self) -> AsyncIterator[Chunk]:
+    async def __aiter__(self) -> AsyncGenerator[Chunk]:
         try:
             while not self.is_finished:
                 yield self._take(await self._mailbox.get_async())
@@ -218,18 +220,17 @@ class Generation:
 
     def _take(self, chunk: Chunk) -> Chunk:
         if self._filters is not None:
-            chunk = self._filtered(chunk)
+            chunk = self._filtered(chunk, self._filters)
         self._answers[chunk.index].take(chunk)
         if chunk.error is not None:
             self._error = chunk.error
             raise _fresh(chunk.error) from None
         return chunk
 
-    def _filtered(self, chunk: Chunk) -> Chunk:
-        chunk = self._filters[chunk.index].apply(chunk)
+    def _filtered(self, chunk: Chunk, filters: list[AnswerFilters]) -> Chunk:
+        chunk = filters[chunk.index].apply(chunk)
         is_over = all(
-            each.is_stopped or answer.last is not None
-            for each, answer in zip(self._filters, self._answers, strict=True)
+            each.is_stopped or answer.last is not None for each, answer in zip(filters, self._answers, strict=True)
         )
         # The engine goes on for as long as one of the answers does: it knows requests, not their parts.
         if is_over and chunk.finish_reason is None:
@@ -242,7 +243,10 @@ class Generation:
         return [self._completion(index, answer) for index, answer in enumerate(self._answers)]
 
     def _completion(self, index: int, answer: _Partial) -> Completion:
-        last, usage = answer.last, answer.last.usage
+        last = answer.last
+        # It is finished, and an answer that ended without an error says how.
+        assert last is not None and last.finish_reason is not None and last.usage is not None
+        usage = last.usage
         return Completion(
             text="".join(answer.text),
             token_ids=tuple(answer.token_ids),

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from workbench.errors import OverloadedError, RequestError
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
+    from llguidance._lib import JsonCompileOptions
 
     from workbench.models import Tokenizer
 
@@ -162,6 +163,8 @@ class StructureCompiler:
 
 def _processor_seconds(thread: threading.Thread) -> float:
     """What a running thread has used; where the system does not tell, no limit but patience holds."""
+    if thread.ident is None:
+        return 0.0
     try:
         return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
     except (AttributeError, OSError):
@@ -177,7 +180,9 @@ def token_vocabulary(tokenizer: Tokenizer, vocab_size: int, eos_token_ids: froze
 
     if not eos_token_ids:
         raise ValueError("this model has no end-of-sequence token, so its answers cannot be constrained")
-    return from_tokenizer(tokenizer.hf, n_vocab=max(vocab_size, tokenizer.vocab_size), eos_token=sorted(eos_token_ids))
+    # A slow tokenizer, which llguidance's annotation leaves out, is refused by it in words.
+    hf: Any = tokenizer.hf
+    return from_tokenizer(hf, n_vocab=max(vocab_size, tokenizer.vocab_size), eos_token=sorted(eos_token_ids))
 
 
 def _compiled(spec: StructureSpec, tokenizer: LLTokenizer) -> LLMatcher | str:
@@ -202,7 +207,7 @@ def _compiled(spec: StructureSpec, tokenizer: LLTokenizer) -> LLMatcher | str:
 def _grammar(spec: StructureSpec) -> str:
     from llguidance import LLMatcher
 
-    options = {"whitespace_pattern": _JSON_WHITESPACE}
+    options: JsonCompileOptions = {"whitespace_pattern": _JSON_WHITESPACE}
     match spec.kind:
         case StructureKind.JSON_SCHEMA:
             return LLMatcher.grammar_from_json_schema(spec.text, overrides=options)

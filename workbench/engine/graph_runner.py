@@ -8,7 +8,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 
@@ -80,7 +81,7 @@ class GraphRunner:
         self._rows_of_last_step: dict[Sequence, int] = {}
         self._graphs: dict[int, _Captured] = {}
         self._prompt_graphs: dict[int, _Captured] = {}
-        self._pool = None
+        self._pool: Any = None
 
     def needs_history(self, sequence: Sequence) -> bool:
         """Whether the next token can only be chosen on the host, from all tokens before it."""
@@ -92,10 +93,10 @@ class GraphRunner:
         total = len(self._prompt_buckets) + len(self._buckets)
         with torch.inference_mode():
             for length in reversed(self._prompt_buckets):
-                self._prompt_graphs[length] = self._capture(lambda n=length: self._prompt_step(n))
+                self._prompt_graphs[length] = self._capture(partial(self._prompt_step, length))
                 report(len(self._prompt_graphs), total)
             for size in reversed(self._buckets):
-                self._graphs[size] = self._capture(lambda n=size: self._decode_step(n))
+                self._graphs[size] = self._capture(partial(self._decode_step, size))
                 report(len(self._prompt_graphs) + len(self._graphs), total)
 
     def launch(self, plan: StepPlan) -> LaunchedStep:

@@ -18,8 +18,10 @@ __all__ = [
     "EngineStats",
     "Fail",
     "Failed",
+    "Message",
     "Profiled",
     "ReadStats",
+    "Reply",
     "Request",
     "StartProfile",
     "Stop",
@@ -186,3 +188,8 @@ class EngineStats:
     batch_size: HistogramView | None = None
     kv_blocks_peak: int = 0
     reply_id: str = ""
+
+
+# What a core is told, and what it says.
+Message = Request | Abort | Embed | Fail | ReadStats | StartProfile | StopProfile | Stop
+Reply = Chunk | Embedded | EngineStats | Failed | Profiled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -27,13 +28,14 @@ class ModuleDecoder:
     @torch.inference_mode()
     def forward(self, step: DeviceStep) -> torch.Tensor:
         """Logits [kept rows, vocab] of a step; its keys and values are stored in the pool."""
-        return self._module(
+        logits: torch.Tensor = self._module(
             input_ids=step.ids.unsqueeze(0),
             position_ids=step.positions.unsqueeze(0),
             use_cache=False,
             logits_to_keep=0 if step.kept is None else step.kept,
             step=_PagedAttention(step, step.slots.long(), self._pool, self._workspace),
-        ).logits[0]
+        ).logits
+        return logits[0]
 
     def _workspace(self, heads: int, kv_heads: int, dim: int) -> DecodeWorkspace:
         shape = (heads, kv_heads, dim)
@@ -50,7 +52,7 @@ class _PagedAttention:
     step: DeviceStep
     slots: torch.Tensor
     pool: KVPool
-    workspace: object
+    workspace: Callable[[int, int, int], DecodeWorkspace]
 
     def attend(
         self,

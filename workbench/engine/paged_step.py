@@ -79,7 +79,7 @@ class TorchStep:
     slots: torch.Tensor
     decodes: list[DecodeRows]
     chunks: list[ChunkRows]
-    _masks: dict[tuple, torch.Tensor | None] = field(default_factory=dict)
+    _masks: dict[tuple[object, ...], torch.Tensor | None] = field(default_factory=dict)
 
     def attend(
         self,
@@ -97,11 +97,19 @@ class TorchStep:
         out[num_rows:] = 0
         for rows in self.decodes:
             self._attend_decodes(rows, query, keys, values, options, out)
-        for rows in self.chunks:
-            self._attend_chunk(rows, query, keys, values, options, out)
+        for chunk in self.chunks:
+            self._attend_chunk(chunk, query, keys, values, options, out)
         return out
 
-    def _attend_decodes(self, rows, query, keys, values, options, out) -> None:
+    def _attend_decodes(
+        self,
+        rows: DecodeRows,
+        query: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        options: AttentionOptions,
+        out: torch.Tensor,
+    ) -> None:
         num_rows = rows.lengths.shape[0]
         span = slice(rows.start, rows.start + num_rows)
         key, value = (_gather(t, rows.block_ids, num_rows) for t in (keys, values))
@@ -115,7 +123,15 @@ class TorchStep:
         key, value = (t.repeat_interleave(group, dim=1) for t in (key, value))
         out[span] = attend_dense(query[span].unsqueeze(2), key, value, mask, options).squeeze(2)
 
-    def _attend_chunk(self, rows, query, keys, values, options, out) -> None:
+    def _attend_chunk(
+        self,
+        rows: ChunkRows,
+        query: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        options: AttentionOptions,
+        out: torch.Tensor,
+    ) -> None:
         span = slice(rows.start, rows.start + rows.num_new)
         group = query.shape[1] // keys.shape[2]
         key, value = (_gather(t, rows.block_ids, 1).repeat_interleave(group, dim=1) for t in (keys, values))
@@ -125,14 +141,15 @@ class TorchStep:
 
     def _decode_mask(self, rows: DecodeRows, num_positions: int, window: int | None) -> torch.Tensor:
         name = ("decode", rows.start, window)
-        if name not in self._masks:
+        mask = self._masks.get(name)
+        if mask is None:
             positions = torch.arange(num_positions, device=rows.lengths.device)
             lengths = rows.lengths[:, None]
             mask = positions < lengths
             if window is not None:
                 mask &= positions >= lengths - window
-            self._masks[name] = mask[:, None, None, :]
-        return self._masks[name]
+            mask = self._masks[name] = mask[:, None, None, :]
+        return mask
 
     def _chunk_mask(self, rows: ChunkRows, num_positions: int, window: int | None) -> torch.Tensor | None:
         """Boolean [num_new, num_positions]; None where plain causal attention says the same.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 from workbench.errors import RequestError
 
@@ -31,7 +32,7 @@ def as_plugin_options(plugins: object) -> Mapping[str, Mapping[str, object]]:
     return {_name(name): _options(name, options) for name, options in plugins.items()}
 
 
-def _all_texts(values: list | tuple) -> bool:
+def _all_texts(values: list[Any] | tuple[Any, ...]) -> bool:
     return all(isinstance(value, str) for value in values)
 
 
@@ -53,4 +54,5 @@ def _options(name: object, options: object) -> Mapping[str, object]:
     if len(text) > _MAX_OPTION_CHARS:
         raise RequestError(f"plugins: the options of {name!r} are longer than {_MAX_OPTION_CHARS} characters")
     # A copy that the caller cannot change while the request runs.
-    return json.loads(text)
+    copied: Mapping[str, object] = json.loads(text)
+    return copied

@@ -63,8 +63,10 @@ class RequestPlugins:
         """Stream filters for each of the request's answers; None where it names none."""
         if not params.plugins:
             return None
-        made = [AnswerFilters.of(self.manager, params.plugins) for _ in range(params.n)]
-        return made if all(made) else None
+        made = (AnswerFilters.of(self.manager, params.plugins) for _ in range(params.n))
+        filters = [each for each in made if each is not None]
+        # All or none: what is asked for is the same for each.
+        return filters or None
 
     def watch(self, request: Request) -> FinishWatch | None:
         """Collects a request's answers for the plugins that want to hear of them; None where none does."""
@@ -98,7 +100,8 @@ class FinishWatch:
 
     def _finished(self, last: Chunk, text: str, token_ids: tuple[int, ...]) -> FinishedRequest:
         usage = last.usage
-        has_first = usage is not None and usage.first_token_s is not None
+        first_token_s = None if usage is None else usage.first_token_s
+        assert last.finish_reason is not None
         return FinishedRequest(
             request_id=last.request_id,
             index=last.index,
@@ -108,7 +111,7 @@ class FinishWatch:
             token_ids=token_ids,
             finish_reason=last.finish_reason.value,
             num_cached_tokens=usage.num_cached_tokens if usage else 0,
-            ttft_s=usage.first_token_s - usage.submitted_s if has_first else None,
+            ttft_s=None if usage is None or first_token_s is None else first_token_s - usage.submitted_s,
             total_s=usage.finished_s - usage.submitted_s if usage else None,
             error=str(last.error) if last.error else None,
         )

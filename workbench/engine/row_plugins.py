@@ -21,7 +21,7 @@ class _Part:
     work: Any
 
 
-class _ReadOnly(Sequence):
+class _ReadOnly(Sequence[int]):
     """The ids so far, to read and not to change; no copy."""
 
     def __init__(self, ids: list[int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from workbench.engine.sampler import SampledTokens, sample
 from workbench.engine.scheduler import ScheduledSequence, StepPlan
 from workbench.engine.sequence import Sequence
 from workbench.errors import ModelFormatError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = [
     "LaunchedStep",
@@ -77,14 +80,14 @@ class PipelinedRunner(Runner, Protocol):
     num_lanes: int
 
 
-def check_layer_types(module: torch.nn.Module) -> None:
+def check_layer_types(module: PreTrainedModel) -> None:
     """Raise ModelFormatError for a kind of layer that the paged cache cannot run."""
     unknown = set(getattr(module.config.get_text_config(), "layer_types", None) or ()) - _LAYER_TYPES
     if unknown:
         raise ModelFormatError(f"{type(module).__name__}: {unknown.pop()} is not supported by the paged cache")
 
 
-def probe_layers(module: torch.nn.Module, device: str, num_tokens: int = 1) -> dict[int, LayerShape]:
+def probe_layers(module: PreTrainedModel, device: str, num_tokens: int = 1) -> dict[int, LayerShape]:
     """Key and value shapes of every layer, learnt by running the model on `num_tokens` tokens.
 
     Raises ModelFormatError for an architecture that the paged cache cannot run.
@@ -102,7 +105,7 @@ def probe_layers(module: torch.nn.Module, device: str, num_tokens: int = 1) -> d
     return probe.layers
 
 
-def _check_tokens_meet_in_attention_only(module: torch.nn.Module, device: str) -> None:
+def _check_tokens_meet_in_attention_only(module: PreTrainedModel, device: str) -> None:
     """Raise ModelFormatError where a token's result depends on the one before it although attention gives zeros: the
     model keeps a state of its own (a convolution, a recurrence), which no cache here carries from step to step."""
     one, other = (_last_logits(module, device, [first, 1], ShapeProbe()) for first in (0, 1))
@@ -112,16 +115,17 @@ def _check_tokens_meet_in_attention_only(module: torch.nn.Module, device: str) -
         )
 
 
-def _last_logits(module: torch.nn.Module, device: str, token_ids: list[int], probe: ShapeProbe) -> torch.Tensor:
+def _last_logits(module: PreTrainedModel, device: str, token_ids: list[int], probe: ShapeProbe) -> torch.Tensor:
     last = torch.tensor([len(token_ids) - 1], device=device)
     with torch.inference_mode():
-        return module(
+        logits: torch.Tensor = module(
             input_ids=torch.tensor([token_ids], device=device),
             position_ids=torch.arange(len(token_ids), device=device).unsqueeze(0),
             use_cache=False,
             logits_to_keep=last,
             step=probe,
         ).logits
+    return logits
 
 
 class ModelRunner:
@@ -129,11 +133,13 @@ class ModelRunner:
 
     overlaps = False
 
-    def __init__(self, module: torch.nn.Module, pool: KVPool, device: str) -> None:
+    def __init__(self, module: PreTrainedModel, pool: KVPool, device: str) -> None:
         self.module = module
         self.pool = pool
         self.device = device
         in_bf16_on_cpu = device == "cpu" and all(t.dtype == torch.bfloat16 for t in pool.keys.values())
+        self._least_rows: int
+        self._most_rows: int | None
         self._least_rows, self._most_rows = _ROWS_OF_A_PASS_BF16 if in_bf16_on_cpu else (1, None)
 
     def needs_history(self, sequence: Sequence) -> bool:
@@ -150,13 +156,15 @@ class ModelRunner:
 
     def compute(self, items: list[ScheduledSequence], kept: list[int]) -> torch.Tensor:
         """Run the model on items in row order; logits [kept, vocab] of the rows `kept`, which ascend."""
-        kept = np.asarray(kept, dtype=np.int64)
+        kept_rows = np.asarray(kept, dtype=np.int64)
         all_decodes = sum(item.num_new_tokens == 1 for item in items)
-        logits, first_row = [], 0
+        logits: list[torch.Tensor] = []
+        first_row = 0
         for part in _parts(items, self._most_rows):
             end_row = first_row + sum(item.num_new_tokens for item in part)
             num_decodes = min(max(all_decodes - first_row, 0), len(part))
-            logits.append(self._run(part, num_decodes, kept[(first_row <= kept) & (kept < end_row)] - first_row))
+            part_rows = kept_rows[(first_row <= kept_rows) & (kept_rows < end_row)] - first_row
+            logits.append(self._run(part, num_decodes, part_rows))
             first_row = end_row
         return logits[0] if len(logits) == 1 else torch.cat(logits)
 
@@ -182,9 +190,10 @@ class ModelRunner:
 
     def _forward(self, ids: torch.Tensor, positions: torch.Tensor, kept: torch.Tensor, step: TorchStep) -> torch.Tensor:
         """Logits [kept, vocab]; `ids` and `positions` are [1, tokens]."""
-        return self.module(
+        logits: torch.Tensor = self.module(
             input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=kept, step=step
-        ).logits[0]
+        ).logits
+        return logits[0]
 
     def _decode_rows(self, decodes: list[ScheduledSequence]) -> list[DecodeRows]:
         """Padded batches of rows that are sorted by length, split where padding would outgrow the content."""
@@ -278,7 +287,8 @@ class LogitRows:
 
 def _parts(items: list[ScheduledSequence], most_rows: int | None) -> Iterator[list[ScheduledSequence]]:
     """The items in their order, cut into lists of at most `most_rows` new tokens; None: one list."""
-    part, num_rows = [], 0
+    part: list[ScheduledSequence] = []
+    num_rows = 0
     for item in items:
         start = item.start
         while start < item.end:

@@ -21,6 +21,8 @@ from workbench.engine.runner_status import RunnerStatus
 from workbench.errors import BackendUnavailableError
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from workbench.engine.fused_weights import FusedWeights
 
 __all__ = ["RunnerChoice", "RunnerPlan", "kernels_unavailable_reason", "plan_runner"]
@@ -57,7 +59,7 @@ class RunnerPlan:
     why not. `weight_bytes` counts what the weights take now.
     """
 
-    module: torch.nn.Module
+    module: PreTrainedModel
     device: str
     num_kv_heads: int
     obstacle: str | None = None
@@ -90,6 +92,7 @@ class RunnerPlan:
         from workbench.engine.graph_runner import GraphRunner
         from workbench.engine.module_decoder import ModuleDecoder
 
+        decoder: FusedDecoder | ModuleDecoder
         if self.weights is not None:
             decoder = FusedDecoder(self.module, pool, limits.max_context, limits.max_num_seqs, self.weights)
             words = "captured graphs of fused kernels"
@@ -102,7 +105,7 @@ class RunnerPlan:
 
 
 def plan_runner(
-    module: torch.nn.Module,
+    module: PreTrainedModel,
     layers: dict[int, LayerShape],
     device: str,
     low_bit: str | None = None,

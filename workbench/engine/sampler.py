@@ -77,6 +77,7 @@ def _edited(logits: torch.Tensor, sequences: list[Sequence]) -> torch.Tensor:
 
 
 def _chosen_by_plugins(logits: torch.Tensor, sequence: Sequence, token_id: int) -> int:
+    assert sequence.plugins is not None
     draw = uniform(sequence.seed, sequence.index, sequence.num_tokens)
     chosen = sequence.plugins.choose(logits, sequence.token_ids, draw)
     return token_id if chosen is None else chosen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from workbench.engine.plugin_options import as_plugin_options
 from workbench.engine.structure import StructureSpec
@@ -87,7 +88,7 @@ class SamplingParams:
         self._check_structure_and_salt()
 
     @classmethod
-    def from_options(cls, options: Mapping[str, object]) -> SamplingParams:
+    def from_options(cls, options: Mapping[str, Any]) -> SamplingParams:
         """Build from keywords. An unknown name raises RequestError that lists the valid ones."""
         valid = {f.name for f in fields(cls)}
         unknown = sorted(set(options) - valid)
@@ -186,7 +187,7 @@ def _as_token_ids(ids: object) -> tuple[int, ...]:
     return checked
 
 
-def _as_tuple(values: object) -> tuple | None:
+def _as_tuple(values: object) -> tuple[Any, ...] | None:
     """Several values as a tuple, none given as an empty one; None for what is neither."""
     if values is None:
         return ()

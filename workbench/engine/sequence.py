@@ -11,6 +11,7 @@ from workbench.engine.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
     from workbench.engine.grammar import TokenMatcher
+    from workbench.engine.logprobs import TokenLogprobs
     from workbench.engine.row_plugins import RowPlugins
 
 __all__ = ["FinishReason", "Sequence", "SequenceStatus"]
@@ -61,7 +62,7 @@ class Sequence:
     num_findable_blocks: int = 0
     block_ids: list[int] = field(default_factory=list)
     block_keys: list[bytes] = field(default_factory=list)
-    prompt_logprobs: list = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprobs | None] = field(default_factory=list)
 
     def ahead(self, token_ids: tuple[int, ...]) -> Sequence:
         """What it would be with these tokens too: to look at, not to run."""

@@ -7,13 +7,13 @@ import contextlib
 import gzip
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]  # documented, and not in its __all__
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from workbench.telemetry import OperationRow, StepProfile, StepSplit
@@ -33,7 +33,7 @@ class StepProfiler:
         self._engine = engine
         self._restore: list[Callable[[], None]] = []
         self._steps: list[StepSplit] = []
-        self._phases: Counter[str] = Counter()
+        self._phases: defaultdict[str, float] = defaultdict(float)
         self._tokens = (0, 0)
         self._forwards: list[tuple[float, float]] = []
         self._forward_began_s = 0.0
@@ -143,7 +143,7 @@ class StepProfiler:
     def _forward_ends(self) -> None:
         self._forwards.append((self._forward_began_s, time.perf_counter()))
 
-    def _named(self, name: str) -> contextlib.AbstractContextManager:
+    def _named(self, name: str) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext() if self._torch is None else record_function(name)
 
     def _name_modules(self, module: torch.nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -115,13 +116,13 @@ def _summary(table: pd.DataFrame) -> dict[str, Any]:
             "max": round(float(column.max()), 3),
             "change_percent": round(float((last - first) / abs(first) * 100), 1) if first else None,
         }
-    pairs = numbers.corr()
+    pairs = numbers.corr().to_numpy()
     names = list(numbers.columns)
     correlations = {
-        f"{a} / {b}": round(float(pairs.loc[a, b]), 2)
-        for at, a in enumerate(names)
-        for b in names[at + 1 :]
-        if pairs.loc[a, b] == pairs.loc[a, b]
+        f"{names[a]} / {names[b]}": round(float(pairs[a, b]), 2)
+        for a in range(len(names))
+        for b in range(a + 1, len(names))
+        if not math.isnan(pairs[a, b])
     }
     return {"rows": len(table), "columns": columns, "correlations": correlations}
 

@@ -59,7 +59,10 @@ class InferenceDemo:
 
     def errors(self) -> dict[str, str]:
         """What wrong requests are answered with; the model goes on."""
-        wrong = {"an empty prompt": {"prompt": ""}, "no tokens": {"prompt": "x", "max_tokens": -1}}
+        wrong: dict[str, dict[str, Any]] = {
+            "an empty prompt": {"prompt": ""},
+            "no tokens": {"prompt": "x", "max_tokens": -1},
+        }
         told = {}
         for name, request in wrong.items():
             try:

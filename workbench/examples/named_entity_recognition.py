@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench.engine import StructureSpec
+from workbench.engine import StructureKind, StructureSpec
 from workbench.errors import RequestError
 from workbench.examples.answers import ask_all
 from workbench.examples.statistics import share_of_each
@@ -50,7 +50,7 @@ class NERProcessor:
             "additionalProperties": False,
         }
         schema = {"type": "array", "items": entity, "maxItems": _MAX_ENTITIES}
-        self._structure = StructureSpec("json_schema", json.dumps(schema))
+        self._structure = StructureSpec(StructureKind.JSON_SCHEMA, json.dumps(schema))
 
     def extract_entities(self, text: str) -> list[dict[str, Any]]:
         """Entities {text, type, start, end}, in the text's order; `end` is one past the last character."""
@@ -99,9 +99,11 @@ def _free_place(text: str, name: str, taken: Sequence[dict[str, Any]]) -> int | 
 
 
 def _whole_items(answer: str) -> list[dict[str, str]]:
+    items: list[dict[str, str]]
     try:
-        return json.loads(answer)
+        items = json.loads(answer)
     except ValueError:
         # The schema holds up to where max_tokens cut it: what ends in a brace before that is whole.
         end = answer.rfind("}")
-        return json.loads(answer[: end + 1] + "]") if end >= 0 else []
+        items = json.loads(answer[: end + 1] + "]") if end >= 0 else []
+    return items

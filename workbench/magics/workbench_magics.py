@@ -33,6 +33,8 @@ class WorkbenchMagics(Magics):
 
     def __init__(self, shell: Any, session: Session | None = None) -> None:
         super().__init__(shell)
+        # `shell` of the class above may be None by its type.
+        self._shell = shell
         self._own_session = session or Session()
         self.session = self._own_session
 
@@ -65,7 +67,7 @@ class WorkbenchMagics(Magics):
 
         %%chat [--system TEXT] [--max-tokens N] [--temperature T] [--seed N]
         """
-        return _shown(lambda words: self._chat(words, cell), shlex.split(line))
+        _shown(lambda words: self._chat(words, cell), shlex.split(line))
 
     def _status(self, words: list[str]) -> None:
         _parse("%wb status", words)
@@ -116,7 +118,7 @@ class WorkbenchMagics(Magics):
     def _use(self, words: list[str]) -> None:
         parser = _Parser("%wb use", add_help=False)
         parser.add_argument("name")
-        value = self.shell.user_ns.get(parser.parse_args(words).name)
+        value = self._shell.user_ns.get(parser.parse_args(words).name)
         session = value if isinstance(value, Session) else getattr(value, "session", None)
         if isinstance(session, Session):
             self.session = session

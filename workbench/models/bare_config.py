@@ -76,8 +76,13 @@ def read_bare_config(files: ModelFiles) -> BareConfig | None:
 
 def _of_fields(fields: dict[str, Any]) -> BareConfig | None:
     model_type, rope = fields.get("model_type"), _rope_parameters(fields)
-    sizes = [fields.get(name) for name in _SIZES]
-    if model_type not in _ARCHITECTURES or rope is None or fields.get("hidden_act") != "silu":
+    sizes: list[Any] = [fields.get(name) for name in _SIZES]
+    if (
+        not isinstance(model_type, str)
+        or model_type not in _ARCHITECTURES
+        or rope is None
+        or fields.get("hidden_act") != "silu"
+    ):
         return None
     if any(type(size) is not int or size < 1 for size in sizes):
         return None
@@ -110,7 +115,7 @@ def _rope_parameters(fields: dict[str, Any]) -> dict[str, Any] | None:
         scaling = fields.get("rope_scaling") or {}
         rope = {**scaling, "rope_theta": fields.get("rope_theta")}
         rope["rope_type"] = scaling.get("rope_type") or scaling.get("type") or "default"
-    wanted = _ROPE_FIELDS.get(rope.get("rope_type"))
+    wanted = _ROPE_FIELDS.get(str(rope.get("rope_type")))
     if wanted is None or not all(isinstance(rope.get(name), int | float) for name in ("rope_theta", *wanted)):
         return None
     return None if rope.get("partial_rotary_factor", 1.0) != 1.0 else rope

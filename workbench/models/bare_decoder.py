@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -126,13 +128,14 @@ class _Rotary:
     def _frequencies(self) -> torch.Tensor:
         """[head_dim / 2]; "linear" and "llama3" stretch them for contexts beyond the first training's."""
         rope, dim = self._config.rope_parameters, self._config.head_dim
-        frequencies = 1.0 / (rope["rope_theta"] ** (torch.arange(0, dim, 2, dtype=torch.float) / dim))
+        frequencies: torch.Tensor = 1.0 / (rope["rope_theta"] ** (torch.arange(0, dim, 2, dtype=torch.float) / dim))
         if rope["rope_type"] == "linear":
-            return frequencies / rope["factor"]
+            factor: float = rope["factor"]
+            return frequencies / factor
         return _stretched(frequencies, rope) if rope["rope_type"] == "llama3" else frequencies
 
 
-def _stretched(frequencies: torch.Tensor, rope: dict) -> torch.Tensor:
+def _stretched(frequencies: torch.Tensor, rope: Mapping[str, Any]) -> torch.Tensor:
     """Long waves by `factor`, short ones not at all, those between in proportion (Llama 3.1's model card)."""
     factor, low, high = rope["factor"], rope["low_freq_factor"], rope["high_freq_factor"]
     context = rope["original_max_position_embeddings"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
 from workbench.backends.dtypes import parse_dtype, torch_dtype
 from workbench.errors import ConfigError
@@ -16,6 +17,9 @@ from workbench.models.tokenizer import load_tokenizer
 from workbench.models.weights import check_fits, names_match, stream_weights
 from workbench.progress import Progress, ProgressCallback, no_progress
 from workbench.quantize.memory import storage_bytes
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 __all__ = ["load_bare_model"]
 
@@ -44,11 +48,12 @@ def load_bare_model(
 def _load_folder(files: ModelFiles, config: BareConfig, dtype: str, progress: ProgressCallback) -> LoadedModel | None:
     from workbench.models.bare_decoder import BareDecoder
 
-    tensors = read_folder_headers(files.path)
-    shell = BareDecoder(config, torch_dtype(dtype))
+    tensors = read_folder_headers(files.folder)
+    # It has all that loading looks at in a transformers model.
+    shell = cast("PreTrainedModel", BareDecoder(config, torch_dtype(dtype)))
     if not names_match(shell, tensors):
         return None
-    tokenizer = load_tokenizer(files.path)
+    tokenizer = load_tokenizer(files.folder)
     check_memory(count_bytes(shell), "cpu", dtype)
     check_fits(shell, tensors)
     stream_weights(shell, tensors, "cpu", progress)
@@ -63,8 +68,8 @@ def _load_packed(files: ModelFiles, config: BareConfig, dtype: str, progress: Pr
             f"quant_type='gguf' uses the packed weights of a .gguf file: {files.name} has none; load 'default' or a "
             ".gguf file, or use quant_type='int4'"
         )
-    shell = BareDecoder(config, torch_dtype(dtype))
-    tokenizer = load_tokenizer(files.path)
+    shell = cast("PreTrainedModel", BareDecoder(config, torch_dtype(dtype)))
+    tokenizer = load_tokenizer(files.folder)
     # Twice: the packed weights, and for a moment what the native kernels make of them.
     check_memory(2 * files.gguf_path.stat().st_size, "cpu", dtype)
     num_parameters = fill_from_gguf(shell, files.gguf_path, torch_dtype(dtype), progress)

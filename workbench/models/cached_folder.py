@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -52,7 +53,7 @@ class CachedFolder:
         sizes: dict[str, int] = manifest.get("files", {})
         return all(_file_size(self.path / file) == size for file, size in sizes.items())
 
-    def ensure(self, build: Callable[[Path], None], progress: ProgressCallback = no_progress) -> Path:
+    def ensure(self, build: Callable[[Path], object], progress: ProgressCallback = no_progress) -> Path:
         """The finished folder; `build(temporary_folder)` fills it when it is not there yet.
 
         Several processes may call this at once: one builds, the others wait for it. Whatever `build` raises
@@ -74,7 +75,7 @@ class CachedFolder:
             self._discard(self.path)
         return freed_bytes
 
-    def _build(self, build: Callable[[Path], None]) -> None:
+    def _build(self, build: Callable[[Path], object]) -> None:
         temporary = self._building / uuid.uuid4().hex
         temporary.mkdir(parents=True)
         try:
@@ -128,7 +129,7 @@ class CachedFolder:
             lock.release()
 
 
-def read_manifest(folder: Path) -> dict | None:
+def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a finished cache folder, or None where there is none that parses."""
     try:
         manifest = json.loads((folder / MANIFEST_NAME).read_text("utf-8"))

@@ -6,6 +6,7 @@ import builtins
 import difflib
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from workbench.aws import S3Url
@@ -124,28 +125,29 @@ class Catalogue(HasTwin):
 
 
 def _locate(source: ModelSource, progress: ProgressCallback, allow_pickle: bool, trust_remote_code: bool) -> ModelFiles:
-    permissions = {"allow_pickle": allow_pickle, "trust_remote_code": trust_remote_code}
+    found = partial(ModelFiles, source, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     match source.kind:
         case "embedded":
             path = fetch_embedded(progress)
-            return ModelFiles(source, EMBEDDED_NAME, path, gguf_path=path / EMBEDDED_GGUF.name, **permissions)
+            return found(EMBEDDED_NAME, path, gguf_path=path / EMBEDDED_GGUF.name)
         case "folder":
             path = Path(source.location)
-            return ModelFiles(source, path.name, path, **permissions)
+            return found(path.name, path)
         case "hub":
-            return ModelFiles(source, source.text, fetch_hub(source, progress, **permissions), **permissions)
+            path = fetch_hub(source, progress, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
+            return found(source.text, path)
         case "gguf":
             gguf = Path(source.location)
-            return ModelFiles(source, gguf.stem, fetch_gguf(gguf, progress), gguf_path=gguf, **permissions)
+            return found(gguf.stem, fetch_gguf(gguf, progress), gguf_path=gguf)
         case "s3":
             name = S3Url.parse(source.text).name
-            return ModelFiles(source, name, fetch_from("s3", source.location, progress), **permissions)
+            return found(name, fetch_from("s3", source.location, progress))
         case "plugin":
             scheme, _, location = source.location.partition(":")
-            return ModelFiles(source, source.text, fetch_from(scheme, location, progress), **permissions)
+            return found(source.text, fetch_from(scheme, location, progress))
         case "random":
             get_preset(source.location)
-            return ModelFiles(source, source.text, None, **permissions)
+            return found(source.text, None)
 
 
 def _removable_source(name: str | os.PathLike[str]) -> ModelSource:

@@ -25,3 +25,9 @@ class ModelFiles:
     allow_pickle: bool = False
     trust_remote_code: bool = False
     gguf_path: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """`path`, for those who know that this is no `random:` model."""
+        assert self.path is not None
+        return self.path

@@ -55,7 +55,7 @@ class GgufHeader:
     @property
     def architecture(self) -> str:
         """The model family in llama.cpp's spelling."""
-        return self.metadata["general.architecture"]
+        return str(self.metadata["general.architecture"])
 
     @property
     def num_parameters(self) -> int:
@@ -141,7 +141,7 @@ class _Reader:
                 self._skip(self._number("Q"))
         else:
             raise self._damaged(f"a metadata array of type {kind}")
-        return length
+        return int(length)
 
     def _row(self) -> GgufTensor:
         from gguf import GGML_QUANT_SIZES, GGMLQuantizationType

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -106,6 +106,8 @@ def _row_order(header: GgufHeader, name: str, tensor: GgufTensor) -> np.ndarray 
     if header.architecture != "llama" or heads is None:
         return None
     count = header.metadata.get(f"llama.attention.{heads}", header.metadata.get("llama.attention.head_count"))
+    if count is None:
+        raise ModelFormatError(f"the file of {tensor.name!r} does not say llama.attention.head_count")
     rows = tensor.shape[-1]
     return np.arange(rows).reshape(count, rows // count // 2, 2).swapaxes(1, 2).reshape(-1)
 
@@ -130,8 +132,8 @@ def _put(
     if owner_name == "model.embed_tokens":
         _put_table(shell, weight, dtype)
         return
-    bias = shell.get_submodule(owner_name).bias
-    shell.set_submodule(owner_name, weight.linear(None if bias is None else bias.detach()))
+    layer: Any = shell.get_submodule(owner_name)
+    shell.set_submodule(owner_name, weight.linear(None if layer.bias is None else layer.bias.detach()))
 
 
 def _put_table(shell: PreTrainedModel, weight: GroupedWeight, dtype: torch.dtype) -> None:

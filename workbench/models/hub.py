@@ -63,7 +63,7 @@ def _last_answer(log: Path, field: str | None = None) -> dict[str, Any]:
         if not line.startswith("{"):
             continue
         try:
-            answer = json.loads(line)
+            answer: dict[str, Any] = json.loads(line)
         except ValueError:
             continue
         if field is None or field in answer:

@@ -50,7 +50,7 @@ def choose_files(names: Sequence[str], allow_pickle: bool, allow_code: bool) -> 
     return sorted(set(small + weights))
 
 
-class _ByteBars(tqdm):
+class _ByteBars(tqdm):  # type: ignore[type-arg]  # generic in its stubs, not when it runs
     """Shows nothing; prints the largest byte count of all bars a few times a second."""
 
     total_bytes = 0
@@ -89,7 +89,12 @@ def _fetch(question: dict[str, Any]) -> None:
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
     chosen = choose_files(list(sizes), question["allow_pickle"], question["allow_code"])
     _ByteBars.total_bytes = sum(sizes[name] for name in chosen)
-    path = snapshot_download(repo, revision=revision, allow_patterns=chosen, tqdm_class=_ByteBars)
+    path = snapshot_download(
+        repo,
+        revision=revision,
+        allow_patterns=chosen,
+        tqdm_class=_ByteBars,  # type: ignore[arg-type]  # declared as tqdm.auto's class, of which it uses tqdm's own
+    )
     _ByteBars._largest = _ByteBars.total_bytes
     _ByteBars.report(force=True)
     _answer(path=path)

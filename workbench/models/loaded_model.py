@@ -40,7 +40,7 @@ class LoadedModel:
     weights and cannot compute.
     """
 
-    module: nn.Module
+    module: PreTrainedModel
     spec: ModelSpec
     tokenizer: Tokenizer
     files: ModelFiles

@@ -83,7 +83,7 @@ def _shell_of(files: ModelFiles, dtype: str, attn_implementation: str | None) ->
     if files.source.kind == "random":
         return make_random_shell(files.source.location, dtype=dtype, attn_implementation=attn_implementation)
     permission = {"local_files_only": True, "trust_remote_code": files.trust_remote_code}
-    tokenizer = load_tokenizer(files.path, trust_remote_code=files.trust_remote_code)
+    tokenizer = load_tokenizer(files.folder, trust_remote_code=files.trust_remote_code)
     with quiet_transformers(), blaming_files(files):
         config = AutoConfig.from_pretrained(str(files.path), **permission)
         return build_shell(config, torch_dtype(dtype), attn_implementation, files.trust_remote_code), tokenizer
@@ -104,7 +104,7 @@ def _load_part(
         if files.source.kind == "random":
             fill_randomly(shell, device, progress, part=part)
         else:
-            tensors = read_folder_headers(files.path)
+            tensors = read_folder_headers(files.folder)
             if not matches_shell(shell, tensors, torch_dtype(dtype)):
                 raise ModelFormatError(
                     f"{files.name}: its files name or join their tensors in another way than transformers' class, so "
@@ -138,8 +138,8 @@ def _load_folder(
 
     progress(Progress("read config", 0, None, "files"))
     permission = {"local_files_only": True, "trust_remote_code": files.trust_remote_code}
-    tensors = read_folder_headers(files.path)
-    tokenizer = load_tokenizer(files.path, trust_remote_code=files.trust_remote_code)
+    tensors = read_folder_headers(files.folder)
+    tokenizer = load_tokenizer(files.folder, trust_remote_code=files.trust_remote_code)
     with quiet_transformers():
         with blaming_files(files):
             config = AutoConfig.from_pretrained(str(files.path), **permission)
@@ -166,7 +166,7 @@ def _load_packed(
             "load 'default' or a .gguf file, or use quant_type='int4'"
         )
     progress(Progress("read config", 0, None, "files"))
-    tokenizer = load_tokenizer(files.path, trust_remote_code=files.trust_remote_code)
+    tokenizer = load_tokenizer(files.folder, trust_remote_code=files.trust_remote_code)
     with quiet_transformers():
         with blaming_files(files):
             config = AutoConfig.from_pretrained(str(files.path), local_files_only=True)

@@ -15,6 +15,7 @@ from workbench.aws.s3_upload import upload_s3
 from workbench.aws.s3_url import S3Url
 from workbench.errors import CacheError, ConfigError
 from workbench.models.catalogue import Catalogue
+from workbench.models.loaded_model import LoadedModel
 from workbench.models.loader import load_model
 from workbench.models.quantized_load import manifest_of, source_facts
 from workbench.progress import Progress, ProgressCallback, no_progress
@@ -92,6 +93,8 @@ def quantize_to_folder(
         progress(Progress("write quantised weights", 0, None))
         _write(loaded, source, target)
     quantized = loaded.quantized
+    # Loaded with a quantisation, and what is in the cache was written with its original's size.
+    assert quantized is not None and quantized.original_bytes is not None
     return QuantizedFolder(
         target,
         config,
@@ -103,7 +106,7 @@ def quantize_to_folder(
     )
 
 
-def _write(loaded, source: dict[str, object], target: Path) -> None:
+def _write(loaded: LoadedModel, source: dict[str, object], target: Path) -> None:
     temporary = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
     try:
         temporary.mkdir(parents=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.backends.dtypes import torch_dtype
@@ -56,8 +57,9 @@ def load_quantized(
     method = choose_method(quantization, device.partition(":")[0])
     source = source_facts(files)
     packs = getattr(method, "packs", False)
-    cacheable = packs and cache is not None and files.path is not None and not files.trust_remote_code
-    if cacheable:
+    if not packs or files.path is None or files.trust_remote_code:
+        cache = None
+    if cache is not None:
         found = cache.find(files.name, quantization, dtype=dtype, source=source, verify=False)
         if found is not None:
             progress(Progress("read quantised weights", 0, None))
@@ -72,8 +74,9 @@ def load_quantized(
     else:
         load = _from_random if files.path is None else _from_folder
     loaded = load(files, device, dtype, attn_implementation, progress, quantization, method)
+    assert loaded.quantized is not None
     loaded.quantized = replace(loaded.quantized, elapsed_s=time.perf_counter() - started)
-    if cacheable:
+    if cache is not None:
         progress(Progress("keep quantised weights", 0, None))
         try:
             cache.store(files.name, loaded.module, manifest_of(loaded, source), files.path)
@@ -93,18 +96,19 @@ def load_packed_model(
 ) -> LoadedModel:
     """A folder of quantised weights. Raises ConfigError when `asked` is another quantisation than the one it holds, and
     ModelFormatError when it is damaged."""
-    manifest = read_manifest(files.path)
+    manifest = read_manifest(files.folder)
     if asked is not None and asked != manifest.config:
         raise ConfigError(
             f"{files.path} holds weights as {manifest.config.quantization_type.value} with its own settings; leave "
             "quant_type out, or quantise the original model"
         )
-    return _read(files, files.path, manifest, device, attn_implementation, progress, False)
+    return _read(files, files.folder, manifest, device, attn_implementation, progress, False)
 
 
 def manifest_of(loaded: LoadedModel, source: dict[str, object]) -> PackedManifest:
-    """What a folder of these weights says of itself."""
+    """What a folder of these quantised weights says of itself."""
     quantized = loaded.quantized
+    assert quantized is not None
     return PackedManifest(
         config=quantized.config,
         dtype=loaded.dtype,
@@ -126,7 +130,15 @@ def source_facts(files: ModelFiles) -> dict[str, object]:
     return facts
 
 
-def _read(files, folder, manifest, device, attn_implementation, progress, from_cache) -> LoadedModel:
+def _read(
+    files: ModelFiles,
+    folder: Path,
+    manifest: PackedManifest,
+    device: str,
+    attn_implementation: str | None,
+    progress: ProgressCallback,
+    from_cache: bool,
+) -> LoadedModel:
     started = time.perf_counter()
     total_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     check_memory(total_bytes, device, manifest.config.quantization_type.value)
@@ -140,7 +152,7 @@ def _read(files, folder, manifest, device, attn_implementation, progress, from_c
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="workbench-checksum") as pool:
         # The checksum is known before the model is handed out, and computed while the rest is done.
         check = pool.submit(verify_packed, folder, manifest)
-        tokenizer = load_tokenizer(files.path, trust_remote_code=files.trust_remote_code)
+        tokenizer = load_tokenizer(files.folder, trust_remote_code=files.trust_remote_code)
         module = load_packed(
             folder,
             manifest,
@@ -157,12 +169,30 @@ def _read(files, folder, manifest, device, attn_implementation, progress, from_c
     return _describe(module, tokenizer, files, manifest.dtype, device, shape, facts)
 
 
-def _from_random(files, device, dtype, attn_implementation, progress, quantization, method) -> LoadedModel:
-    state = {}
+@dataclass(frozen=True)
+class _Begun:
+    """Facts of the unquantised shell, and what takes its matrices; `shape` is its number of weights, and whether its
+    embeddings are tied."""
+
+    shape: tuple[int, bool]
+    original_bytes: int
+    quantizer: StreamingQuantizer
+
+
+def _from_random(
+    files: ModelFiles,
+    device: str,
+    dtype: str,
+    attn_implementation: str | None,
+    progress: ProgressCallback,
+    quantization: QuantizationConfig,
+    method: Method,
+) -> LoadedModel:
+    begun: list[_Begun] = []
 
     def begin(shell: PreTrainedModel) -> StreamingQuantizer:
-        state.update(_begin(shell, device, dtype, quantization, method))
-        return state["quantizer"]
+        begun.append(_begin(shell, device, quantization, method))
+        return begun[0].quantizer
 
     made = make_random_model(
         files.source.location,
@@ -172,18 +202,26 @@ def _from_random(files, device, dtype, attn_implementation, progress, quantizati
         progress=progress,
         quantizer_for=begin,
     )
-    return _end(made.module, made.tokenizer, files, dtype, device, quantization, method, state)
+    return _end(made.module, made.tokenizer, files, dtype, device, quantization, method, begun[0])
 
 
-def _from_folder(files, device, dtype, attn_implementation, progress, quantization, method) -> LoadedModel:
+def _from_folder(
+    files: ModelFiles,
+    device: str,
+    dtype: str,
+    attn_implementation: str | None,
+    progress: ProgressCallback,
+    quantization: QuantizationConfig,
+    method: Method,
+) -> LoadedModel:
     from transformers import AutoConfig
 
     from workbench.quantize.plain_attention import plain_attention
     from workbench.quantize.samples import sample_ids
 
     progress(Progress("read config", 0, None, "files"))
-    tensors = read_folder_headers(files.path)
-    tokenizer = load_tokenizer(files.path, trust_remote_code=files.trust_remote_code)
+    tensors = read_folder_headers(files.folder)
+    tokenizer = load_tokenizer(files.folder, trust_remote_code=files.trust_remote_code)
     with quiet_transformers():
         with blaming_files(files):
             config = AutoConfig.from_pretrained(
@@ -196,9 +234,9 @@ def _from_folder(files, device, dtype, attn_implementation, progress, quantizati
             module = load_by_rules(files, config, device, dtype, attn_implementation)
             return _whole(module, tokenizer, files, dtype, device, quantization, method)
         check_fits(shell, tensors)
-        state = _begin(shell, device, dtype, quantization, method, can_refine=True)
-        stream_weights(shell, tensors, device, progress, state["quantizer"])
-        quantizer = state["quantizer"]
+        begun = _begin(shell, device, quantization, method, can_refine=True)
+        quantizer = begun.quantizer
+        stream_weights(shell, tensors, device, progress, quantizer)
         quantizer.finish()
         if quantizer.can_refine:
             progress(Progress("look at what layers see", 0, None))
@@ -206,10 +244,18 @@ def _from_folder(files, device, dtype, attn_implementation, progress, quantizati
                 quantizer.refine(
                     lambda name: reader.read(tensors[name], torch_dtype(dtype)), sample_ids(shell, tokenizer, None)
                 )
-    return _end(shell, tokenizer, files, dtype, device, quantization, method, state)
+    return _end(shell, tokenizer, files, dtype, device, quantization, method, begun)
 
 
-def _by_apply(files, device, dtype, attn_implementation, progress, quantization, method) -> LoadedModel:
+def _by_apply(
+    files: ModelFiles,
+    device: str,
+    dtype: str,
+    attn_implementation: str | None,
+    progress: ProgressCallback,
+    quantization: QuantizationConfig,
+    method: Method,
+) -> LoadedModel:
     """A method that takes a whole model, such as a plugin's: its weights are unknown here, and are not kept."""
     if files.path is None:
         made = make_random_model(
@@ -228,11 +274,13 @@ def _by_apply(files, device, dtype, attn_implementation, progress, quantization,
     return _describe(module, tokenizer, files, dtype, device, shape, facts)
 
 
-def _load_whole(files, device, dtype, attn_implementation, progress):
+def _load_whole(
+    files: ModelFiles, device: str, dtype: str, attn_implementation: str | None, progress: ProgressCallback
+) -> tuple[PreTrainedModel, Tokenizer]:
     from transformers import AutoConfig
 
-    tensors = read_folder_headers(files.path)
-    tokenizer = load_tokenizer(files.path, trust_remote_code=files.trust_remote_code)
+    tensors = read_folder_headers(files.folder)
+    tokenizer = load_tokenizer(files.folder, trust_remote_code=files.trust_remote_code)
     with quiet_transformers(), blaming_files(files):
         config = AutoConfig.from_pretrained(
             str(files.path), local_files_only=True, trust_remote_code=files.trust_remote_code
@@ -247,33 +295,42 @@ def _load_whole(files, device, dtype, attn_implementation, progress):
 
 
 def _begin(
-    shell: PreTrainedModel,
-    device: str,
-    dtype: str,
-    quantization: QuantizationConfig,
-    method: Method,
-    *,
-    can_refine: bool = False,
-) -> dict:
-    """Facts of the unquantised shell, and what takes its matrices. Checks that the result fits."""
+    shell: PreTrainedModel, device: str, quantization: QuantizationConfig, method: Method, *, can_refine: bool = False
+) -> _Begun:
+    """Checks that the result fits."""
     from workbench.quantize.streaming import StreamingQuantizer, quantized_bytes
 
     check_memory(quantized_bytes(shell, quantization, device), device, quantization.quantization_type.value)
     num_parameters = sum(parameter.numel() for parameter in shell.parameters())
     quantizer = StreamingQuantizer(shell, quantization, method, can_refine=can_refine)
-    return {
-        "shape": (num_parameters, is_tied(shell)), "original_bytes": count_bytes(shell), "quantizer": quantizer
-    }  # fmt: skip
+    return _Begun((num_parameters, is_tied(shell)), count_bytes(shell), quantizer)
 
 
-def _end(module, tokenizer, files, dtype, device, quantization, method, state) -> LoadedModel:
-    kept = state["quantizer"].finish()
+def _end(
+    module: PreTrainedModel,
+    tokenizer: Tokenizer,
+    files: ModelFiles,
+    dtype: str,
+    device: str,
+    quantization: QuantizationConfig,
+    method: Method,
+    begun: _Begun,
+) -> LoadedModel:
+    kept = begun.quantizer.finish()
     kept = (*kept, *_calibrate(module, tokenizer, quantization, method))
-    facts = QuantizedFacts(quantization, kept, state["original_bytes"], 0.0)
-    return _describe(module, tokenizer, files, dtype, device, state["shape"], facts)
+    facts = QuantizedFacts(quantization, kept, begun.original_bytes, 0.0)
+    return _describe(module, tokenizer, files, dtype, device, begun.shape, facts)
 
 
-def _whole(module, tokenizer, files, dtype, device, quantization, method) -> LoadedModel:
+def _whole(
+    module: PreTrainedModel,
+    tokenizer: Tokenizer,
+    files: ModelFiles,
+    dtype: str,
+    device: str,
+    quantization: QuantizationConfig,
+    method: Method,
+) -> LoadedModel:
     """Quantise a model that is in memory already."""
     from workbench.quantize.layers import quantize_layers
 

@@ -97,12 +97,13 @@ def fill_randomly(
     kept = {name for name, _ in shell.named_parameters()}
     for name, parameter in parameters.items():
         progress(Progress("make weights", completed_bytes, total_bytes))
-        tensor = allocate(tuple(parameter.shape), parameter.dtype, device)
-        if tensor.dim() > 1:
-            tensor.normal_(0.0, std, generator=generator)
+        made = allocate(tuple(parameter.shape), parameter.dtype, device)
+        tensor: torch.Tensor | None = made
+        if made.dim() > 1:
+            made.normal_(0.0, std, generator=generator)
             if quantizer is not None and quantizer.takes(name):
-                tensor = quantizer.take(name, tensor)
-        if part is not None and name in kept:
+                tensor = quantizer.take(name, made)
+        if part is not None and tensor is not None and name in kept:
             tensor = part.cut(name, tensor)
         if name not in kept or tensor is None:
             pass

@@ -96,7 +96,7 @@ def read_folder_headers(folder: Path) -> dict[str, TensorEntry]:
 def _weight_map(folder: Path) -> dict[str, str]:
     index = folder / INDEX_NAME
     try:
-        weight_map = json.loads(index.read_text("utf-8"))["weight_map"]
+        weight_map: dict[str, str] = json.loads(index.read_text("utf-8"))["weight_map"]
         shards = set(weight_map.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFormatError(f"{index} is not a weight index: {type(error).__name__}: {error}") from error

@@ -39,16 +39,20 @@ class Tokenizer:
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Token ids of `text`; with special tokens the way this model's own tokenizer adds them (BOS or none)."""
-        return self.hf.encode(text, add_special_tokens=add_special_tokens)
+        token_ids: list[int] = self.hf.encode(text, add_special_tokens=add_special_tokens)
+        return token_ids
 
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Text of `token_ids`, exactly as they spell it."""
         # The engine calls this for every token: transformers' own decode spends five times as long around this call.
         if self._backend is not None:
-            return self._backend.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
-        return self.hf.decode(
+            return str(self._backend.decode(list(token_ids), skip_special_tokens=skip_special_tokens))
+        text = self.hf.decode(
             list(token_ids), skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False
         )
+        # Several sequences would give a list.
+        assert isinstance(text, str)
+        return text
 
     def apply_chat_template(
         self,
@@ -80,7 +84,7 @@ class Tokenizer:
             )
         conversation = _checked_messages(messages)
         try:
-            return self.hf.apply_chat_template(
+            text = self.hf.apply_chat_template(
                 conversation,
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt and not continue_final_message,
@@ -90,18 +94,24 @@ class Tokenizer:
             raise RequestError(f"the model's chat template refuses these messages: {error}") from error
         except ValueError as error:
             raise RequestError(f"messages: {error}") from error
+        # One conversation, not tokenised.
+        assert isinstance(text, str)
+        return text
 
     def id_to_token(self, token_id: int) -> str:
         """The vocabulary's own spelling of one id. Raises `RequestError` for an id outside the vocabulary."""
         token = self.hf.convert_ids_to_tokens(token_id) if 0 <= token_id < self.vocab_size else None
         if token is None:
             raise RequestError(f"token id {token_id} is outside the vocabulary (0 to {self.vocab_size - 1})")
+        # A list of ids would give a list.
+        assert isinstance(token, str)
         return token
 
 
 def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Tokenizer:
     """The tokenizer of a model folder. Raises `ModelFormatError` when it cannot be built from the files."""
     failure = None
+    hf: PreTrainedTokenizerBase | None = None
     try:
         hf = _of_generic_class(folder)
         if hf is None:
@@ -111,8 +121,8 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Tokenize
     # Boundary: the tokenizer's files decide which of transformers' many errors comes out.
     except Exception as error:
         failure = f"the tokenizer in {folder} cannot be loaded: {type(error).__name__}: {_first_line(error)}"
-    if failure:
-        raise ModelFormatError(failure)
+    if failure or hf is None:
+        raise ModelFormatError(failure or f"there is no tokenizer in {folder}")
     return Tokenizer(hf, _eos_token_ids(folder, hf.eos_token_id))
 
 
@@ -129,7 +139,8 @@ def _of_generic_class(folder: Path) -> PreTrainedTokenizerBase | None:
         return None
     from transformers import PreTrainedTokenizerFast
 
-    return PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+    hf: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+    return hf
 
 
 def _eos_token_ids(folder: Path, tokenizer_eos: int | list[int] | None) -> set[int]:

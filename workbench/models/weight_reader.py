@@ -88,7 +88,7 @@ class WeightReader:
     def _fill(self, stream: FileIO, part: torch.Tensor, entry: TensorEntry) -> None:
         import torch
 
-        view = memoryview(part.view(torch.uint8).numpy())
+        view = part.view(torch.uint8).numpy().data
         filled = 0
         while filled < len(view):
             count = stream.readinto(view[filled:])

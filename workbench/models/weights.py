@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.backends.dtypes import torch_dtype
 from workbench.errors import ModelFormatError, WorkbenchError
@@ -91,10 +91,10 @@ def stream_weights(
             tensor = reader.read(entry, wanted[entry.name].dtype)
             if cut is not None:
                 tensor = cut(entry.name, tensor)
-            if quantizer is not None and quantizer.takes(entry.name):
-                tensor = quantizer.take(entry.name, tensor)
-            if tensor is not None:
-                place(shell, entry.name, tensor)
+            is_taken = quantizer is not None and quantizer.takes(entry.name)
+            stays = quantizer.take(entry.name, tensor) if quantizer is not None and is_taken else tensor
+            if stays is not None:
+                place(shell, entry.name, stays)
         if quantizer is not None:
             dtypes = {name: tensor.dtype for name, tensor in wanted.items()}
             quantizer.improve(partial(_read_named, reader, tensors, dtypes), partial(place, shell))
@@ -115,7 +115,8 @@ def load_by_rules(
     from transformers import AutoModelForCausalLM
 
     with blaming_files(files):
-        module, info = AutoModelForCausalLM.from_pretrained(
+        # With output_loading_info the pair that its annotation does not tell of.
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(files.path),
             config=config,
             dtype=torch_dtype(dtype),
@@ -126,6 +127,8 @@ def load_by_rules(
             local_files_only=True,
             output_loading_info=True,
         )
+    module: PreTrainedModel
+    module, info = loaded
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ModelFormatError(

@@ -5,8 +5,9 @@ from workbench.parallel.config import GPUConfig, ParallelShape
 from workbench.parallel.device_choice import DeviceChoice, choose_devices
 from workbench.parallel.load_balancer import LoadBalancer
 from workbench.parallel.manager import MultiGPUManager
+from workbench.parallel.replica import PoolStats, ReplicaDevice, ReplicaEngine, ReplicaStats
 from workbench.parallel.replica_generation import ReplicaGeneration
-from workbench.parallel.replica_pool import PoolStats, ReplicaDevice, ReplicaEngine, ReplicaPool, ReplicaStats
+from workbench.parallel.replica_pool import ReplicaPool
 from workbench.parallel.strategy import ParallelismStrategy
 
 __all__ = [

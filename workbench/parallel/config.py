@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from workbench.errors import ConfigError
 from workbench.parallel.balancers import parse_balancer
 from workbench.parallel.strategy import ParallelismStrategy, parse_strategy
 
 __all__ = ["GPUConfig", "ParallelShape"]
+
+_T = TypeVar("_T")
 
 # What the documented names mean for a size that the strategy does not use.
 _DOCUMENTED_SIZES = {"tensor_parallel_size": 2, "pipeline_parallel_size": 2, "data_parallel_size": 1}
@@ -146,11 +149,12 @@ def _sizes(strategy: ParallelismStrategy, num_gpus: int, given: tuple[int | None
     taken = math.prod(sizes[name] or 1 for name in used)
     open_names = [name for name in used if sizes[name] is None]
     if num_gpus % taken or (not open_names and taken != num_gpus):
-        raise ConfigError(_misfit(strategy, num_gpus, {name: sizes[name] for name in used if sizes[name]}))
+        raise ConfigError(_misfit(strategy, num_gpus, {name: size for name in used if (size := sizes[name])}))
     rest = num_gpus // taken
     for name in open_names[:-1]:
-        sizes[name] = 2 if rest % 2 == 0 else 1
-        rest //= sizes[name]
+        share = 2 if rest % 2 == 0 else 1
+        sizes[name] = share
+        rest //= share
     if open_names:
         sizes[open_names[-1]] = rest
     return {name: _DOCUMENTED_SIZES[name] if size is None else size for name, size in sizes.items()}
@@ -179,7 +183,7 @@ def _balancing(load_balancing: str | None, load_balancer: str | None) -> str:
     return _one_of("load_balancing", names["load_balancing"], "load_balancer", names["load_balancer"]) or "round_robin"
 
 
-def _one_of(name: str, value: object, alias: str, alias_value: object) -> object:
+def _one_of(name: str, value: _T | None, alias: str, alias_value: _T | None) -> _T | None:
     if value is not None and alias_value is not None and value != alias_value:
         raise ConfigError(
             f"{alias}={alias_value!r}: is another name of {name}, which is {value!r}; give one of the two"

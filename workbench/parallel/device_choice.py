@@ -44,13 +44,13 @@ def choose_devices(
     statuses = detect(backends)
     status = next((s for s in statuses if s.available and s.backend.device_type != "cpu"), None)
     found = {} if status is None else _find(config.gpu_ids, status.devices)
-    if len(found) == config.num_gpus:
+    if status is not None and len(found) == config.num_gpus:
         return DeviceChoice(status.backend, found, config)
     missing = [gpu_id for gpu_id in config.gpu_ids if gpu_id not in found]
     reason = f"gpu_ids={config.gpu_ids}: {missing} cannot be used; there is {_inventory(statuses)}"
     if not degrade:
         raise GPUUnavailableError(f"{reason}. Name GPUs that are there, or give degrade=True to use fewer")
-    if found:
+    if status is not None and found:
         return DeviceChoice(status.backend, found, config.on(found), f"{reason}; using {list(found)}")
     cpu = next((s.backend for s in statuses if s.available and s.backend.device_type == "cpu"), None)
     if cpu is None:

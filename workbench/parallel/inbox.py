@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from typing import Any
 
 __all__ = ["Inbox"]
 
@@ -13,7 +14,7 @@ class Inbox:
     """A queue that ends: after `close` and once it is empty, `get` gives None."""
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue = SimpleQueue()
+        self._queue: SimpleQueue[Any] = SimpleQueue()
         self._wake: Callable[[], object] | None = None
 
     def put(self, chunk: object) -> None:
@@ -29,14 +30,14 @@ class Inbox:
         """Nothing more will come."""
         self.put(None)
 
-    def get(self, timeout_s: float | None = None) -> object | None:
+    def get(self, timeout_s: float | None = None) -> Any | None:
         """Wait for the next chunk; TimeoutError after `timeout_s` seconds."""
         try:
             return self._queue.get(timeout=timeout_s)
         except Empty:
             raise TimeoutError(f"no output within {timeout_s} s") from None
 
-    async def get_async(self) -> object | None:
+    async def get_async(self) -> Any | None:
         """Wait for the next chunk without holding up the reader's event loop."""
         event, loop = asyncio.Event(), asyncio.get_running_loop()
         # Set before looking, so that a chunk that arrives in between wakes us.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from typing import Any
 
 __all__ = ["Pump"]
 
@@ -16,13 +17,13 @@ class Pump:
 
     def __init__(self, name: str = "workbench-replicas") -> None:
         self._loop = asyncio.new_event_loop()
-        self._tasks: set[asyncio.Task] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._lock = threading.Lock()
         self._is_stopped = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def spawn(self, coroutine: Coroutine) -> bool:
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> bool:
         """Start a coroutine in the loop; False, and it is closed unrun, after `stop`."""
         with self._lock:
             if not self._is_stopped:
@@ -48,7 +49,7 @@ class Pump:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _start(self, coroutine: Coroutine) -> None:
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

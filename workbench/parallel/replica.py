@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from workbench.backends import Backend
 
-__all__ = ["PoolStats", "ReplicaDevice", "ReplicaEngine", "ReplicaStats"]
+__all__ = ["EngineGeneration", "PoolStats", "ReplicaDevice", "ReplicaEngine", "ReplicaStats"]
+
+
+class EngineGeneration(Protocol):
+    """What a pool needs of an engine's own generation, whose chunks, results and times it passes on as they are."""
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def timings(self) -> Any: ...
+
+    def abort(self) -> None: ...
+
+    def results(self) -> list[Any]: ...
+
+    def __aiter__(self) -> AsyncIterator[Any]: ...
 
 
 class ReplicaEngine(Protocol):
@@ -17,9 +37,9 @@ class ReplicaEngine(Protocol):
     engine's generation holds; it raises RequestError for a request that cannot be resumed.
     """
 
-    def submit(self, prompt: object = None, *, messages: object = None, **sampling: object) -> object: ...
+    def submit(self, prompt: Any = None, *, messages: Any = None, **sampling: Any) -> EngineGeneration: ...
 
-    def stats(self) -> object: ...
+    def stats(self) -> Any: ...
 
     def unload(self) -> dict[str, int]: ...
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 from workbench.parallel.inbox import Inbox
+from workbench.parallel.replica import EngineGeneration
 
 __all__ = ["ReplicaGeneration"]
 
@@ -23,7 +25,7 @@ class ReplicaGeneration:
         self.owner = owner
         self.replica_id: int | str | None = None
         self.is_aborted = False
-        self._inner = None
+        self._inner: EngineGeneration | None = None
         self._error: BaseException | None = None
         self._inbox = Inbox()
         self._is_read_to_end = False
@@ -37,17 +39,17 @@ class ReplicaGeneration:
     @property
     def seed(self) -> int:
         """The seed of the random choices, drawn by the engine if none was given."""
-        return self._inner.seed
+        return self._serving.seed
 
     @property
     def text(self) -> str:
         """Text of the first answer so far."""
-        return self._inner.text
+        return self._serving.text
 
     @property
-    def timings(self) -> object | None:
-        """Times of the first answer, once it has ended; of the serving replica only."""
-        return self._inner.timings
+    def timings(self) -> Any:
+        """Times of the first answer, None before it has ended; of the serving replica only."""
+        return self._serving.timings
 
     def abort(self) -> None:
         """Ask the replica to stop. A finished request is left as it is."""
@@ -57,14 +59,14 @@ class ReplicaGeneration:
         if inner is not None and not self._is_read_to_end:
             inner.abort()
 
-    def __iter__(self) -> Iterator[object]:
+    def __iter__(self) -> Iterator[Any]:
         try:
             while (chunk := self._next(None)) is not None:
                 yield chunk
         finally:
             self.abort()
 
-    async def __aiter__(self) -> AsyncIterator[object]:
+    async def __aiter__(self) -> AsyncIterator[Any]:
         try:
             while not self._is_read_to_end:
                 chunk = self._take(await self._inbox.get_async())
@@ -73,11 +75,11 @@ class ReplicaGeneration:
         finally:
             self.abort()
 
-    def result(self, timeout_s: float | None = None) -> object:
+    def result(self, timeout_s: float | None = None) -> Any:
         """Wait for the first answer's end. TimeoutError leaves the request running; an interrupt aborts it."""
         return self.results(timeout_s)[0]
 
-    def results(self, timeout_s: float | None = None) -> list:
+    def results(self, timeout_s: float | None = None) -> list[Any]:
         """Wait for all answers. `timeout_s` bounds the wait for each piece of output."""
         try:
             while self._next(timeout_s) is not None:
@@ -86,15 +88,15 @@ class ReplicaGeneration:
             self.abort()
             raise
         self._raise_error()
-        return self._inner.results()
+        return self._serving.results()
 
-    async def aresult(self) -> object:
+    async def aresult(self) -> Any:
         """`result()` for an event loop; being cancelled aborts the request."""
         async for _ in self:
             pass
         return self.results()[0]
 
-    def serve_by(self, replica_id: int | str, inner: object) -> None:
+    def serve_by(self, replica_id: int | str, inner: EngineGeneration) -> None:
         """For the pool: this replica's generation is now the one behind this."""
         with self._lock:
             self.replica_id, self._inner = replica_id, inner
@@ -112,10 +114,16 @@ class ReplicaGeneration:
         self._error = None if error is None else error.with_traceback(None)
         self._inbox.close()
 
-    def _next(self, timeout_s: float | None) -> object | None:
+    @property
+    def _serving(self) -> EngineGeneration:
+        # The pool hands nothing out before a replica has taken it.
+        assert self._inner is not None
+        return self._inner
+
+    def _next(self, timeout_s: float | None) -> Any | None:
         return None if self._is_read_to_end else self._take(self._inbox.get(timeout_s))
 
-    def _take(self, chunk: object | None) -> object | None:
+    def _take(self, chunk: Any | None) -> Any | None:
         if chunk is None:
             self._is_read_to_end = True
             self._raise_error()

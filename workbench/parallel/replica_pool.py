@@ -12,13 +12,14 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from workbench.errors import ConfigError, EngineStoppedError, RequestAborted, RequestError, WorkbenchError
 from workbench.parallel.balancers import Balancer, make_balancer
 from workbench.parallel.load_book import LoadBook
 from workbench.parallel.manager import MultiGPUManager
 from workbench.parallel.pump import Pump
-from workbench.parallel.replica import PoolStats, ReplicaDevice, ReplicaEngine, ReplicaStats
+from workbench.parallel.replica import EngineGeneration, PoolStats, ReplicaDevice, ReplicaEngine, ReplicaStats
 from workbench.parallel.replica_generation import ReplicaGeneration
 from workbench.parallel.strategy import ParallelismStrategy
 
@@ -38,7 +39,7 @@ class _Request:
 
     prompt: object
     messages: object
-    sampling: dict[str, object]
+    sampling: dict[str, Any]
 
     @property
     def subject(self) -> object:
@@ -52,7 +53,7 @@ class _Placement:
 
     replica_id: int | str
     engine: ReplicaEngine
-    inner: object
+    inner: EngineGeneration
     num_moves: int = 0
     has_started: bool = False
 
@@ -124,7 +125,7 @@ class ReplicaPool:
         with self._lock:
             return self._book.num_in_flight(replica_id)
 
-    def submit(self, prompt: object = None, *, messages: object = None, **sampling: object) -> ReplicaGeneration:
+    def submit(self, prompt: object = None, *, messages: object = None, **sampling: Any) -> ReplicaGeneration:
         """Start a request on the chosen replica and return at once; arguments and errors are the engine's.
 
         Raises EngineStoppedError if no replica is alive.
@@ -178,7 +179,7 @@ class ReplicaPool:
             )
             return PoolStats(self._balancer.name, replicas, self._num_moved, self._num_resumed)
 
-    def engine_stats(self) -> dict[int | str, object]:
+    def engine_stats(self) -> dict[int | str, Any]:
         """Each living engine's own figures, by replica id; one that dies while asked is left out."""
         with self._lock:
             engines = dict(self._engines)
@@ -366,18 +367,19 @@ class ReplicaPool:
             raise EngineStoppedError("the pool is unloaded: make a new one")
 
 
-def _submit(engine: ReplicaEngine, request: _Request, before: _Placement | None) -> object:
+def _submit(engine: ReplicaEngine, request: _Request, before: _Placement | None) -> EngineGeneration:
     """Start a request, or go on with one. Raises RequestError for one that has begun and cannot be resumed."""
     if before is None or not before.has_started:
         return engine.submit(request.prompt, messages=request.messages, **request.sampling)
     resume = getattr(engine, "resume", None)
     if resume is None:
         raise RequestError("its engine resumes nothing")
-    return resume(before.inner, request.prompt, messages=request.messages, **request.sampling)
+    resumed: EngineGeneration = resume(before.inner, request.prompt, messages=request.messages, **request.sampling)
+    return resumed
 
 
-def _seconds_per_token(inner: object) -> float | None:
+def _seconds_per_token(inner: EngineGeneration) -> float | None:
     timings = inner.timings
     if timings is None or not timings.num_generated_tokens:
         return None
-    return timings.total_s / timings.num_generated_tokens
+    return float(timings.total_s / timings.num_generated_tokens)

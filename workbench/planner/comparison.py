@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import threading
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -114,13 +113,13 @@ class LoadRecord:
             rows.append(ComparedRow("memory without the cache", *self._memory, "bytes"))
         for batch, runs in sorted(self._by_batch().items()):
             predicted = statistics.median(batch / self._predictor.decode_s(batch, _mean_context(r)) for r in runs)
-            measured = statistics.median(batch * r.decode_tokens_per_s for r in runs)
+            measured = statistics.median(batch * _tokens_per_s(r) for r in runs)
             name = "tokens/s of one request" if batch == 1 else f"tokens/s of {batch} requests"
             rows.append(ComparedRow(name, predicted, measured, "tokens/s"))
         prompts = self._prompts()
         if prompts:
             predicted = statistics.median(self._predictor.prefill_s(r.num_prompt_tokens) for r in prompts)
-            measured = statistics.median(r.ttft_s for r in prompts)
+            measured = statistics.median(_ttft_s(r) for r in prompts)
             rows.append(ComparedRow("time to the first token", predicted, measured, "s"))
         return Comparison(self.plan.model, tuple(rows))
 
@@ -133,15 +132,15 @@ class LoadRecord:
             found.append(self._observation("memory", 1, self._memory[0] - learnt, self._memory[1]))
         for batch, runs in self._by_batch().items():
             predicted = statistics.median(self._predictor.decode(batch, _mean_context(r)).total_s for r in runs)
-            measured = statistics.median(1 / r.decode_tokens_per_s for r in runs)
+            measured = statistics.median(1 / _tokens_per_s(r) for r in runs)
             found.append(self._observation("decode", batch, predicted, measured))
         by_length: dict[int, list[RequestRow]] = {}
         for row in self._prompts():
             by_length.setdefault(row.num_prompt_tokens.bit_length(), []).append(row)
         for runs in by_length.values():
-            middle = sorted(runs, key=lambda r: r.ttft_s)[len(runs) // 2]
+            middle = sorted(runs, key=_ttft_s)[len(runs) // 2]
             predicted = self._predictor.prefill(middle.num_prompt_tokens).total_s
-            found.append(self._observation("prefill", middle.num_prompt_tokens, predicted, middle.ttft_s))
+            found.append(self._observation("prefill", middle.num_prompt_tokens, predicted, _ttft_s(middle)))
         return found
 
     def save(self) -> None:
@@ -155,7 +154,7 @@ class LoadRecord:
         key, model_class = self._predictor.device_key, self._predictor.model_class
         return Observation(kind, key, model_class, self.plan.model, size, predicted, measured)
 
-    def _by_batch(self) -> dict[int, Sequence[RequestRow]]:
+    def _by_batch(self) -> dict[int, list[RequestRow]]:
         """Runs whose neighbours stayed the same in number, by that number."""
         found: dict[int, list[RequestRow]] = {}
         with self._lock:
@@ -183,6 +182,17 @@ class LoadRecord:
 
 def _mean_context(row: RequestRow) -> float:
     return row.num_prompt_tokens + row.num_generated_tokens / 2
+
+
+# `_by_batch` and `_prompts` give only rows that have these figures.
+def _tokens_per_s(row: RequestRow) -> float:
+    assert row.decode_tokens_per_s is not None
+    return row.decode_tokens_per_s
+
+
+def _ttft_s(row: RequestRow) -> float:
+    assert row.ttft_s is not None
+    return row.ttft_s
 
 
 def _text(value: float, unit: str) -> str:

@@ -97,7 +97,8 @@ def available_bytes(inputs: PlanInputs, target: Target) -> int:
     if not target.is_here:
         return int(target.total_bytes * inputs.memory_fraction) if target.is_gpu else target.free_bytes
     if not target.is_gpu:
-        return target.free_bytes + min(psutil.Process().memory_info().rss, CPU_PROCESS_BYTES) + inputs.reclaim_bytes
+        own = min(int(psutil.Process().memory_info().rss), CPU_PROCESS_BYTES)
+        return target.free_bytes + own + inputs.reclaim_bytes
     torch = sys.modules.get("torch")
     own = CONTEXT_BYTES if torch is not None and torch.cuda.is_initialized() else 0
     used_by_others = target.total_bytes - target.free_bytes - own - inputs.reclaim_bytes

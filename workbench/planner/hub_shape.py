@@ -93,7 +93,7 @@ def _ask(source: ModelSource) -> HubShape:
         raise DownloadError(f"{repo} could not be looked at: {type(error).__name__}: {error}") from None
 
 
-def _ask_headers(api: Any, repo: str, commit: str, names: set[str]) -> tuple[WeightShape, ...] | None:
+def _ask_headers(api: Any, repo: str, commit: str | None, names: set[str]) -> tuple[WeightShape, ...] | None:
     files = sorted(name for name in names if name.endswith(".safetensors") and "/" not in name)
     # Some repositories carry the same weights a second time in their author's own layout.
     files = [name for name in files if not name.startswith("consolidated")] or files

@@ -85,7 +85,8 @@ def lay_out(shape: ModelShape, sizes: ParallelShape, batch: int) -> list[DeviceS
 
 def _share(shape: ModelShape, sizes: ParallelShape, layers: range, batch: int) -> DeviceShare:
     is_first, is_last = layers.start == 0, layers.stop == shape.spec.num_layers
-    whole, split = [], []
+    whole: list[WeightShape] = []
+    split: list[WeightShape] = []
     for weight in shape.weights:
         if not _belongs(weight, layers, is_first, is_last, shape.has_own_head):
             continue

@@ -39,8 +39,8 @@ def assumed_rates(backend_name: str, device_name: str, num_cores: int) -> Device
     """Rates of a device that was never measured: a GPU's from the shipped data sheets by its name, others by rule."""
     if backend_name == "cpu":
         speed = min(num_cores * _CPU_CORE_BYTES_PER_S, _CPU_MOST_BYTES_PER_S)
-        flops = num_cores * _CPU_CORE_FP32_FLOPS
-        rates = {"fp32": flops, "bf16": flops, "fp16": flops / 4}
+        core_flops = num_cores * _CPU_CORE_FP32_FLOPS
+        rates = {"fp32": core_flops, "bf16": core_flops, "fp16": core_flops / 4}
         return DeviceRates(speed, rates, _CPU_LAUNCH_S, f"assumed for {num_cores} cores, not measured")
     sheet = _data_sheet(device_name)
     if sheet is None:

@@ -77,8 +77,9 @@ def find_targets(backend: str | Backend | None, gpu_ids: Sequence[int | str] | N
     if gpu_ids is None:
         gpu_ids = [0]
     facts = _driver_facts(name) if not isinstance(backend, Backend) else None
-    if facts and all(type(i) is int and i < len(facts) for i in gpu_ids):
-        return tuple(_of(name or "cuda", facts[i]) for i in gpu_ids)
+    indexes = [i for i in gpu_ids if type(i) is int]
+    if facts and len(indexes) == len(gpu_ids) and all(i < len(facts) for i in indexes):
+        return tuple(_of(name or "cuda", facts[i]) for i in indexes)
     return _ask_backend(backend, name, gpu_ids)
 
 

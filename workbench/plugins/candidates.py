@@ -93,7 +93,8 @@ def folder_entry_point(folder: Path, name: str) -> str:
 
 def _parse_entry_points(lines: Iterable[str]) -> dict[str, str]:
     parser = configparser.ConfigParser(delimiters=("=",), interpolation=None)
-    parser.optionxform = str
+    # Names keep their capitals. The way that configparser documents for it, which type checkers take for a mistake.
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
     try:
         parser.read_file(lines)
     except configparser.Error as error:

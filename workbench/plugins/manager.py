@@ -89,7 +89,7 @@ class PluginManager:
     def get_plugin(self, name: str) -> ModuleType | None:
         """The module of a loaded plugin, or None."""
         loaded = self._loaded.get(name)
-        return loaded and loaded.code.module
+        return None if loaded is None else loaded.code.module
 
     def unload_plugin(self, name: str) -> bool:
         """Shut a plugin down and take out all it registered and imported. False when it is not loaded."""
@@ -125,7 +125,7 @@ class PluginManager:
         """Names of the loaded plugins, in the order they were loaded."""
         return list(self._loaded)
 
-    def get_plugin_metadata(self, name: str) -> dict[str, object]:
+    def get_plugin_metadata(self, name: str) -> dict[str, Any]:
         """A loaded plugin's metadata; {} for one that is not loaded."""
         loaded = self._loaded.get(name)
         return loaded.metadata.as_dict() if loaded else {}
@@ -229,7 +229,7 @@ class PluginManager:
     def status(self, name: str) -> PluginStatus | None:
         """Where a plugin stands; None when it is not loaded."""
         loaded = self._loaded.get(name)
-        return loaded and loaded.status
+        return None if loaded is None else loaded.status
 
     def is_active(self, name: str) -> bool:
         """Whether a plugin is loaded and in service. Our own packages always are."""

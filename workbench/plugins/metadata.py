@@ -106,8 +106,9 @@ class PluginMetadata:
 def get_metadata(plugin: object) -> dict[str, object]:
     """The metadata of a plugin object or module as a dict; {} where it has none."""
     found = getattr(plugin, "metadata", None)
-    if found is None and has_method(getattr(plugin, "plugin", None), "initialize"):
-        found = getattr(plugin.plugin, "metadata", None)
+    inner = getattr(plugin, "plugin", None)
+    if found is None and has_method(inner, "initialize"):
+        found = getattr(inner, "metadata", None)
     if isinstance(found, PluginMetadata):
         return found.as_dict()
     return dict(found) if isinstance(found, Mapping) else {}

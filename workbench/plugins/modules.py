@@ -7,6 +7,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from workbench.errors import PluginError
 from workbench.plugins.candidates import Candidate
@@ -38,7 +39,7 @@ class PluginModule:
         try:
             self.module: ModuleType = importlib.import_module(name)
             found = getattr(self.module, attribute) if attribute else getattr(self.module, "plugin", self.module)
-            self.plugin: object = found() if isinstance(found, type) else found
+            self.plugin: Any = found() if isinstance(found, type) else found
         except Exception as error:
             self.forget()
             raise PluginError(f"plugin {candidate.name} cannot be imported: {type(error).__name__}: {error}") from error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from workbench.plugins.candidates import find_candidates
+from workbench.plugins.candidates import Candidate, find_candidates
 from workbench.plugins.manager import PluginManager
 from workbench.plugins.points import POINTS
 
@@ -31,7 +33,7 @@ class PluginRow:
     num_failures: int
     problem: str
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Any]:
         """The same as plain JSON values."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
@@ -47,7 +49,7 @@ def get_plugin_health(plugin_manager: PluginManager) -> dict[str, str]:
     return {name: plugin_manager.get_plugin_status(name) for name in plugin_manager.list_plugins()}
 
 
-def _row(manager: PluginManager, name: str, candidates: dict) -> PluginRow:
+def _row(manager: PluginManager, name: str, candidates: Mapping[str, Candidate]) -> PluginRow:
     state = manager.store.read()
     record, metadata = state.installed.get(name), manager.get_plugin_metadata(name)
     candidate = candidates.get(name)

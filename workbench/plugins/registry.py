@@ -79,7 +79,7 @@ def collect(plugin_name: str, plugin: object, allowed: Iterable[str] | None) -> 
     found: list[Contribution] = []
     for point, hook in POINTS.items():
         function = getattr(plugin, hook, None)
-        if not is_hook(function):
+        if function is None or not is_hook(function):
             continue
         if allowed is not None and point not in allowed:
             raise PluginError(f"plugin {plugin_name} registers {point}, which its permissions do not list")

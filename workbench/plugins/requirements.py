@@ -19,7 +19,7 @@ __all__ = [
 
 def workbench_version() -> str:
     """The version of the package that this is a part of."""
-    return sys.modules[__name__.partition(".")[0]].__version__
+    return str(sys.modules[__name__.partition(".")[0]].__version__)
 
 
 def missing_dependencies(requirements: Sequence[str]) -> list[str]:

@@ -15,22 +15,22 @@ _T = TypeVar("_T")
 
 def within(limit_s: float, what: str, function: Callable[[], _T]) -> _T:
     """What `function` gives or raises; PluginError when it takes longer than `limit_s` seconds."""
-    outcome: list[tuple[bool, object]] = []
+    results: list[_T] = []
+    errors: list[BaseException] = []
 
     def run() -> None:
         try:
-            outcome.append((True, function()))
+            results.append(function())
         except BaseException as error:  # also a SystemExit is the plugin's own affair
-            outcome.append((False, error))
+            errors.append(error)
 
     thread = threading.Thread(target=run, name="workbench-plugin-step", daemon=True)
     thread.start()
     thread.join(limit_s)
-    if not outcome:
+    if results:
+        return results[0]
+    if not errors:
         raise PluginError(f"{what} took longer than {limit_s:g} s and was left behind")
-    is_good, value = outcome[0]
-    if is_good:
-        return value
-    if isinstance(value, Exception):
-        raise value
-    raise PluginError(f"{what} ended with {type(value).__name__}: {value}")
+    if isinstance(errors[0], Exception):
+        raise errors[0]
+    raise PluginError(f"{what} ended with {type(errors[0]).__name__}: {errors[0]}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 
 from workbench.errors import ConfigError
-from workbench.quantize.quantization_type import QuantizationType
+from workbench.quantize.quantization_type import ExtensionType, QuantizationType
 
 __all__ = ["INT4_GROUP_SIZES", "QuantizationConfig"]
 
@@ -14,6 +15,18 @@ __all__ = ["INT4_GROUP_SIZES", "QuantizationConfig"]
 INT4_GROUP_SIZES = (32, 64, 128, 256)
 
 _TYPE = QuantizationType
+
+
+class _TypeOrName:
+    """The field that takes a type or its name and always gives the type."""
+
+    def __get__(self, config: object | None, owner: type) -> QuantizationType | ExtensionType:
+        # dataclass reads the field's default from the class.
+        kind: QuantizationType | ExtensionType = QuantizationType.INT8
+        return kind if config is None else config.__dict__.get("quantization_type", kind)
+
+    def __set__(self, config: object, value: QuantizationType | ExtensionType | str) -> None:
+        config.__dict__["quantization_type"] = QuantizationType.parse(value)
 
 
 @dataclass(frozen=True)
@@ -38,7 +51,7 @@ class QuantizationConfig:
     Raises ConfigError for a flag of the wrong kind and for one that the type cannot honour.
     """
 
-    quantization_type: QuantizationType | str = QuantizationType.INT8
+    quantization_type: _TypeOrName = _TypeOrName()
     dynamic: bool | None = None
     per_channel: bool | None = None
     symmetric: bool | None = None
@@ -48,8 +61,7 @@ class QuantizationConfig:
     group_size: int | None = None
 
     def __post_init__(self) -> None:
-        kind = QuantizationType.parse(self.quantization_type)
-        object.__setattr__(self, "quantization_type", kind)
+        kind = self.quantization_type
         for name in _FLAGS:
             value = getattr(self, name)
             if value is not None and type(value) is not bool:
@@ -62,7 +74,7 @@ class QuantizationConfig:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
 
-    def _check_group_size(self, kind: QuantizationType) -> None:
+    def _check_group_size(self, kind: QuantizationType | ExtensionType) -> None:
         if self.group_size is None:
             return
         if kind is not _TYPE.INT4:
@@ -79,7 +91,7 @@ _FLAGS = tuple(
 _ZERO_POINT = "its kernels take a scale and no zero point"
 
 # Flags that a type can have in one way only, and why.
-_FIXED = MappingProxyType(
+_FIXED: Mapping[QuantizationType | ExtensionType, Mapping[str, tuple[bool, str]]] = MappingProxyType(
     {
         _TYPE.INT8: {"symmetric": (True, _ZERO_POINT)},
         _TYPE.DYNAMIC: {
@@ -127,7 +139,7 @@ _CAST_FIXED = MappingProxyType(
 )
 
 
-def _defaults(kind: QuantizationType, dynamic: bool | None) -> dict[str, object]:
+def _defaults(kind: QuantizationType | ExtensionType, dynamic: bool | None) -> dict[str, object]:
     if kind.is_cast:
         return {name: value for name, (value, _) in _CAST_FIXED.items()}
     fixed = {name: value for name, (value, _) in _FIXED.get(kind, {}).items()}

@@ -53,6 +53,7 @@ class GroupedWeight:
     def rows(self, index: torch.Tensor | slice) -> torch.Tensor:
         """The picked rows as float32 [n, columns], exactly."""
         scales = self.scales[index].float().unsqueeze(-1)
+        levels: torch.Tensor
         if self.minima is None:
             levels = self.levels[index].unflatten(1, (-1, GROUP))
             return (levels * scales).flatten(1)
@@ -68,6 +69,10 @@ def _split_halves(levels: torch.Tensor) -> torch.Tensor:
 class _Grouped(nn.Module):
     """Holds `levels`, `scales`, `minima` of a GroupedWeight."""
 
+    levels: torch.Tensor
+    scales: torch.Tensor
+    minima: torch.Tensor | None
+
     def __init__(self, weight: GroupedWeight) -> None:
         super().__init__()
         self.register_buffer("levels", weight.levels)
@@ -82,6 +87,8 @@ class _Grouped(nn.Module):
 
 class GroupedLinear(_Grouped):
     """Multiplies on torch's operators. What they need is made on the first call; `forget` frees it."""
+
+    bias: torch.Tensor | None
 
     def __init__(self, weight: GroupedWeight, bias: torch.Tensor | None) -> None:
         super().__init__(weight)

@@ -51,7 +51,8 @@ class QuantizedInference:
 
         Raises RequestError for a prompt or a number of tokens that cannot be, ConfigError without a tokenizer.
         """
-        return self._tokenizer().decode(self._continue(prompt, max_tokens, options), skip_special_tokens=True)
+        text = self._tokenizer().decode(self._continue(prompt, max_tokens, options), skip_special_tokens=True)
+        return str(text)
 
     def benchmark_performance(self, test_prompts: Sequence[str], max_tokens: int = 50) -> dict[str, float]:
         """Generate for each prompt and measure.
@@ -87,14 +88,17 @@ class QuantizedInference:
             raise RequestError(f"max_tokens={max_tokens!r}: must be an integer of at least 1")
         tokenizer = self._tokenizer()
         ids = self._ids(tokenizer, prompt)
+        # Any model with transformers' `generate`.
+        model: Any = self.quantized_model
         with torch.inference_mode():
-            answer = self.quantized_model.generate(
+            answer: torch.Tensor = model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),
                 max_new_tokens=max_tokens,
                 **{"do_sample": False, "pad_token_id": _pad_id(tokenizer), **options},
             )
-        return answer[0, ids.shape[1] :].tolist()
+        token_ids: list[int] = answer[0, ids.shape[1] :].tolist()
+        return token_ids
 
     def _ids(self, tokenizer: Any, prompt: str) -> torch.Tensor:
         import torch
@@ -114,4 +118,5 @@ class QuantizedInference:
 
 def _pad_id(tokenizer: Any) -> int | None:
     """`generate` warns where it has to choose this itself."""
-    return tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    token_id: int | None = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    return token_id

@@ -97,7 +97,7 @@ def pick_worst(
     limit = max(_GOOD_ERROR, ratio * statistics.median(errors.values()))
     room = share * sum(sizes.values())
     kept = set()
-    for name in sorted(errors, key=errors.get, reverse=True):
+    for name in sorted(errors, key=errors.__getitem__, reverse=True):
         if errors[name] <= limit:
             break
         if sizes[name] <= room:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -15,7 +15,7 @@ from workbench.quantize.layer_error import LayerInputs, pick_worst, relative_err
 from workbench.quantize.packed_weight import PackedWeight
 from workbench.quantize.weight_use import WeightUse
 
-__all__ = ["Packer", "WeightSite", "find_sites", "put_packed", "quantize_layers"]
+__all__ = ["Packer", "WeightSite", "WeightUsers", "find_sites", "put_packed", "put_plain", "quantize_layers"]
 
 
 class Packer(Protocol):
@@ -29,10 +29,9 @@ class Packer(Protocol):
 
 
 @dataclass(frozen=True)
-class WeightSite:
-    """One matrix and the names of the modules that use it; several where weights are tied."""
+class WeightUsers:
+    """The names of the modules that use one matrix; several where weights are tied."""
 
-    weight: nn.Parameter
     linears: tuple[str, ...]
     embeddings: tuple[str, ...]
 
@@ -47,6 +46,13 @@ class WeightSite:
         return bool(self.embeddings)
 
 
+@dataclass(frozen=True)
+class WeightSite(WeightUsers):
+    """A matrix, and which modules use it."""
+
+    weight: nn.Parameter
+
+
 def find_sites(model: nn.Module, with_embeddings: bool) -> list[WeightSite]:
     """Every matrix that only plain `nn.Linear` layers and the input embedding use.
 
@@ -57,14 +63,15 @@ def find_sites(model: nn.Module, with_embeddings: bool) -> list[WeightSite]:
     for name, module in model.named_modules(remove_duplicate=False):
         for parameter in module.parameters(recurse=False):
             users.setdefault(id(parameter), []).append((name, module))
-    table = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    find_table = getattr(model, "get_input_embeddings", None)
+    table = None if find_table is None else find_table()
     sites = []
     for parameter in model.parameters():
         modules = users[id(parameter)]
         linears = tuple(name for name, module in modules if type(module) is nn.Linear and module.weight is parameter)
         embeddings = tuple(name for name, module in modules if _is_plain_table(module, table))
         if len(linears) + len(embeddings) == len(modules) and (with_embeddings or not embeddings):
-            sites.append(WeightSite(parameter, linears, embeddings))
+            sites.append(WeightSite(linears, embeddings, parameter))
     if not sites:
         raise ConfigError(f"{type(model).__name__} has no layer to quantise: none is a plain nn.Linear")
     return sites
@@ -79,8 +86,9 @@ def quantize_layers(
     become what the method's `pack_higher` makes, or stay as they are. Raises ConfigError when there is nothing to
     quantise.
     """
-    sites = find_sites(model, config.memory_efficient)
-    inputs, worst = LayerInputs.unknown(), frozenset()
+    sites = find_sites(model, bool(config.memory_efficient))
+    inputs = LayerInputs.unknown()
+    worst: frozenset[str] = frozenset()
     if config.preserve_accuracy:
         inputs = LayerInputs.record(model, [site.linears[0] for site in sites if site.linears], samples)
         worst = _worst_sites(sites, config, method, inputs)
@@ -98,13 +106,31 @@ def quantize_layers(
     return tuple(kept)
 
 
-def put_packed(model: nn.Module, site: WeightSite, packed: PackedWeight, dtype: torch.dtype) -> None:
-    """Modules made of `packed` in place of the site's; tables look up in `dtype`, biases are taken over."""
-    for name in site.linears:
-        bias = model.get_submodule(name).bias
-        model.set_submodule(name, packed.linear(None if bias is None else bias.detach()))
-    for name in site.embeddings:
+def put_packed(model: nn.Module, users: WeightUsers, packed: PackedWeight, dtype: torch.dtype) -> None:
+    """Modules made of `packed` in place of the users; tables look up in `dtype`, biases are taken over."""
+    for name in users.linears:
+        # A plain linear layer, or a packed one when it is packed anew.
+        layer: Any = model.get_submodule(name)
+        model.set_submodule(name, packed.linear(None if layer.bias is None else layer.bias.detach()))
+    for name in users.embeddings:
         model.set_submodule(name, packed.embedding(dtype))
+
+
+def put_plain(model: nn.Module, users: WeightUsers, weight: torch.Tensor) -> None:
+    """Plain modules that share `weight` in place of packed ones; biases are taken over."""
+    parameter = nn.Parameter(weight, requires_grad=False)
+    rows, columns = weight.shape
+    for name in users.linears:
+        packed: Any = model.get_submodule(name)
+        linear = nn.Linear(columns, rows, bias=packed.bias is not None, device="meta")
+        linear.weight = parameter
+        if packed.bias is not None:
+            linear.bias = nn.Parameter(packed.bias.detach(), requires_grad=False)
+        model.set_submodule(name, linear)
+    for name in users.embeddings:
+        table = nn.Embedding(rows, columns, device="meta")
+        table.weight = parameter
+        model.set_submodule(name, table)
 
 
 def _worst_sites(

@@ -90,7 +90,8 @@ class QuantizationManager:
     def get_quantized_model(self, model_name: str) -> nn.Module | None:
         """The model of that name; None if there is none."""
         entry = self.quantized_models.get(model_name)
-        return entry and entry["model"]
+        model: nn.Module | None = None if entry is None else entry["model"]
+        return model
 
     def get_quantization_stats(self, model_name: str) -> dict[str, Any]:
         """One model's figures (MB, seconds); {} for an unknown name."""

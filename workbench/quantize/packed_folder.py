@@ -22,6 +22,7 @@ from workbench.shell import build_shell, place, quiet_transformers, restore_buff
 if TYPE_CHECKING:
     import torch
     from torch import nn
+    from transformers import PreTrainedModel
 
 __all__ = [
     "MANIFEST_NAME",
@@ -114,7 +115,8 @@ def save_packed(model: nn.Module, manifest: PackedManifest, folder: Path, source
     if source_folder is not None:
         _copy_surroundings(source_folder, folder)
     elif not (folder / "config.json").exists():
-        model.config.save_pretrained(folder)
+        config: Any = model.config
+        config.save_pretrained(folder)
     facts = {one.name: getattr(manifest, one.name) for one in fields(manifest)}
     facts.update(records=records, sha256=_sha256(folder / WEIGHTS_NAME))
     text = json.dumps(PackedManifest(**facts).as_json(), indent=1)
@@ -140,13 +142,13 @@ def load_packed(
     attn_implementation: str | None = None,
     trust_remote_code: bool = False,
     on_bytes: Callable[[int], None] = lambda num_bytes: None,
-) -> nn.Module:
+) -> PreTrainedModel:
     """The model again on `device`, matrix by matrix. Raises ModelFormatError where file and config contradict."""
     from safetensors import SafetensorError, safe_open
     from transformers import AutoConfig
 
     from workbench.backends import torch_dtype
-    from workbench.quantize.layers import WeightSite, put_packed
+    from workbench.quantize.layers import WeightUsers, put_packed
     from workbench.quantize.methods import weight_from_file
 
     with quiet_transformers():
@@ -155,7 +157,7 @@ def load_packed(
         packed = {}
         try:
             with safe_open(folder / WEIGHTS_NAME, framework="pt") as file:
-                of_record = {record.name: [] for record in manifest.records}
+                of_record: dict[str, list[tuple[str, str]]] = {record.name: [] for record in manifest.records}
                 for name in file.keys():
                     owner, _, leaf = name.rpartition(".")
                     if owner in of_record and not leaf == "bias":
@@ -170,14 +172,15 @@ def load_packed(
                     packed[record.name] = weight_from_file(record.kind, tensors, record.facts, device)
             restore_buffers(shell, device)
             for record in manifest.records:
-                site = WeightSite(None, record.linears, record.embeddings)
-                put_packed(shell, site, packed.pop(record.name), torch_dtype(record.dtype))
+                users = WeightUsers(record.linears, record.embeddings)
+                put_packed(shell, users, packed.pop(record.name), torch_dtype(record.dtype))
         except (KeyError, AttributeError, SafetensorError) as error:
             raise ModelFormatError(f"{folder} does not fit its config.json: {error}") from error
     missing = [name for name, parameter in shell.named_parameters() if parameter.is_meta]
     if missing:
         raise ModelFormatError(f"{folder} lacks {len(missing)} of the model's tensors, first {missing[0]!r}")
-    return shell.eval().requires_grad_(False)
+    shell.eval().requires_grad_(False)
+    return shell
 
 
 def _collect(model: nn.Module) -> tuple[dict[str, torch.Tensor], tuple[PackedRecord, ...]]:
@@ -186,15 +189,16 @@ def _collect(model: nn.Module) -> tuple[dict[str, torch.Tensor], tuple[PackedRec
     from workbench.quantize.packed_weight import PackedModule
 
     tensors: dict[str, torch.Tensor] = {}
-    users: dict[int, list[str]] = {}
+    users: dict[int, dict[str, PackedModule]] = {}
     for name, module in model.named_modules():
         if isinstance(module, PackedModule):
-            users.setdefault(module.key, []).append(name)
-            if getattr(module, "bias", None) is not None:
-                tensors[f"{name}.bias"] = module.bias
+            users.setdefault(module.key, {})[name] = module
+            bias = getattr(module, "bias", None)
+            if bias is not None:
+                tensors[f"{name}.bias"] = bias
     records = []
-    for names in users.values():
-        modules = {name: model.get_submodule(name) for name in names}
+    for modules in users.values():
+        names = list(modules)
         tables = tuple(name for name, module in modules.items() if hasattr(module, "num_embeddings"))
         first = modules[names[0]].packed_weight
         # A linear layer says more than a table: how its activations are rounded.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import nn
@@ -18,7 +18,7 @@ class PackedWeight(Protocol):
     on every machine and device; `from_file` builds it again on `device`.
     """
 
-    kind: str
+    kind: ClassVar[str]
 
     def linear(self, bias: torch.Tensor | None) -> nn.Module:
         """A module that multiplies with it as `nn.Linear` would."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,13 +15,14 @@ __all__ = ["plain_attention"]
 @contextmanager
 def plain_attention(model: nn.Module) -> Iterator[None]:
     """Inside, a transformers model attends by torch's own function and not by one that needs an engine's step."""
-    config = getattr(model, "config", None)
-    if not hasattr(model, "set_attn_implementation"):
+    set_attention = getattr(model, "set_attn_implementation", None)
+    if set_attention is None:
         yield
         return
+    config: Any = model.config
     before = config._attn_implementation
-    model.set_attn_implementation("sdpa")
+    set_attention("sdpa")
     try:
         yield
     finally:
-        model.set_attn_implementation(before)
+        set_attention(before)

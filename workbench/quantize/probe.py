@@ -14,6 +14,8 @@ from workbench.quantize.quantization_type import QuantizationType
 if TYPE_CHECKING:
     import torch
 
+    from workbench.quantize.methods import Method
+
 __all__ = ["Capability", "CapabilityState", "probe_capabilities"]
 
 # Large enough that the product and not the call is timed, small enough for all types in a second or two.
@@ -116,17 +118,18 @@ def _probe(
     return Capability(name, device, CapabilityState.WORKS, "", speed, error)
 
 
-def _layer(method, config: QuantizationConfig, weight: torch.Tensor, row: torch.Tensor) -> torch.nn.Module:
+def _layer(method: Method, config: QuantizationConfig, weight: torch.Tensor, row: torch.Tensor) -> torch.nn.Module:
     """A layer as loading makes it, calibrated on the row where it must be."""
     import torch
 
     from workbench.quantize.weight_use import WeightUse
 
     if config.quantization_type is QuantizationType.STATIC:
-        holder = torch.nn.Sequential(torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta"))
-        holder[0].weight = torch.nn.Parameter(weight, requires_grad=False)
+        plain = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+        plain.weight = torch.nn.Parameter(weight, requires_grad=False)
+        holder = torch.nn.Sequential(plain)
         method.apply(holder, config, [row])
-        return holder[0]
+        return holder.get_submodule("0")
     packed = method.pack(weight, config, WeightUse())
     if packed is None:
         raise RuntimeError("its layout does not hold the matrix")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from types import MappingProxyType
+from typing import Any
 
 from workbench.backends import DTYPE_NAMES, parse_dtype
 from workbench.errors import BackendUnavailableError, ConfigError
@@ -15,7 +17,7 @@ from workbench.quantize.quantization_type import QuantizationType
 __all__ = ["ENGINE_PACKED_NAMES", "QUANTIZED_NAMES", "QuantType", "available_names", "parse_quant_type"]
 
 # Layers of 8 bits differ too little for it to be worth a second look at each while loading.
-_CONFIGS = MappingProxyType(
+_CONFIGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "int8": {"quantization_type": "int8", "dynamic": False, "preserve_accuracy": False},
         "int4": {"quantization_type": "int4"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ __all__ = ["find_tokenizer", "sample_ids"]
 Prompt = str | Sequence[int]
 
 
-def sample_ids(model: nn.Module, tokenizer, prompts: Sequence[Prompt] | None) -> list[torch.Tensor]:
+def sample_ids(model: nn.Module, tokenizer: Any, prompts: Sequence[Prompt] | None) -> list[torch.Tensor]:
     """Token ids [1, tokens] on the model's device, each of two tokens at least; [] when there is nothing to read.
 
     Prompts are texts, for which a tokenizer is needed, or lists of ids. Raises ConfigError for unusable prompts.
@@ -29,7 +30,7 @@ def sample_ids(model: nn.Module, tokenizer, prompts: Sequence[Prompt] | None) ->
     return [_as_ids(model, tokenizer, prompt) for prompt in prompts]
 
 
-def find_tokenizer(model: nn.Module):
+def find_tokenizer(model: nn.Module) -> Any:
     """The tokenizer in the folder that a transformers model was loaded from; None if there is none."""
     folder = Path(getattr(getattr(model, "config", None), "_name_or_path", "") or "")
     if not (folder / "tokenizer.json").is_file():
@@ -39,7 +40,7 @@ def find_tokenizer(model: nn.Module):
     return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
 
 
-def _as_ids(model: nn.Module, tokenizer, prompt: Prompt) -> torch.Tensor:
+def _as_ids(model: nn.Module, tokenizer: Any, prompt: Prompt) -> torch.Tensor:
     if isinstance(prompt, str) and tokenizer is None:
         raise ConfigError("prompts: a text needs a tokenizer; give tokenizer=, or token ids instead of text")
     ids = tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)

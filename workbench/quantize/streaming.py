@@ -10,7 +10,7 @@ from torch import nn
 
 from workbench.quantize.config import QuantizationConfig
 from workbench.quantize.layer_error import LayerInputs, pick_worst, relative_error
-from workbench.quantize.layers import find_sites, put_packed
+from workbench.quantize.layers import find_sites, put_packed, put_plain
 from workbench.quantize.methods.base import Method
 from workbench.quantize.packed_weight import PackedWeight
 from workbench.quantize.weight_bytes import weight_bytes
@@ -42,7 +42,7 @@ class StreamingQuantizer:
         # What is rounded again later is rounded quickly first.
         self._first_config = replace(config, preserve_accuracy=False) if self.can_refine else config
         names = {id(parameter): name for name, parameter in shell.named_parameters()}
-        self._sites = {names[id(site.weight)]: site for site in find_sites(shell, config.memory_efficient)}
+        self._sites = {names[id(site.weight)]: site for site in find_sites(shell, bool(config.memory_efficient))}
         self._packed: dict[str, PackedWeight] = {}
         self._dtypes: dict[str, torch.dtype] = {}
         self._errors: dict[str, float] = {}
@@ -91,14 +91,19 @@ class StreamingQuantizer:
                 continue
             weight = read(name)
             packed = self._method.pack(weight, self._config, WeightUse(site.is_table, inputs.mean_square(site.name)))
+            assert packed is not None  # it was packed before, by the same shape
             if site.linears:
                 self._measure(name, packed, weight, inputs)
             put_packed(self._shell, site, packed, self._dtypes[name])
         for name in sorted(pick_worst(self._errors, self._sizes())):
             site = self._sites[name]
             self._kept.append(site.name)
-            packed = self._method.pack_higher(read(name), self._config, WeightUse(site.is_table))
-            put_packed(self._shell, site, packed, self._dtypes[name])
+            weight = read(name)
+            packed = self._method.pack_higher(weight, self._config, WeightUse(site.is_table))
+            if packed is None:
+                put_plain(self._shell, site, weight)
+            else:
+                put_packed(self._shell, site, packed, self._dtypes[name])
         return tuple(self._kept)
 
     def _measure(self, name: str, packed: PackedWeight, weight: torch.Tensor, inputs: LayerInputs) -> None:
@@ -122,7 +127,7 @@ class StreamingQuantizer:
 
 def quantized_bytes(shell: nn.Module, config: QuantizationConfig, device: str) -> int:
     """Bytes that loading `shell` quantised takes at most: what stays, and the work on the largest matrix."""
-    sites = {id(site.weight): site for site in find_sites(shell, config.memory_efficient)}
+    sites = {id(site.weight): site for site in find_sites(shell, bool(config.memory_efficient))}
     total_bytes = sum(tensor.nbytes for tensor in shell.buffers())
     largest_bytes = 0
     for parameter in shell.parameters():

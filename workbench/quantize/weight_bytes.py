@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from workbench.errors import ConfigError
 from workbench.quantize.config import QuantizationConfig
-from workbench.quantize.quantization_type import QuantizationType
+from workbench.quantize.quantization_type import ExtensionType, QuantizationType
 
 __all__ = ["NF4_BLOCK_SIZE", "bytes_per_weight", "stored_type", "weight_bytes"]
 
@@ -21,7 +21,7 @@ _INT4_TABLE_ROW_MULTIPLE = 64
 
 def stored_type(
     config: QuantizationConfig, rows: int, columns: int, *, is_embedding: bool = False, device_type: str = "cpu"
-) -> QuantizationType | None:
+) -> QuantizationType | ExtensionType | None:
     """How a matrix of that shape (an `nn.Linear`: out_features, in_features) is kept; None: in the model's precision.
 
     `is_embedding` says that the input embedding uses it, alone or tied to the output layer; `device_type` is "cpu" or
@@ -38,6 +38,7 @@ def stored_type(
     if kind is _TYPE.INT4:
         # Rows can be looked up in the CPU's packed layout only.
         is_lost = is_embedding and device_type != "cpu"
+        assert config.group_size is not None  # int4 always has one
         multiple = _INT4_TABLE_ROW_MULTIPLE if is_embedding else _INT4_ROW_MULTIPLE
         return _TYPE.INT8 if is_lost or columns % config.group_size or rows % multiple else kind
     if kind is _TYPE.NF4:
@@ -65,6 +66,7 @@ def weight_bytes(
     if kind.is_cast:
         return num_weights * 2
     if kind is _TYPE.INT4:
+        assert config.group_size is not None  # int4 always has one
         return num_weights // 2 + num_weights // config.group_size * _INT4_GROUP_BYTES
     if kind is _TYPE.NF4:
         return num_weights // 2 + num_weights // NF4_BLOCK_SIZE * _FLOAT32_BYTES
@@ -83,5 +85,7 @@ def bytes_per_weight(
     device_type: str = "cpu",
 ) -> float:
     """`weight_bytes` by weight."""
-    how = {"is_embedding": is_embedding, "element_bytes": element_bytes, "device_type": device_type}
-    return weight_bytes(config, rows, columns, **how) / (rows * columns)
+    num_bytes = weight_bytes(
+        config, rows, columns, is_embedding=is_embedding, element_bytes=element_bytes, device_type=device_type
+    )
+    return num_bytes / (rows * columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,7 @@ class Call:
         return self.key.key_id if self.key else "anonymous"
 
 
-def call_of(scope: dict[str, Any]) -> Call:
+def call_of(scope: Mapping[str, Any]) -> Call:
     """The call that this scope belongs to."""
-    return scope["state"]["call"]
+    call: Call = scope["state"]["call"]
+    return call

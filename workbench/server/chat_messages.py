@@ -86,7 +86,7 @@ class ChatEncoder:
                 raise RequestError("chat_template_kwargs.enable_thinking: this model's template does not know it")
             options["enable_thinking"] = conversation.enable_thinking
         try:
-            return self._tokenizer.hf.apply_chat_template(
+            text = self._tokenizer.hf.apply_chat_template(
                 messages,
                 tokenize=False,
                 add_generation_prompt=conversation.add_generation_prompt and not conversation.continue_final,
@@ -95,14 +95,21 @@ class ChatEncoder:
             )
         except (TemplateError, ValueError, TypeError) as error:
             raise RequestError(f"messages: the model's chat template refuses them: {error}") from error
+        # One conversation, not tokenised.
+        assert isinstance(text, str)
+        return text
 
     def _encode_with_marks(self, text: str, marks: _Marks) -> list[int]:
         """Tokens of a rendered text: control tokens are the template's, and what the marks stand for is plain text."""
         ids: list[int] = []
         end = 0
+        # What was hidden are texts of control tokens, so there are some.
+        assert self._special is not None
         for match in self._special.finditer(text):
             ids += self._encode_literally(marks.restore(text[end : match.start()]))
-            ids.append(self._tokenizer.hf.convert_tokens_to_ids(match[0]))
+            token_id = self._tokenizer.hf.convert_tokens_to_ids(match[0])
+            assert isinstance(token_id, int)
+            ids.append(token_id)
             end = match.end()
         return ids + self._encode_literally(marks.restore(text[end:]))
 

@@ -115,6 +115,9 @@ class Endpoint(HasTwin):
 
     async def _drain(self, drain_s: float) -> None:
         services = self._services
+        if services is None:
+            # It has not begun.
+            return
         services.is_draining = True
         await _until(lambda: not services.servings, drain_s)
         for serving in tuple(services.servings):
@@ -134,7 +137,7 @@ def _config(services: Services, settings: ServerSettings) -> uvicorn.Config:
     wire = settings.wire
     return uvicorn.Config(
         create_app(services),
-        http=functools.partial(HttpProtocol, wire=wire),
+        http=functools.partial(HttpProtocol, wire=wire),  # type: ignore[arg-type]  # is called as the class would be
         ws="websockets-sansio",
         ws_max_size=wire.max_frame_bytes,
         # A few kilobytes can stand for gigabytes in a compressed frame.

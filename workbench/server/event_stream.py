@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from typing import Any
 
 from fastapi.sse import format_sse_event
 from pydantic import BaseModel
@@ -91,7 +92,7 @@ class EventStream(Response):
             await self._send(send, {"type": "http.response.body", "body": data, "more_body": True})
         await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _send(self, send: Send, message: dict) -> None:
+    async def _send(self, send: Send, message: dict[str, Any]) -> None:
         self._is_sending, self._sent_s = True, asyncio.get_running_loop().time()
         await send(message)
         self._is_sending, self._sent_s = False, asyncio.get_running_loop().time()

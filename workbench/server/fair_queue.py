@@ -102,8 +102,8 @@ class FairQueue:
 
     def _leave(self, key_id: str, waiter: _Waiter) -> None:
         """Take out a waiter that gave up, or give back the room that it was given in the same moment."""
-        waiters = self._waiting.get(key_id, ())
-        if waiter in waiters:
+        waiters = self._waiting.get(key_id)
+        if waiters is not None and waiter in waiters:
             waiters.remove(waiter)
             if not waiters:
                 del self._waiting[key_id]

@@ -46,7 +46,7 @@ class HttpProtocol(H11Protocol):
 
         self.app = guarded_app
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
         if len(self.connections) > self._wire.max_connections:
             transport.abort()

@@ -140,9 +140,9 @@ class _EngineFigures:
             family.add_metric(label, value)
             yield family
         for name, text, value in _counters(stats):
-            family = CounterMetricFamily(f"workbench_{name}", text, labels=["model_name"])
-            family.add_metric(label, value)
-            yield family
+            counter = CounterMetricFamily(f"workbench_{name}", text, labels=["model_name"])
+            counter.add_metric(label, value)
+            yield counter
 
 
 def _waiting_by_reason(model_id: str, stats: EngineStats, num_queued: int) -> GaugeMetricFamily:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -148,7 +148,7 @@ class ModelHost:
             return None
 
     @contextmanager
-    def in_use(self):
+    def in_use(self) -> Iterator[None]:
         """Keeps the model from being changed, for a while at least."""
         self._num_users += 1
         self._unused.clear()
@@ -198,6 +198,8 @@ class ModelHost:
         self.served()
         with self._changing():
             before = self._present_choice()
+            # `served` has found the model, and nobody else may change it now.
+            assert before is not None
             choice = replace(before, backend=backend, gpus=(), parallel=parallel)
             status = await self._replace(choice, before, lambda progress: None)
         if status.state is not SessionState.READY:
@@ -218,11 +220,14 @@ class ModelHost:
 
     def _present_choice(self) -> LoadChoice | None:
         """What would load the present model again; None while there is none."""
-        found = self._find()
-        if found is None:
+        found, choice = self._find(), self._session.status.choice
+        if found is None or choice is None:
             return None
         # A quantised model's own precision is that of its computations only.
-        return replace(self._session.status.choice, precision=found.llm.quant_type or found.llm.dtype)
+        precision = found.llm.quant_type or found.llm.dtype
+        # A choice names it, and only what was loaded from a choice is ever changed.
+        assert isinstance(precision, str)
+        return replace(choice, precision=precision)
 
     async def unload(self) -> dict[str, int]:
         """Have no model loaded: bytes freed by device."""
@@ -238,7 +243,7 @@ class ModelHost:
         self._session.close()
 
     @contextmanager
-    def _changing(self):
+    def _changing(self) -> Iterator[None]:
         if not self._may_change:
             raise ApiError(
                 409,

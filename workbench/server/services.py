@@ -57,7 +57,8 @@ class Services:
 
 def services(connection: HTTPConnection) -> Services:
     """Route dependency: the parts."""
-    return connection.app.state.services
+    parts: Services = connection.app.state.services
+    return parts
 
 
 def call(request: Request) -> Call:

@@ -93,14 +93,14 @@ class SocketSession:
         return self._receiving
 
     def _taken(self) -> str:
-        receiving, self._receiving = self._receiving, None
+        receiving, self._receiving = self._receive(), None
         return receiving.result()
 
     async def _read_frame(self) -> str:
         message = await self._socket.receive()
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message.get("code", 1005))
-        text = message.get("text")
+        text: str | None = message.get("text")
         if text is None:
             raise _Goodbye(1003, "only text frames are understood")
         return text
@@ -128,7 +128,8 @@ class SocketSession:
         task = asyncio.ensure_future(work)
         try:
             while True:
-                await asyncio.wait({task, self._receive()}, return_when=asyncio.FIRST_COMPLETED)
+                first: set[asyncio.Future[Any]] = {task, self._receive()}
+                await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
                 if task.done():
                     return task.result()
                 if _is_cancel(self._taken()):
@@ -184,6 +185,8 @@ def _is_cancel(frame: str) -> bool:
 def _job(body: StreamRequest, model: ServedModel) -> Job:
     params = body.sampling(max_tokens=body.max_tokens)
     if body.messages is None:
-        return Job(lambda: [model.encode_text(body.prompt)], params, "prompt", body.structure_param)
+        prompt = body.prompt
+        assert prompt is not None  # one of the two is given
+        return Job(lambda: [model.encode_text(prompt)], params, "prompt", body.structure_param)
     conversation = Conversation(tuple(message.message() for message in body.messages))
     return Job(lambda: [model.encode_chat(conversation)], params, "messages", body.structure_param)

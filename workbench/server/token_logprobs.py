@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from typing import Any
 
 from workbench.engine import Chunk, FinishReason, TokenLogprobs
 from workbench.server.protocol.chat import ChatLogprobs, ChatTokenLogprob, ChatTopLogprob
@@ -86,7 +87,7 @@ def _top(entry: TokenLogprobs, tokens: TokenText) -> dict[str, float]:
     return {tokens.text_of(i): logprob for i, logprob in (*entry.top, (entry.token_id, entry.logprob))}
 
 
-def _named(token_id: int, logprob: float, tokens: TokenText) -> dict:
+def _named(token_id: int, logprob: float, tokens: TokenText) -> dict[str, Any]:
     return {
         "token": tokens.text_of(token_id),
         "logprob": max(logprob, -9999.0),

@@ -49,12 +49,12 @@ class DeviceMemory:
     def _used_bytes(self, torch: Any) -> int | None:
         if self._handle is None and self.driver_reason is None:
             self._open()
-        if self._handle is not None:
-            return self._driver.nvmlDeviceGetMemoryInfo(self._handle).used
+        if self._handle is not None and self._driver is not None:
+            return int(self._driver.nvmlDeviceGetMemoryInfo(self._handle).used)
         if torch is None:
             return None
         free_bytes, total_bytes = torch.cuda.mem_get_info(self._index)
-        return total_bytes - free_bytes
+        return int(total_bytes - free_bytes)
 
     def _open(self) -> None:
         """Find the device once; a machine without the driver is no error."""

@@ -81,12 +81,15 @@ class GPUUsage:
         try:
             driver = self._driver
             if driver is None:
-                import pynvml as driver
+                import pynvml
+
+                driver = pynvml
             driver.nvmlInit()
             uuid = str(torch.cuda.get_device_properties(self._index).uuid)
             handle = driver.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
             mine = [p for p in driver.nvmlDeviceGetComputeRunningProcesses(handle) if p.pid == os.getpid()]
-            return mine[0].usedGpuMemory if mine else None
+            used_bytes: int | None = mine[0].usedGpuMemory if mine else None
+            return used_bytes
         # pynvml's errors share no base that can be named before it is imported.
         except Exception:
             return None

@@ -80,7 +80,9 @@ def read_gpu_inventory(statuses: Sequence[BackendStatus] | None = None, driver: 
 
 def _ask_driver(driver: Any) -> tuple[list[DriverGPU], list[GPULink]]:
     if driver is None:
-        import pynvml as driver
+        import pynvml
+
+        driver = pynvml
     driver.nvmlInit()
     try:
         return read_driver_gpus(driver), read_links(driver)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -82,18 +83,17 @@ class _NVLinks:
         self.handle = handle
         self.bus_id = _bus_id(_answer(driver, lambda: driver.nvmlDeviceGetPciInfo(handle)))
         self.num_to_switches = 0
-        self._num_by_bus_id: dict[str, int] = {}
+        self._num_by_bus_id: dict[str | None, int] = {}
         for number in range(driver.NVML_NVLINK_MAX_LINKS):
             # Numbers past the GPU's last link are refused, and so are all of a GPU that has none.
-            is_active = _answer(driver, lambda number=number: driver.nvmlDeviceGetNvLinkState(handle, number))
+            is_active = _answer(driver, partial(driver.nvmlDeviceGetNvLinkState, handle, number))
             if not is_active:
                 continue
-            kind = _answer(driver, lambda number=number: driver.nvmlDeviceGetNvLinkRemoteDeviceType(handle, number))
+            kind = _answer(driver, partial(driver.nvmlDeviceGetNvLinkRemoteDeviceType, handle, number))
             if kind == driver.NVML_NVLINK_DEVICE_TYPE_SWITCH:
                 self.num_to_switches += 1
                 continue
-            remote = _answer(driver, lambda number=number: driver.nvmlDeviceGetNvLinkRemotePciInfo(handle, number))
-            other = _bus_id(remote)
+            other = _bus_id(_answer(driver, partial(driver.nvmlDeviceGetNvLinkRemotePciInfo, handle, number)))
             self._num_by_bus_id[other] = self._num_by_bus_id.get(other, 0) + 1
 
     def num_to(self, other: _NVLinks) -> int:
@@ -153,7 +153,8 @@ def _name(driver: Any, process_id: int) -> str | None:
         return psutil.Process(process_id).name()
     except psutil.Error:
         # Of another namespace, or gone.
-        return _answer(driver, lambda: driver.nvmlSystemGetProcessName(process_id))
+        name: str | None = _answer(driver, lambda: driver.nvmlSystemGetProcessName(process_id))
+        return name
 
 
 def _bus_id(info: Any) -> str | None:

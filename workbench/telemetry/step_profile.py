@@ -41,7 +41,7 @@ class StepSplit:
     @property
     def total(self) -> float:
         """The whole step."""
-        return sum(getattr(self, phase) for phase in PHASES)
+        return float(sum(getattr(self, phase) for phase in PHASES))
 
 
 @dataclass(frozen=True)

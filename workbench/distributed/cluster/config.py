@@ -37,10 +37,10 @@ class ClusterConfig:
         if self.gpus_per_replica is not None and self.gpus_per_replica > 1:
             raise ConfigError(f"gpus_per_replica={self.gpus_per_replica}: a replica's engine runs on one GPU")
         if self.autoscale is not None:
-            self._check_autoscale()
+            self._check_autoscale(self.autoscale)
 
-    def _check_autoscale(self) -> None:
-        bounds = tuple(self.autoscale)
+    def _check_autoscale(self, autoscale: tuple[int, int]) -> None:
+        bounds = tuple(autoscale)
         if len(bounds) != 2 or any(type(bound) is not int for bound in bounds) or not 1 <= bounds[0] <= bounds[1]:
             raise ConfigError(f"autoscale={self.autoscale!r}: must be (fewest, most), at least one and in that order")
         if self.replicas != 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from workbench.engine.messages import (
     Embedded,
     EngineStats,
     ReadStats,
+    Reply,
     Request,
     StartProfile,
     StopProfile,
@@ -47,7 +48,7 @@ class ClusterCore:
 
     def __init__(
         self,
-        emit: Callable[[object], None],
+        emit: Callable[[Reply], None],
         deployment: Any,
         *,
         is_death: Callable[[BaseException], bool],
@@ -60,7 +61,7 @@ class ClusterCore:
         self._stop = stop
         self._lock = threading.Lock()
         self._is_stopped = False
-        self._running: dict[str, tuple[asyncio.Task, AnswerProgress]] = {}
+        self._running: dict[str, tuple[asyncio.Task[Any], AnswerProgress]] = {}
         self._last_stats: list[EngineStats] = []
         self._pump = Pump("workbench-cluster")
 
@@ -73,6 +74,7 @@ class ClusterCore:
         """Take a message in. Raises EngineStoppedError after `stop`."""
         if isinstance(message, StartProfile | StopProfile):
             raise ConfigError("a profile is of one engine: load the model here, without a cluster, to record one")
+        handlers: dict[type, Callable[[Any], Coroutine[Any, Any, None]]]
         handlers = {Request: self._serve, Abort: self._abort, ReadStats: self._tell_stats, Embed: self._embed}
         handle = handlers[type(message)]
         if not self._pump.spawn(handle(message)):
@@ -97,7 +99,9 @@ class ClusterCore:
 
     async def _serve(self, request: Request) -> None:
         progress = AnswerProgress(request)
-        self._running[request.request_id] = asyncio.current_task(), progress
+        task = asyncio.current_task()
+        assert task is not None
+        self._running[request.request_id] = task, progress
         try:
             await self._follow(progress)
         except asyncio.CancelledError:
@@ -151,8 +155,9 @@ class ClusterCore:
             self._emit(chunk)
 
     async def _abort(self, message: Abort) -> None:
-        task, progress = self._running.get(message.request_id, (None, None))
-        if task is not None:
+        running = self._running.get(message.request_id)
+        if running is not None:
+            task, progress = running
             progress.is_aborted = True
             task.cancel()
 

@@ -14,8 +14,9 @@ import socket
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.child_lifetime import die_with_parent
 from workbench.engine.isolation.control import (
@@ -34,6 +35,9 @@ from workbench.engine.isolation.message_pipe import MessagePipe
 from workbench.engine.messages import Chunk, Request
 from workbench.engine.sequence import FinishReason
 from workbench.errors import InferenceError, ModelLoadError, RequestError, WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.engine.core import EngineCore
 
 __all__ = ["main"]
 
@@ -61,8 +65,8 @@ class _Child:
         self._outbox: SimpleQueue[Any] = SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="workbench-writer", daemon=True)
         self._writer.start()
-        self._built = None
-        self._core = None
+        self._built: Any = None
+        self._core: EngineCore | None = None
         logging.getLogger().addHandler(_Forwarder(self.say))
         logging.captureWarnings(True)
         threading.Thread(target=self._read, name="workbench-reader", daemon=True).start()
@@ -165,8 +169,12 @@ class _Child:
 class _Forwarder(logging.handlers.QueueHandler):
     """Sends log records to the parent, whose log is the one that people read."""
 
+    def __init__(self, say: Callable[[Any], None]) -> None:
+        super().__init__(SimpleQueue())
+        self._say = say
+
     def enqueue(self, record: logging.LogRecord) -> None:
-        self.queue(Logged(record))
+        self._say(Logged(record))
 
 
 def _portable(error: BaseException) -> Exception:

@@ -57,7 +57,7 @@ class EngineChild:
     def private_bytes(self) -> int:
         """Memory that goes back to the system when it ends; 0 once it has."""
         with contextlib.suppress(psutil.Error):
-            return psutil.Process(self.pid).memory_full_info().uss
+            return int(psutil.Process(self.pid).memory_full_info().uss)
         return 0
 
     def kill(self) -> None:

@@ -6,6 +6,7 @@ import pickle
 import socket
 import struct
 import threading
+from typing import Any
 
 __all__ = ["MessagePipe"]
 
@@ -25,16 +26,17 @@ class MessagePipe:
         self._reader = end.makefile("rb", buffering=_READ_BUFFER_BYTES)
         self._sending = threading.Lock()
 
-    def send(self, messages: list) -> None:
+    def send(self, messages: list[Any]) -> None:
         """Send messages, which arrive together. Raises OSError when the other side is gone or does not read."""
         content = pickle.dumps(messages, protocol=pickle.HIGHEST_PROTOCOL)
         with self._sending:
             self._end.sendall(_LENGTH.pack(len(content)) + content)
 
-    def receive(self) -> list:
+    def receive(self) -> list[Any]:
         """Wait for messages. Raises EOFError when the other side is gone, OSError when this one is closed."""
         (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
-        return pickle.loads(self._read(length))
+        messages: list[Any] = pickle.loads(self._read(length))
+        return messages
 
     def close(self) -> None:
         """Give the socket back. Once more is harmless."""
@@ -42,7 +44,7 @@ class MessagePipe:
         self._end.close()
 
     def _read(self, num_bytes: int) -> bytes:
-        content = self._reader.read(num_bytes)
+        content: bytes = self._reader.read(num_bytes)
         if len(content) < num_bytes:
             raise EOFError("the other side is gone")
         return content

@@ -55,7 +55,7 @@ class ProcessCore:
         self._startup: SimpleQueue[Reported | Launched | LaunchFailed] = SimpleQueue()
         self._emit: Callable[[Any], None] = lambda message: None
         self._in_flight = InFlight()
-        self._replies: dict[str, SimpleQueue] = {}
+        self._replies: dict[str, SimpleQueue[Any]] = {}
         self._ids = itertools.count(1)
         self._child: EngineChild | None = None
         self._starting = threading.Lock()
@@ -121,7 +121,8 @@ class ProcessCore:
 
     def _read_usage(self) -> DeviceUsage:
         try:
-            return self._ask(ReadMemory(f"core-{next(self._ids)}"), _MEMORY_TIMEOUT_S).usage
+            usage: DeviceUsage = self._ask(ReadMemory(f"core-{next(self._ids)}"), _MEMORY_TIMEOUT_S).usage
+            return usage
         except EngineStoppedError:
             return DeviceUsage(0, 0)
 
@@ -150,7 +151,7 @@ class ProcessCore:
                 self._child.kill()
 
     def _ask(self, question: Prepare | ReadMemory, timeout_s: float | None = None) -> Any:
-        reply: SimpleQueue = SimpleQueue()
+        reply: SimpleQueue[Any] = SimpleQueue()
         self._replies[question.reply_id] = reply
         try:
             self.send(question)
@@ -193,7 +194,8 @@ class ProcessCore:
         except Exception as error:  # top of the thread: whoever waits must hear of it
             _log.exception("what the engine's process says cannot be read")
             self.end_reason = f"what the engine's process says cannot be read: {error}"
-            self._child.kill()
+            if self._child is not None:
+                self._child.kill()
         finally:
             self._say_goodbye()
 

@@ -69,7 +69,7 @@ def _start_here(
         start = find_engine(plugins, launch.config.engine_name)
         started = start(loaded, backend, launch.device_index, launch.config, low_bit=launch.low_bit, plugins=plugins)
     except BaseException:
-        loaded = None
+        del loaded
         release(backend)
         raise
     facts = EngineFacts.of(loaded, started.limits)

@@ -47,10 +47,12 @@ def gemv(
     compute capability 9.0 and later) lets this kernel start while the one before it ends.
     """
     if isinstance(weight, LowBitWeight) and weight.kind is LowBitKind.INT4:
+        assert tile is None or isinstance(tile, Int4Tile)
         return gemv_int4(x, weight, out, bias=bias, norm=norm, eps=eps, add_to=add_to, pdl=pdl, tile=tile)
     numbers, scales = _parts(weight)
     num_rows, num_columns = numbers.shape
     tile = tile or _plain_tile(num_rows, num_columns, numbers.dtype)
+    assert isinstance(tile, GemvTile)
     _gemv[(triton.cdiv(num_rows, tile.rows),)](
         x,
         numbers,
@@ -88,10 +90,12 @@ def gemv_gated(
 ) -> torch.Tensor:
     """`out = silu(gate @ h) * (up @ h)` with `h = rms_norm(x) * norm`; `gate_up` [2 * rows, columns], gates first."""
     if isinstance(gate_up, LowBitWeight) and gate_up.kind is LowBitKind.INT4:
+        assert tile is None or isinstance(tile, Int4Tile)
         return gemv_gated_int4(x, gate_up, out, norm=norm, eps=eps, pdl=pdl, tile=tile)
     numbers, scales = _parts(gate_up)
     num_rows, num_columns = numbers.shape[0] // 2, numbers.shape[1]
     tile = tile or _gated_tile(num_columns, numbers.dtype)
+    assert isinstance(tile, GemvTile)
     _gemv_gated[(triton.cdiv(num_rows, tile.rows),)](
         x,
         numbers,

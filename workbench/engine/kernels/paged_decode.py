@@ -94,7 +94,7 @@ def attend_decodes(
     none of them rotated: they are the row's last token, which is stored here. `pdl`: see gemv.
     """
     rows, heads, dim = query.shape
-    normed = new is not None and new.query_norm is not None
+    normed = new if new is not None and new.query_norm is not None else None
     block_size, num_kv_heads = keys.shape[1], keys.shape[2]
     group = heads // num_kv_heads
     _decode[(rows, num_kv_heads, splits)](
@@ -113,9 +113,9 @@ def attend_decodes(
         lengths if new is None else new.slots,
         out if new is None else new.cos,
         out if new is None else new.sin,
-        new.query_norm if normed else out,
-        new.key_norm if normed else out,
-        new.eps if normed else 0.0,
+        out if normed is None else normed.query_norm,
+        out if normed is None else normed.key_norm,
+        0.0 if normed is None else normed.eps,
         options.scale,
         options.softcap or 0.0,
         query.stride(0),
@@ -131,7 +131,7 @@ def attend_decodes(
         SOFTCAP=options.softcap is not None,
         SINKS=options.sinks is not None,
         NEW=new is not None,
-        NORM=normed,
+        NORM=normed is not None,
         PDL=pdl,
         num_warps=4,
         num_stages=3 if dim * query.element_size() <= 256 else 2,

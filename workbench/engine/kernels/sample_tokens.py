@@ -52,7 +52,7 @@ def sample_tokens(logits: torch.Tensor, settings: torch.Tensor, out: torch.Tenso
 
 def _num_parts(rows: int, vocab: int) -> int:
     """A power of two: enough for all rows to fill the device, and a block for each part."""
-    useful = max(1, min(_WANTED_PROGRAMS // rows, triton.cdiv(vocab, _BLOCK)))
+    useful: int = max(1, min(_WANTED_PROGRAMS // rows, triton.cdiv(vocab, _BLOCK)))
     return 1 << (useful.bit_length() - 1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -21,6 +22,9 @@ from workbench.errors import BackendUnavailableError
 from workbench.models.bare_config import BareConfig
 from workbench.quantize.grouped_weight import GroupedLinear
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 __all__ = ["choose_cpu_runner", "decoder_is_ready"]
 
 
@@ -34,7 +38,7 @@ def decoder_is_ready(config: BareConfig, processor: Processor) -> bool:
 
 
 def choose_cpu_runner(
-    module: torch.nn.Module,
+    module: PreTrainedModel,
     pool: KVPool,
     limits: EngineLimits,
     *,
@@ -76,7 +80,7 @@ def _build(processor: Processor) -> NativeLibrary:
 
 
 def _make_runner(
-    module: torch.nn.Module,
+    module: PreTrainedModel,
     pool: KVPool,
     limits: EngineLimits,
     num_threads: int,

@@ -77,7 +77,8 @@ class NativeDecoder:
         self._library = library
         self._pool = pool
         self._kept: list[torch.Tensor] = []
-        self.vocab_size = module.config.vocab_size
+        config: Any = module.config
+        self.vocab_size: int = config.vocab_size
         holders = _holders(module)
         self._arena = Arena(library, holders)
         shape = self._shape(module, on_packed)
@@ -100,7 +101,7 @@ class NativeDecoder:
         """Compute a step: store its keys and values, write its logits."""
         self._library.run(self._handle, ctypes.byref(step))
 
-    def _shape(self, module: torch.nn.Module, on_packed: Callable[[torch.nn.Module], None]) -> ShapeStruct:
+    def _shape(self, module: Any, on_packed: Callable[[torch.nn.Module], None]) -> ShapeStruct:
         config, model = module.config, module.model
         layers = (LayerStruct * config.num_hidden_layers)()
         for index, layer in enumerate(model.layers):
@@ -132,7 +133,9 @@ class NativeDecoder:
         on_packed(model.embed_tokens)
         return result
 
-    def _fill_layer(self, struct: LayerStruct, layer, config, on_packed) -> None:
+    def _fill_layer(
+        self, struct: LayerStruct, layer: Any, config: Any, on_packed: Callable[[torch.nn.Module], None]
+    ) -> None:
         for name, linear in zip(_PROJECTIONS, _projections(layer), strict=True):
             packed: MatrixStruct = self._arena.pack(linear)
             setattr(struct, name, packed)
@@ -152,7 +155,7 @@ class NativeDecoder:
         return self._kept[-1].data_ptr()
 
 
-def _projections(layer: torch.nn.Module) -> list[torch.nn.Module]:
+def _projections(layer: Any) -> list[torch.nn.Module]:
     attention, mlp = layer.self_attn, layer.mlp
     return [
         attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj,
@@ -160,7 +163,7 @@ def _projections(layer: torch.nn.Module) -> list[torch.nn.Module]:
     ]  # fmt: skip
 
 
-def _holders(module: torch.nn.Module) -> list[torch.nn.Module]:
+def _holders(module: Any) -> list[torch.nn.Module]:
     """Everything that is packed, in the order of a step."""
     holders = [linear for layer in module.model.layers for linear in _projections(layer)] + [module.lm_head]
     if not _shares_weight(module.lm_head, module.model.embed_tokens):
@@ -173,11 +176,11 @@ def _shares_weight(head: torch.nn.Module, table: torch.nn.Module) -> bool:
     for name in ("weight", "levels", "values", "packed"):
         one, other = getattr(head, name, None), getattr(table, name, None)
         if one is not None and other is not None:
-            return one.data_ptr() == other.data_ptr()
+            return bool(one.data_ptr() == other.data_ptr())
     return False
 
 
-def _rotary_tables(model: torch.nn.Module, max_context: int, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _rotary_tables(model: Any, max_context: int, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosines and sines [max_context, dim / 2] in float32, as the model's own rotary embedding makes them."""
     positions = torch.arange(max_context).unsqueeze(0)
     cosines, sines = model.rotary_emb(torch.zeros(1, 1, 1), position_ids=positions)

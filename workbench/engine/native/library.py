@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import subprocess
+from collections.abc import Callable
 from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
 from pathlib import Path
+from typing import Any
 
 from workbench.backends.processor import Processor
 from workbench.engine.native.compiler import Compiler, find_compiler, processor_obstacle, target_flags
@@ -111,6 +113,7 @@ def _compile(compiler: Compiler, flags: list[str], folder: Path) -> None:
         )
 
 
-def _typed(function, result, *arguments):
+def _typed(function: Any, result: Any, *arguments: Any) -> Callable[..., Any]:
     function.restype, function.argtypes = result, arguments
-    return function
+    typed: Callable[..., Any] = function
+    return typed

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from workbench.engine.native.library import NativeLibrary
 from workbench.engine.native.structs import GROUP, MatrixStruct, WeightKind
 from workbench.models.bare_decoder import BareEmbedding, BareLinear
-from workbench.quantize.grouped_weight import GroupedEmbedding, GroupedLinear, GroupedWeight
+from workbench.quantize.grouped_weight import GroupedEmbedding, GroupedLinear
 from workbench.quantize.methods.int4 import Int4Embedding, Int4Linear
 from workbench.quantize.methods.int4_layout import BLOCK_ROWS, nibble_places
 from workbench.quantize.methods.int8 import Int8Embedding, Int8Linear
@@ -59,7 +60,8 @@ class Arena:
         data = self._memory.data_ptr() + self._end
         size = self._library.packed_bytes(kind, rows, columns)
         if kind is WeightKind.BF16:
-            weight = holder.weight.detach().contiguous()
+            plain: Any = holder
+            weight = plain.weight.detach().contiguous()
             self._library.pack(kind, weight.data_ptr(), None, None, rows, columns, data)
         else:
             source = _levels(holder)
@@ -81,7 +83,8 @@ class Arena:
 def _shape(holder: torch.nn.Module) -> tuple[int, int]:
     if isinstance(holder, torch.nn.Embedding | GroupedEmbedding | Int8Embedding | Int4Embedding):
         return holder.num_embeddings, holder.embedding_dim
-    return holder.out_features, holder.in_features
+    linear: Any = holder
+    return linear.out_features, linear.in_features
 
 
 def _kind(holder: torch.nn.Module) -> WeightKind:
@@ -115,7 +118,8 @@ def _levels(holder: torch.nn.Module) -> _Levels:
             return _Levels(holder.values.contiguous(), scales.contiguous(), None)
         case Int4Linear() | Int4Embedding():
             return _int4_levels(holder)
-    weight: GroupedWeight = holder.weight_groups
+    assert isinstance(holder, GroupedLinear | GroupedEmbedding)
+    weight = holder.weight_groups
     minima = None if weight.minima is None else weight.minima.float().contiguous()
     return _Levels(weight.level_bytes().contiguous(), weight.scales.float().contiguous(), minima)
 

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
 
@@ -18,6 +18,7 @@ from workbench.engine.messages import (
     Embedded,
     EngineStats,
     ReadStats,
+    Reply,
     Request,
     StartProfile,
     StopProfile,
@@ -52,14 +53,14 @@ class VLLMCore:
         self.end_reason: str | None = None
         self._library = library
         self._weight_bytes = weight_bytes
-        self._emit: Callable[[object], None] = lambda message: None
+        self._emit: Callable[[Reply], None] = lambda message: None
         self._lock = threading.Lock()
         self._is_stopped = False
-        self._running: dict[str, tuple[asyncio.Task, _Answers]] = {}
+        self._running: dict[str, tuple[asyncio.Task[Any], _Answers]] = {}
         self._counts: Counter[str] = Counter()
         self._finished: Counter[str] = Counter()
         self._pump = Pump("workbench-vllm")
-        made: Future = Future()
+        made: Future[Any] = Future()
         self._pump.spawn(_fill(made, make_engine))
         try:
             self.engine = made.result()
@@ -67,7 +68,7 @@ class VLLMCore:
             self._pump.stop()
             raise
 
-    def connect(self, emit: Callable[[object], None]) -> VLLMCore:
+    def connect(self, emit: Callable[[Reply], None]) -> VLLMCore:
         """From now on answer there."""
         self._emit = emit
         return self
@@ -81,6 +82,7 @@ class VLLMCore:
         """Take a message in. Raises EngineStoppedError after the end."""
         if isinstance(message, StartProfile | StopProfile):
             raise ConfigError("the vllm engine records no profiles of ours")
+        handlers: dict[type, Callable[[Any], Coroutine[Any, Any, None]]]
         handlers = {Request: self._serve, Abort: self._abort, ReadStats: self._tell_stats, Embed: self._refuse_embed}
         if self.end_reason is not None or not self._pump.spawn(handlers[type(message)](message)):
             raise EngineStoppedError(self.end_reason or "the model is unloaded: load it again")
@@ -104,7 +106,9 @@ class VLLMCore:
 
     async def _serve(self, request: Request) -> None:
         answers = _Answers(request)
-        self._running[request.request_id] = asyncio.current_task(), answers
+        task = asyncio.current_task()
+        assert task is not None
+        self._running[request.request_id] = task, answers
         self._counts["requests"] += 1
         try:
             await self._follow(request, answers)
@@ -163,12 +167,14 @@ class VLLMCore:
         self._counts["generated_tokens"] += len(chunk.token_ids)
         if chunk.finish_reason is not None:
             self._finished[chunk.finish_reason.value] += 1
+            assert chunk.usage is not None  # the last chunk has it
             self._counts["prompt_tokens"] += chunk.usage.num_prompt_tokens
             self._counts["cached_tokens"] += chunk.usage.num_cached_tokens
 
     async def _abort(self, message: Abort) -> None:
-        task, answers = self._running.get(message.request_id, (None, None))
-        if task is not None:
+        running = self._running.get(message.request_id)
+        if running is not None:
+            task, answers = running
             answers.is_aborted = True
             # vLLM ends a request whose generator is cancelled.
             task.cancel()
@@ -253,7 +259,7 @@ class _Answers:
         )
 
 
-async def _fill(made: Future, make: Callable[[], Any]) -> None:
+async def _fill(made: Future[Any], make: Callable[[], Any]) -> None:
     try:
         made.set_result(make())
     except BaseException as error:  # it is the caller's, who waits in another thread

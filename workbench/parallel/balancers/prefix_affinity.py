@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from workbench.errors import ConfigError
 from workbench.parallel.balancers.base import Balancer, WorkerLoad
@@ -50,7 +51,7 @@ class PrefixAffinity(Balancer):
 
     def _match(self, worker_id: int | str, hashes: list[int]) -> int:
         """Number of leading pieces that the worker has seen."""
-        known = self._pieces.get(worker_id, {})
+        known: Mapping[int, None] = self._pieces.get(worker_id, {})
         return next((index for index, piece in enumerate(hashes) if piece not in known), len(hashes))
 
     def _remember(self, worker_id: int | str, hashes: list[int]) -> None:
@@ -65,14 +66,14 @@ class PrefixAffinity(Balancer):
 
 def _prefix_hashes(prompt: object) -> Iterator[int]:
     """One hash per whole piece, over that piece and all before it."""
-    prompt, size = _comparable(prompt)
+    units, size = _comparable(prompt)
     chain = 0
-    for end in range(size, len(prompt) + 1, size):
-        chain = hash((chain, prompt[end - size : end]))
+    for end in range(size, len(units) + 1, size):
+        chain = hash((chain, units[end - size : end]))
         yield chain
 
 
-def _comparable(prompt: object) -> tuple[str | tuple, int]:
+def _comparable(prompt: Any) -> tuple[str | tuple[object, ...], int]:
     """The prompt as something that can be cut and hashed, and the length of its pieces."""
     if prompt is None:
         return "", _PIECE_CHARACTERS

@@ -57,7 +57,7 @@ class StopPhrases(StreamFilter):
     def finish(self) -> str:
         """What was held back, and the mark."""
         rest, self._held = self._held, ""
-        return rest + self._watermark
+        return str(rest + self._watermark)
 
     def _first_phrase(self) -> tuple[int, str] | None:
         """Place and phrase of the first match; of two at one place the longer."""

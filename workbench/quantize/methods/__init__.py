@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import torch
 
@@ -19,11 +20,11 @@ from workbench.quantize.methods.int8 import Int8, Int8Weight
 from workbench.quantize.methods.nf4 import Nf4, Nf4Weight
 from workbench.quantize.methods.static import StaticInt8, StaticInt8Weight
 from workbench.quantize.packed_weight import PackedWeight
-from workbench.quantize.quantization_type import QuantizationType
+from workbench.quantize.quantization_type import ExtensionType, QuantizationType
 
 __all__ = ["METHODS", "Method", "choose_method", "unavailable_reason", "weight_from_file"]
 
-METHODS = MappingProxyType(
+METHODS: Mapping[QuantizationType | ExtensionType, Method] = MappingProxyType(
     {
         QuantizationType.INT8: Int8(),
         QuantizationType.INT4: Int4(),
@@ -35,7 +36,7 @@ METHODS = MappingProxyType(
         QuantizationType.BF16: Cast("bf16"),
     }
 )
-_WEIGHTS: Mapping[str, type] = MappingProxyType(
+_WEIGHTS: Mapping[str, type[PackedWeight]] = MappingProxyType(
     {
         weight.kind: weight
         for weight in (Int8Weight, DynamicInt8Weight, StaticInt8Weight, Int4Weight, Nf4Weight, Fp8Weight)
@@ -44,7 +45,7 @@ _WEIGHTS: Mapping[str, type] = MappingProxyType(
 _FROM_A_FILE = "it is the weights of a .gguf file as they are: load the file itself with quant_type='gguf'"
 
 
-def unavailable_reason(kind: QuantizationType, device_type: str) -> str | None:
+def unavailable_reason(kind: QuantizationType | ExtensionType, device_type: str) -> str | None:
     """Why a model cannot be turned into `kind` on `device_type` ("cpu", "cuda"), in words; None when it can."""
     method = METHODS.get(kind)
     return _FROM_A_FILE if method is None else method.unavailable_reason(device_type)
@@ -66,8 +67,10 @@ def _registered() -> dict[str, Method]:
     return {name: _as_method(each.value) for name, each in found.items()}
 
 
-def _as_method(value: Method | Callable[[], Method]) -> Method:
-    return value if hasattr(value, "apply") and not isinstance(value, type) else value()
+def _as_method(value: Any) -> Method:
+    """What was registered, or what it makes: a class or a function."""
+    method: Method = value if hasattr(value, "apply") and not isinstance(value, type) else value()
+    return method
 
 
 def choose_method(config: QuantizationConfig, device_type: str) -> Method:
@@ -80,7 +83,7 @@ def choose_method(config: QuantizationConfig, device_type: str) -> Method:
         kind = QuantizationType.DYNAMIC
     method = _registered().get(kind.value)
     reason = _FROM_A_FILE if method is None else method.unavailable_reason(device_type)
-    if reason is None:
+    if method is not None and reason is None:
         return method
     working = [name for name, other in _registered().items() if other.unavailable_reason(device_type) is None]
     raise ConfigError(

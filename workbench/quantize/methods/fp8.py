@@ -30,6 +30,10 @@ _MIN_CUDA_CAPABILITY = (8, 9)
 class Fp8Linear(PackedModule):
     """Holds `values` fp8 [out, in] and `scales` fp32 [out]; weight = values * scales."""
 
+    values: torch.Tensor
+    scales: torch.Tensor
+    bias: torch.Tensor | None
+
     def __init__(self, weight: Fp8Weight, bias: torch.Tensor | None) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.values.shape
@@ -75,6 +79,9 @@ class Fp8Linear(PackedModule):
 
 class Fp8Embedding(PackedModule):
     """Rows of the same two tensors, looked up."""
+
+    values: torch.Tensor
+    scales: torch.Tensor
 
     def __init__(self, weight: Fp8Weight, dtype: torch.dtype) -> None:
         super().__init__()

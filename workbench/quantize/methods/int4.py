@@ -32,14 +32,18 @@ def multiply_int4(
     rows: torch.Tensor, packed: torch.Tensor, group_size: int, scales_and_zeros: torch.Tensor
 ) -> torch.Tensor:
     """bf16 [rows, in] times the packed weight transposed, as bf16 [rows, out]."""
-    if rows.is_cuda:
-        return torch.ops.aten._weight_int4pack_mm(rows, packed, group_size, scales_and_zeros)
-    return torch.ops.aten._weight_int4pack_mm_for_cpu(rows, packed, group_size, scales_and_zeros)
+    multiply = torch.ops.aten._weight_int4pack_mm if rows.is_cuda else torch.ops.aten._weight_int4pack_mm_for_cpu
+    out: torch.Tensor = multiply(rows, packed, group_size, scales_and_zeros)
+    return out
 
 
 class Int4Linear(PackedModule):
     """Holds `packed`, in the device's layout (on the CPU uint8 [out, in / 2]), and `scales_and_zeros` bf16
     [in / group_size, out, 2]."""
+
+    packed: torch.Tensor
+    scales_and_zeros: torch.Tensor
+    bias: torch.Tensor | None
 
     def __init__(self, weight: Int4Weight, bias: torch.Tensor | None) -> None:
         super().__init__()
@@ -67,6 +71,10 @@ class Int4Linear(PackedModule):
 class Int4Embedding(PackedModule):
     """Rows of the same two tensors, looked up in the CPU's packed layout."""
 
+    packed: torch.Tensor
+    scales_and_zeros: torch.Tensor
+    places: torch.Tensor
+
     def __init__(self, weight: Int4Weight, dtype: torch.dtype) -> None:
         super().__init__()
         self.num_embeddings, self.embedding_dim = weight.shape
@@ -88,7 +96,7 @@ class Int4Embedding(PackedModule):
         levels = ((pairs >> ((places & 1) * 4)) & 15).float() - MIDDLE_LEVEL
         # [groups, ids, 2] -> [ids, groups, 1] each
         scales, zeros = self.scales_and_zeros[:, flat].float().transpose(0, 1).split(1, dim=-1)
-        rows = levels.view(flat.shape[0], -1, self.group_size) * scales + zeros
+        rows: torch.Tensor = levels.view(flat.shape[0], -1, self.group_size) * scales + zeros
         return rows.to(self.dtype).view(*ids.shape, self.embedding_dim)
 
 
@@ -114,12 +122,13 @@ class Int4Weight:
     ) -> Int4Weight:
         """Round by groups of `config.group_size`. `preserve_accuracy` searches for the ranges that lose least, where an
         error counts by its column's weight."""
+        assert config.group_size is not None  # int4 always has one
         packed, pairs = [], []
         for part in weight.split(_rows_at_once(weight)):
             rounded = round_groups(
                 part,
                 config.group_size,
-                symmetric=config.symmetric,
+                symmetric=bool(config.symmetric),
                 search=bool(config.preserve_accuracy),
                 column_weights=column_weights,
             )

@@ -15,10 +15,13 @@ _CUDA_TILE_COLUMNS = 16
 
 def pack_levels(levels: torch.Tensor) -> torch.Tensor:
     """uint8 [rows, columns] from 0 to 15 in the layout of the kernel on their device."""
+    packed: torch.Tensor
     if not levels.is_cuda:
-        return torch.ops.aten._convert_weight_to_int4pack_for_cpu(levels.to(torch.int32), 1)
+        packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(levels.to(torch.int32), 1)
+        return packed
     tiles = next(count for count in _CUDA_TILES if levels.shape[1] % (count * _CUDA_TILE_COLUMNS) == 0)
-    return torch.ops.aten._convert_weight_to_int4pack((levels[:, ::2] << 4 | levels[:, 1::2]).contiguous(), tiles)
+    packed = torch.ops.aten._convert_weight_to_int4pack((levels[:, ::2] << 4 | levels[:, 1::2]).contiguous(), tiles)
+    return packed
 
 
 def unpack_levels(packed: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
@@ -56,4 +59,5 @@ def _read_by_multiplying(packed: torch.Tensor, rows: int, columns: int) -> torch
     scales_and_zeros = ones.expand(columns // group_size, rows, 2).contiguous()
     unit_rows = torch.eye(columns, dtype=torch.bfloat16, device=packed.device)
     multiply = torch.ops.aten._weight_int4pack_mm if packed.is_cuda else torch.ops.aten._weight_int4pack_mm_for_cpu
-    return multiply(unit_rows, packed, group_size, scales_and_zeros).t().round().to(torch.uint8).contiguous()
+    levels: torch.Tensor = multiply(unit_rows, packed, group_size, scales_and_zeros)
+    return levels.t().round().to(torch.uint8).contiguous()

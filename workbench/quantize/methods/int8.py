@@ -26,6 +26,10 @@ _ROWS_AT_ONCE = 8192
 class Int8Linear(PackedModule):
     """Holds `values` int8 [out, in] and `scales` [out]; weight = values * scales."""
 
+    values: torch.Tensor
+    scales: torch.Tensor
+    bias: torch.Tensor | None
+
     def __init__(self, values: torch.Tensor, scales: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__()
         self.out_features, self.in_features = values.shape
@@ -54,6 +58,9 @@ class Int8Linear(PackedModule):
 
 class Int8Embedding(PackedModule):
     """Rows of the same two tensors, looked up."""
+
+    values: torch.Tensor
+    scales: torch.Tensor
 
     def __init__(self, values: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype) -> None:
         super().__init__()

@@ -33,6 +33,10 @@ def _load_operators() -> None:
 class Nf4Linear(PackedModule):
     """Holds `packed` uint8 [out, in / 2] and `absmax` fp32 [out, in / 64]."""
 
+    packed: torch.Tensor
+    absmax: torch.Tensor
+    bias: torch.Tensor | None
+
     def __init__(self, weight: Nf4Weight, bias: torch.Tensor | None) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
@@ -47,7 +51,7 @@ class Nf4Linear(PackedModule):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         _load_operators()
         rows = x.reshape(-1, self.in_features)
-        out = torch.ops.bitsandbytes.gemm_4bit(
+        out: torch.Tensor = torch.ops.bitsandbytes.gemm_4bit(
             rows, self.packed.view(-1, 1), [self.out_features, self.in_features], self.absmax.view(-1), NF4_BLOCK_SIZE,
             "nf4", self.bias,
         )  # fmt: skip

@@ -29,6 +29,9 @@ _KEPT_SHARE = 0.5
 class StaticInt8Linear(Int8Linear):
     """The tensors of Int8Linear, and `activation` fp32 [2]: the scale and zero point of what comes in."""
 
+    activation: torch.Tensor
+    row_sums: torch.Tensor
+
     def __init__(self, weight: StaticInt8Weight, bias: torch.Tensor | None) -> None:
         super().__init__(weight.values, weight.scales, bias)
         self.register_buffer("activation", weight.activation)
@@ -44,7 +47,7 @@ class StaticInt8Linear(Int8Linear):
         rows = x.reshape(-1, self.in_features).float()
         levels = (rows / scale + zero).round_().clamp_(_LOWEST, _HIGHEST).to(torch.int8)
         sums = multiply_int8(levels, self.values).float() - zero * self.row_sums
-        out = sums.mul_(scale).mul_(self.scales.float())
+        out: torch.Tensor = sums.mul_(scale).mul_(self.scales.float())
         if self.bias is not None:
             out += self.bias
         return out.to(x.dtype).view(*x.shape[:-1], self.out_features)

@@ -95,16 +95,19 @@ class ToolMessage(WireRequest):
         return ChatMessage("tool", content_text(self.content), tool_call_id=self.tool_call_id)
 
 
-Message = forms_by(
-    "role",
-    {
-        "system": SystemMessage,
-        "developer": SystemMessage,
-        "user": UserMessage,
-        "assistant": AssistantMessage,
-        "tool": ToolMessage,
-    },
-)
+Message = Annotated[
+    SystemMessage | UserMessage | AssistantMessage | ToolMessage,
+    forms_by(
+        "role",
+        {
+            "system": SystemMessage,
+            "developer": SystemMessage,
+            "user": UserMessage,
+            "assistant": AssistantMessage,
+            "tool": ToolMessage,
+        },
+    ),
+]
 
 
 class TemplateOptions(WireRequest):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, model_validator
 
@@ -33,21 +33,25 @@ def _prompt_form(value: Any) -> str | None:
 
 Text = Annotated[str, Field(min_length=1)]
 Ids = Annotated[list[TokenId], Field(min_length=1), first_wrong]
-Prompt = forms(
-    _prompt_form,
-    "must be a text, token ids, or a list of either",
-    {
-        "text": Text,
-        "texts": Annotated[list[Text], Field(min_length=1), first_wrong],
-        "ids": Ids,
-        "several_ids": Annotated[list[Ids], Field(min_length=1), first_wrong],
-    },
-)
+Prompt = Annotated[
+    str | list[str] | list[int] | list[list[int]],
+    forms(
+        _prompt_form,
+        "must be a text, token ids, or a list of either",
+        {
+            "text": Text,
+            "texts": Annotated[list[Text], Field(min_length=1), first_wrong],
+            "ids": Ids,
+            "several_ids": Annotated[list[Ids], Field(min_length=1), first_wrong],
+        },
+    ),
+]
 
 
-def prompts_of(prompt: str | list) -> list[str | list[int]]:
+def prompts_of(prompt: str | list[str] | list[int] | list[list[int]]) -> list[str | list[int]]:
     """The prompts that a field of type `Prompt` holds, in order."""
-    return [prompt] if isinstance(prompt, str) or isinstance(prompt[0], int) else prompt
+    is_one = isinstance(prompt, str) or isinstance(prompt[0], int)
+    return cast("list[str | list[int]]", [prompt] if is_one else prompt)
 
 
 class CompletionRequest(GenerationRequest):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from workbench.server.protocol.forms import first_wrong, forms, forms_by
+from workbench.server.protocol.forms import by_class, first_wrong, forms, forms_by
 from workbench.server.protocol.wire import WireRequest
 
 __all__ = ["Content", "content_text"]
@@ -28,16 +28,22 @@ class RefusalPart(WireRequest):
     refusal: str
 
 
-Part = forms_by(
-    "type",
-    {"text": TextPart, "input_text": TextPart, "output_text": TextPart, "refusal": RefusalPart},
-    "must be a part of type text: this server takes no images, no sound and no files",
-)
-Content = forms(
-    lambda value: {str: "text", list: "parts"}.get(type(value)),
-    "must be a text or a list of parts",
-    {"text": str, "parts": Annotated[list[Part], Field(min_length=1, max_length=1024), first_wrong]},
-)
+Part = Annotated[
+    TextPart | RefusalPart,
+    forms_by(
+        "type",
+        {"text": TextPart, "input_text": TextPart, "output_text": TextPart, "refusal": RefusalPart},
+        "must be a part of type text: this server takes no images, no sound and no files",
+    ),
+]
+Content = Annotated[
+    str | list[Part],
+    forms(
+        by_class({str: "text", list: "parts"}),
+        "must be a text or a list of parts",
+        {"text": str, "parts": Annotated[list[Part], Field(min_length=1, max_length=1024), first_wrong]},
+    ),
+]
 
 
 def content_text(content: str | list[TextPart | RefusalPart] | None) -> str:

@@ -49,7 +49,8 @@ class LoadRequest(WireRequest):
     @property
     def name(self) -> str:
         """The model that is asked for."""
-        return self.model or self.model_name
+        # `_check_name` has seen to one of them.
+        return self.model or self.model_name or ""
 
 
 class LoadedModel(WireReply):

@@ -7,16 +7,19 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from workbench.parallel import GPUConfig
-from workbench.server.protocol.forms import first_wrong, forms
+from workbench.server.protocol.forms import by_class, first_wrong, forms
 from workbench.server.protocol.wire import WireReply, WireRequest
 
 __all__ = ["DeviceMetrics", "MultiDeviceConfig", "MultiDeviceConfigReply", "MultiDeviceStats", "MultiDeviceStatsReply"]
 
-DeviceId = forms(
-    lambda value: {int: "index", str: "uuid"}.get(type(value)),
-    "must be an index or a UUID",
-    {"index": Annotated[int, Field(ge=0, le=1023)], "uuid": Annotated[str, Field(min_length=1, max_length=64)]},
-)
+DeviceId = Annotated[
+    int | str,
+    forms(
+        by_class({int: "index", str: "uuid"}),
+        "must be an index or a UUID",
+        {"index": Annotated[int, Field(ge=0, le=1023)], "uuid": Annotated[str, Field(min_length=1, max_length=64)]},
+    ),
+]
 Size = Annotated[int, Field(ge=1, le=1024)]
 Word = Annotated[str, Field(min_length=1, max_length=64)]
 

@@ -11,7 +11,7 @@ from workbench.errors import RequestError
 from workbench.server.chat_messages import ChatMessage, Conversation
 from workbench.server.protocol.chat import ChatTokenLogprob
 from workbench.server.protocol.content import Content, content_text
-from workbench.server.protocol.forms import first_wrong, forms, forms_by
+from workbench.server.protocol.forms import by_class, first_wrong, forms, forms_by
 from workbench.server.protocol.model_choice import ModelRequest
 from workbench.server.protocol.sampling import Count, as_temperature
 from workbench.server.protocol.structure import Schema, schema_structure
@@ -77,19 +77,25 @@ def _item_form(value: Any) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-InputItem = forms(
-    _item_form,
-    "must be a message, a function_call or a function_call_output",
-    {"message": InputMessage, "function_call": InputCall, "function_call_output": InputCallOutput},
-)
-Input = forms(
-    lambda value: {str: "text", list: "items"}.get(type(value)),
-    "must be a text or a list of items",
-    {
-        "text": Annotated[str, Field(min_length=1)],
-        "items": Annotated[list[InputItem], Field(min_length=1, max_length=2048), first_wrong],
-    },
-)
+InputItem = Annotated[
+    InputMessage | InputCall | InputCallOutput,
+    forms(
+        _item_form,
+        "must be a message, a function_call or a function_call_output",
+        {"message": InputMessage, "function_call": InputCall, "function_call_output": InputCallOutput},
+    ),
+]
+Input = Annotated[
+    str | list[InputItem],
+    forms(
+        by_class({str: "text", list: "items"}),
+        "must be a text or a list of items",
+        {
+            "text": Annotated[str, Field(min_length=1)],
+            "items": Annotated[list[InputItem], Field(min_length=1, max_length=2048), first_wrong],
+        },
+    ),
+]
 
 
 class ResponseTool(WireRequest):
@@ -138,7 +144,13 @@ class TextOptions(WireRequest):
 
     unsupported = {"verbosity": ("medium",)}
 
-    format: forms_by("type", {"text": PlainText, "json_object": AnyJson, "json_schema": SchemaJson}) | None = None
+    format: (
+        Annotated[
+            PlainText | AnyJson | SchemaJson,
+            forms_by("type", {"text": PlainText, "json_object": AnyJson, "json_schema": SchemaJson}),
+        ]
+        | None
+    ) = None
 
 
 class ResponseStreamOptions(WireRequest):
@@ -176,11 +188,14 @@ class ResponseRequest(ModelRequest):
     include: list[Literal["message.output_text.logprobs"]] | None = Field(None, max_length=1)
     tools: Annotated[list[ResponseTool], Field(max_length=128), first_wrong] | None = None
     tool_choice: (
-        forms(
-            lambda value: {str: "word", dict: "function"}.get(type(value)),
-            "must be none, auto, required or a function",
-            {"word": Literal["none", "auto", "required"], "function": NamedResponseChoice},
-        )
+        Annotated[
+            Literal["none", "auto", "required"] | NamedResponseChoice,
+            forms(
+                by_class({str: "word", dict: "function"}),
+                "must be none, auto, required or a function",
+                {"word": Literal["none", "auto", "required"], "function": NamedResponseChoice},
+            ),
+        ]
         | None
     ) = None
     parallel_tool_calls: bool | None = None
@@ -251,7 +266,7 @@ class ResponseRequest(ModelRequest):
     def conversation(self) -> Conversation:
         """The input as a conversation; calls in a row belong to one message of the assistant."""
         messages = [ChatMessage("system", self.instructions)] if self.instructions else []
-        items = [InputMessage(role="user", content=self.input)] if isinstance(self.input, str) else self.input
+        items = [InputMessage(role="user", content=self.input, id=None)] if isinstance(self.input, str) else self.input
         for item in items:
             _append(messages, item)
         return Conversation(tuple(messages), functions=self.functions if self.choice.mode is not ToolMode.NONE else ())

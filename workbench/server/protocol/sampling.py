@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from workbench.engine import SamplingParams, StructureSpec
-from workbench.server.protocol.forms import first_wrong, forms
+from workbench.server.protocol.forms import by_class, first_wrong, forms
 from workbench.server.protocol.model_choice import ModelRequest
 from workbench.server.protocol.structure import ResponseFormat, StructuredOutputs, chosen_structure
 from workbench.server.protocol.wire import WireRequest, WrongField
@@ -21,11 +21,14 @@ _COLDEST = 1e-4
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 StopString = Annotated[str, Field(min_length=1, max_length=1024)]
-Stop = forms(
-    lambda value: {str: "text", list: "texts"}.get(type(value)),
-    "must be a text or a list of texts",
-    {"text": StopString, "texts": Annotated[list[StopString], Field(max_length=_MAX_STOPS), first_wrong]},
-)
+Stop = Annotated[
+    str | list[str],
+    forms(
+        by_class({str: "text", list: "texts"}),
+        "must be a text or a list of texts",
+        {"text": StopString, "texts": Annotated[list[StopString], Field(max_length=_MAX_STOPS), first_wrong]},
+    ),
+]
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 
 

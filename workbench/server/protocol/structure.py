@@ -9,21 +9,27 @@ from pydantic import Field, model_validator
 
 from workbench.engine import StructureKind, StructureSpec
 from workbench.errors import RequestError
-from workbench.server.protocol.forms import first_wrong, forms, forms_by
+from workbench.server.protocol.forms import by_class, first_wrong, forms, forms_by
 from workbench.server.protocol.wire import WireRequest, WrongField
 
 __all__ = ["JsonSchema", "ResponseFormat", "Schema", "StructuredOutputs", "chosen_structure", "schema_structure"]
 
-Schema = forms(
-    lambda value: {dict: "object", bool: "boolean"}.get(type(value)),
-    "must be a JSON schema: an object or a boolean",
-    {"object": dict[str, Any], "boolean": bool},
-)
-SchemaOrText = forms(
-    lambda value: {dict: "object", str: "text"}.get(type(value)),
-    "must be a JSON schema, or its text",
-    {"object": dict[str, Any], "text": Annotated[str, Field(min_length=1)]},
-)
+Schema = Annotated[
+    dict[str, Any] | bool,
+    forms(
+        by_class({dict: "object", bool: "boolean"}),
+        "must be a JSON schema: an object or a boolean",
+        {"object": dict[str, Any], "boolean": bool},
+    ),
+]
+SchemaOrText = Annotated[
+    dict[str, Any] | str,
+    forms(
+        by_class({dict: "object", str: "text"}),
+        "must be a JSON schema, or its text",
+        {"object": dict[str, Any], "text": Annotated[str, Field(min_length=1)]},
+    ),
+]
 
 
 class JsonSchema(WireRequest):
@@ -54,9 +60,10 @@ class JsonSchemaFormat(WireRequest):
     json_schema: JsonSchema
 
 
-ResponseFormat = forms_by(
-    "type", {"text": TextFormat, "json_object": JsonObjectFormat, "json_schema": JsonSchemaFormat}
-)
+ResponseFormat = Annotated[
+    TextFormat | JsonObjectFormat | JsonSchemaFormat,
+    forms_by("type", {"text": TextFormat, "json_object": JsonObjectFormat, "json_schema": JsonSchemaFormat}),
+]
 
 
 class StructuredOutputs(WireRequest):
@@ -92,18 +99,16 @@ class StructuredOutputs(WireRequest):
     @property
     def structure(self) -> StructureSpec:
         """The one that is given."""
-        match self.given[0]:
-            case "json_":
-                text = self.json_ if isinstance(self.json_, str) else json.dumps(self.json_)
-                return StructureSpec(StructureKind.JSON_SCHEMA, text or "{}")
-            case "json_object":
-                return StructureSpec(StructureKind.JSON_OBJECT)
-            case "regex":
-                return StructureSpec(StructureKind.REGEX, self.regex)
-            case "choice":
-                return StructureSpec(StructureKind.GRAMMAR, _choice_grammar(self.choice))
-            case _:
-                return StructureSpec(StructureKind.GRAMMAR, self.grammar)
+        if self.json_ is not None:
+            text = self.json_ if isinstance(self.json_, str) else json.dumps(self.json_)
+            return StructureSpec(StructureKind.JSON_SCHEMA, text or "{}")
+        if self.json_object:
+            return StructureSpec(StructureKind.JSON_OBJECT)
+        if self.regex is not None:
+            return StructureSpec(StructureKind.REGEX, self.regex)
+        if self.choice is not None:
+            return StructureSpec(StructureKind.GRAMMAR, _choice_grammar(self.choice))
+        return StructureSpec(StructureKind.GRAMMAR, self.grammar or "")
 
 
 def chosen_structure(

@@ -39,7 +39,7 @@ class TokenizeRequest(ModelRequest):
 
     def conversation(self) -> Conversation:
         """The messages as a conversation."""
-        messages = tuple(message.message() for message in self.messages)
+        messages = tuple(message.message() for message in self.messages or ())
         return Conversation(messages, add_generation_prompt=self.add_generation_prompt is not False)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from workbench.server.protocol.forms import first_wrong, forms
+from workbench.server.protocol.forms import by_class, first_wrong, forms
 from workbench.server.protocol.wire import WireReply, WireRequest, WrongField
 from workbench.server.tools import Function, ToolChoice, ToolMode
 
@@ -92,11 +92,14 @@ def _check_names(tools: list[Tool]) -> list[Tool]:
 
 
 Tools = Annotated[list[Tool], Field(max_length=128), first_wrong, AfterValidator(_check_names)]
-ToolChoiceField = forms(
-    lambda value: {str: "word", dict: "function"}.get(type(value)),
-    "must be none, auto, required or a function",
-    {"word": Literal["none", "auto", "required"], "function": NamedChoice},
-)
+ToolChoiceField = Annotated[
+    Literal["none", "auto", "required"] | NamedChoice,
+    forms(
+        by_class({str: "word", dict: "function"}),
+        "must be none, auto, required or a function",
+        {"word": Literal["none", "auto", "required"], "function": NamedChoice},
+    ),
+]
 
 
 def functions_of(tools: list[Tool] | None) -> tuple[Function, ...]:

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-from workbench.engine import TokenLogprobs
+from workbench.engine import StructureSpec, TokenLogprobs
 from workbench.server.chat_messages import Conversation
 from workbench.server.errors import invalid
 from workbench.server.event_stream import event
@@ -35,7 +35,8 @@ __all__ = ["ChatReply", "chat_job"]
 
 def chat_job(body: ChatRequest, model: ServedModel) -> Job:
     """The engine's side of the request."""
-    structure, parts = body.structure, ()
+    structure = body.structure
+    parts: tuple[StructureSpec, ...] = ()
     if body.choice.mode is not ToolMode.NONE:
         try:
             parts = tuple(function.structure for function in body.functions)
@@ -59,7 +60,7 @@ def _conversation(body: ChatRequest) -> Conversation:
         functions=body.functions if body.choice.mode is not ToolMode.NONE else (),
         add_generation_prompt=body.add_generation_prompt is not False,
         continue_final=bool(body.continue_final_message),
-        enable_thinking=body.chat_template_kwargs and body.chat_template_kwargs.enable_thinking,
+        enable_thinking=None if body.chat_template_kwargs is None else body.chat_template_kwargs.enable_thinking,
     )
 
 
@@ -161,6 +162,8 @@ class ChatReply:
             ToolCallReply(id=c.call_id, function=FunctionCall(name=c.name, arguments=c.arguments)) for c in answer.calls
         ]
         text = "".join(answer.text)
+        # Made of answers that have ended.
+        assert answer.finish_reason is not None
         return ChatChoice(
             index=index,
             message=ReplyMessage(content=text if text or not calls else None, tool_calls=calls or None),

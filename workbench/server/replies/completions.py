@@ -146,7 +146,10 @@ class CompletionReply:
         *,
         echo: bool,
     ) -> CompletionChoice:
-        text, entries = part.text, list(part.logprobs)
+        text = part.text
+        entries: list[TokenLogprobs | int] = list(part.logprobs)
+        # No functions are offered here.
+        assert part.finish_reason != "tool_calls"
         if echo:
             ids = self._serving.prompts[prompt]
             text = self._echoed(prompt) + text

@@ -6,11 +6,12 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, Literal
 
 from fastapi.sse import format_sse_event
 from pydantic_core import to_json
 
+from workbench.engine import StructureSpec
 from workbench.server.errors import ApiError, api_error, invalid
 from workbench.server.model_host import ServedModel
 from workbench.server.protocol.responses import (
@@ -35,7 +36,8 @@ _log = logging.getLogger(__name__)
 
 def response_job(body: ResponseRequest, model: ServedModel) -> Job:
     """The engine's side of the request."""
-    structure, param, parts = body.structure, "text", ()
+    structure, param = body.structure, "text"
+    parts: tuple[StructureSpec, ...] = ()
     if body.choice.mode is not ToolMode.NONE:
         try:
             parts = tuple(function.structure for function in body.functions)
@@ -102,10 +104,12 @@ class ResponseReply:
     def _text_events(self, part: AnswerPart) -> list[bytes]:
         events = [] if self._open is not None else self._open_message()
         logprobs = chat_logprobs(part.logprobs, self._serving.model.tokens).content
-        text = self._open.content[0]
+        item = self._open
+        assert item is not None
+        text = item.content[0]
         text.text += part.text
         text.logprobs += logprobs
-        place = {"item_id": self._open.id, "output_index": len(self._output) - 1, "content_index": 0}
+        place = {"item_id": item.id, "output_index": len(self._output) - 1, "content_index": 0}
         return [*events, self._event("response.output_text.delta", **place, delta=part.text, logprobs=logprobs)]
 
     @property
@@ -162,7 +166,7 @@ class ResponseReply:
         )
         return response
 
-    def _response(self, status: str) -> ResponseObject:
+    def _response(self, status: Literal["in_progress", "completed", "incomplete", "failed"]) -> ResponseObject:
         body, params = self._body, self._serving.job.params
         asked = body.model_dump(mode="json", by_alias=True, exclude_none=True, include={"tools", "tool_choice", "text"})
         return ResponseObject(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from fastapi import Request, Response
 from pydantic import BaseModel
@@ -16,7 +17,7 @@ from workbench.server.serving import Job, Serving
 __all__ = ["STREAMABLE", "json_reply", "start"]
 
 # For the API's description: with `stream` the answer is another one.
-STREAMABLE = {200: {"content": {"text/event-stream": {}}}}
+STREAMABLE: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 
 
 async def start(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import TypeVar
 
 from fastapi import APIRouter, Depends
 
@@ -23,6 +24,8 @@ from workbench.server.protocol.plugins import (
 )
 
 __all__ = ["router"]
+
+_T = TypeVar("_T")
 
 router = APIRouter(route_class=JsonRoute, tags=["plugins"], dependencies=[Depends(require_admin)])
 
@@ -97,7 +100,7 @@ async def _switched(manager: PluginManager, name: str, work: Callable[[], bool])
     return PluginSwitch(name=name, status=status, changed=changed)
 
 
-async def _tried(work: Callable):
+async def _tried(work: Callable[[], _T]) -> _T:
     """What the work gives, done in a thread. A plugin that cannot be is a 400 with the reason."""
     try:
         return await asyncio.to_thread(work)

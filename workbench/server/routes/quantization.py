@@ -113,11 +113,13 @@ def _cacheable(name: str) -> QuantType:
 
 def _checked_flags(asked: QuantType, body: PrecisionConfig) -> dict[str, object]:
     """All flags as a load will have them. Raises a 400 for one that is asked for and would be otherwise."""
-    if asked.config is None and asked.dtype == "fp32":
+    if asked.config is not None:
+        config = asdict(asked.config)
+    elif asked.dtype is None or asked.dtype == "fp32":
         config = dict.fromkeys(("dynamic", "per_channel", "symmetric", "reduce_range", "preserve_accuracy"), False)
         config["memory_efficient"] = False
     else:
-        config = asdict(asked.config or QuantizationConfig(asked.dtype))
+        config = asdict(QuantizationConfig(asked.dtype))
     for name, value in body.flags.items():
         if config[name] != value:
             raise invalid(f"{name}: a load with {asked.name} always has it {config[name]}", param=name)

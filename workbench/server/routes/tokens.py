@@ -39,6 +39,7 @@ def _tokenized(body: TokenizeRequest, model: ServedModel) -> Tokenized:
     if body.messages is not None:
         ids = model.encode_chat(body.conversation())
     else:
+        assert body.prompt is not None  # one of the two is given
         ids = model.encode_text(body.prompt, body.add_special_tokens is not False)
     names = [model.tokens.text_of(token_id) for token_id in ids] if body.return_token_strs else None
     return Tokenized(count=len(ids), max_model_len=model.llm.max_context, tokens=ids, token_strs=names)
