@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.engine import SamplingParams
+from workbench.engine import Completion, SamplingParams
 from workbench.errors import ConfigError
 from workbench.llm import LlamaGPU
 from workbench.parallel import GPUConfig, LoadBalancer, ParallelismStrategy
@@ -164,7 +164,7 @@ class MultiGPUInference:
         scores = []
         for start in range(0, len(rows), size):
             running = [self.parallel_engine.submit(row, params=params) for row in rows[start : start + size]]
-            scores += [[entry.logprob for entry in one.result().prompt_logprobs[1:]] for one in running]
+            scores += [_logprobs_after_the_first(one.result()) for one in running]
         return scores
 
     def optimize(self) -> list[int]:
@@ -225,6 +225,11 @@ class MultiGPUManager(DeviceManager):
             inference, self._inference = self._inference, None
         if inference is not None:
             inference.stop()
+
+
+def _logprobs_after_the_first(completion: Completion) -> list[float]:
+    # Scores were asked for, and only the first token has none.
+    return [entry.logprob for entry in completion.prompt_logprobs or () if entry is not None]
 
 
 class TensorParallelism(MultiGPUInference):

@@ -63,8 +63,16 @@ def quantize_to_folder(
     if isinstance(out, str) and out.startswith("s3://"):
         url = S3Url.parse(out)
         with tempfile.TemporaryDirectory(prefix="workbench-quantized-") as folder:
-            options = {"dtype": dtype, "device": device, "cache": cache, "catalogue": catalogue, "progress": progress}
-            made = quantize_to_folder(model, config, Path(folder) / "model", **options)
+            made = quantize_to_folder(
+                model,
+                config,
+                Path(folder) / "model",
+                dtype=dtype,
+                device=device,
+                cache=cache,
+                catalogue=catalogue,
+                progress=progress,
+            )
             upload_s3(Path(folder) / "model", url, client=s3_client, progress=progress)
         return replace(made, path=url)
     target = None if out is None else Path(out).expanduser().absolute()

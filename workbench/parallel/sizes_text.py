@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from workbench.errors import ConfigError
 from workbench.parallel.config import GPUConfig
 from workbench.parallel.strategy import ParallelismStrategy
@@ -24,10 +22,16 @@ def config_from_text(text: str) -> GPUConfig:
             raise ConfigError(f"parallel={text!r}: {size!r} is not a whole number of at least 1, as in tensor=2,data=2")
         sizes[name] = int(size)
     if len(sizes) == 1:
-        ((name, size),) = sizes.items()
-        return GPUConfig(num_gpus=size, strategy=name)
-    every = {f"{name}_parallel_size": sizes.get(name, 1) for name in _NAMES}
-    return GPUConfig(num_gpus=math.prod(every.values()), strategy=ParallelismStrategy.HYBRID, **every)
+        ((strategy, num_gpus),) = sizes.items()
+        return GPUConfig(num_gpus=num_gpus, strategy=strategy)
+    tensor, pipeline, data = (sizes.get(name, 1) for name in _NAMES)
+    return GPUConfig(
+        num_gpus=tensor * pipeline * data,
+        strategy=ParallelismStrategy.HYBRID,
+        tensor_parallel_size=tensor,
+        pipeline_parallel_size=pipeline,
+        data_parallel_size=data,
+    )
 
 
 def config_to_text(config: GPUConfig) -> str:

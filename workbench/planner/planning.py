@@ -76,6 +76,8 @@ def plan(
     if stand_in is not None:
         model, context = stand_in.model, stand_in.context_length
         if instance is None:
+            # What was given as a word stays one.
+            assert stand_in.quant_type is None or isinstance(stand_in.quant_type, str)
             # As in a load: what this machine lacks, and what was sized for the other model, is chosen anew.
             backend, quant, gpus, parallel, kv_dtype = stand_in.backend, stand_in.quant_type, None, None, None
     checked_count("batch", batch)
