@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -16,10 +18,15 @@ __all__ = ["add_error_answers"]
 
 def add_error_answers(app: FastAPI) -> None:
     """Translate what routes of `app` raise on purpose. What they raise otherwise is not theirs to answer."""
-    app.add_exception_handler(RequestValidationError, _answer_invalid)
-    app.add_exception_handler(HTTPException, _answer_error)
-    app.add_exception_handler(WorkbenchError, _answer_own_error)
-    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+    # Each takes the error that it is for, which Starlette has no type for.
+    answers: dict[type[Exception], Any] = {
+        RequestValidationError: _answer_invalid,
+        HTTPException: _answer_error,
+        WorkbenchError: _answer_own_error,
+        ClientDisconnect: _answer_nobody,
+    }
+    for kind, answer in answers.items():
+        app.add_exception_handler(kind, answer)
 
 
 async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:
