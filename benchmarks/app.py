@@ -1,6 +1,6 @@
 """How the app holds up: twenty chats at once, and how long a typed letter takes to show on an open page meanwhile.
 
-    python benchmarks/app.py [--chats 20] [--tokens 48]
+    python -m benchmarks.app [--chats 20] [--tokens 48]
 
 Needs Chromium. One page is open and typed into; the chats come from gradio_client, each in a session of its own.
 """
