@@ -68,7 +68,7 @@ def _own_entry_points(store_folder: Path) -> list[EntryPoint]:
     return [
         point
         for point in found
-        if point.dist is None or not Path(point.dist.locate_file("")).is_relative_to(store_folder)
+        if point.dist is None or not Path(str(point.dist.locate_file(""))).is_relative_to(store_folder)
     ]
 
 
