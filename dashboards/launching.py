@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dashboards.app import App
@@ -15,27 +14,14 @@ from workbench.errors import ConfigError, EngineStoppedError
 from workbench.plugins import default_plugins
 from workbench.server.access import Access
 from workbench.server.keys import default_key_file
-from workbench.server.settings import ListenSettings
+from workbench.server.settings import AppSettings, ListenSettings
 from workbench.session import Session
 from workbench.telemetry import EngineRates, ProcessMemory, ProcessorUse, Sampler
 
 if TYPE_CHECKING:
     from workbench.llm import LlamaGPU
 
-__all__ = ["App", "AppSettings", "launch", "make_app"]
-
-
-@dataclass(frozen=True)
-class AppSettings:
-    """How the app is served.
-
-    Attributes:
-        root_path: the path under which a proxy shows the app, such as /user/ada/proxy/7860, for one that does not say.
-        require_key: ask for a key on a loopback address too.
-    """
-
-    root_path: str = ""
-    require_key: bool = False
+__all__ = ["App", "launch", "make_app"]
 
 
 def make_app(

@@ -17,10 +17,11 @@ def test_quick_answers_load_neither_torch_nor_transformers(args):
     assert subprocess.run([sys.executable, "-c", code, *args], stdout=subprocess.DEVNULL).returncode == 0
 
 
-@pytest.mark.parametrize("command", ["generate", "chat"])
-def test_help_of_a_model_command_loads_no_torch(command):
+@pytest.mark.parametrize("command", ["generate", "chat", "serve", "app"])
+def test_help_of_a_model_command_loads_no_torch_and_no_web_framework(command):
     code = (
-        f"import sys; from workbench.cli import main; main(['{command}', '--help']); sys.exit('torch' in sys.modules)"
+        f"import sys; from workbench.cli import main; main(['{command}', '--help']);"
+        "sys.exit(bool({'torch', 'fastapi', 'gradio'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
 

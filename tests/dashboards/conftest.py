@@ -13,10 +13,10 @@ from playwright.sync_api import Browser, sync_playwright
 from plugin_packages import tab_source, write_module
 
 from dashboards.app import App
-from dashboards.launching import AppSettings, make_app
+from dashboards.launching import make_app
 from workbench import EngineConfig, LlamaGPU
 from workbench.plugins import default_plugins
-from workbench.server.settings import ListenSettings
+from workbench.server.settings import AppSettings, ListenSettings
 from workbench.session import LoadChoice, Session
 
 OpenPage = Callable[..., AppPage]

@@ -6,8 +6,8 @@ import pytest
 from playwright.sync_api import expect
 from reverse_proxy import reverse_proxy
 
-from dashboards.launching import AppSettings, make_app
-from workbench.server.settings import ListenSettings
+from dashboards.launching import make_app
+from workbench.server.settings import AppSettings, ListenSettings
 
 pytestmark = pytest.mark.browser
 

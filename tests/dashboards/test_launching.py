@@ -15,10 +15,10 @@ from gradio_client import Client
 from live_endpoint import USE_KEY, start_endpoint, wait_until_idle
 
 import dashboards
-from dashboards.launching import AppSettings, make_app
+from dashboards.launching import make_app
 from workbench.errors import ConfigError, EngineStoppedError
 from workbench.server.keys import Scope, default_key_file
-from workbench.server.settings import ListenSettings
+from workbench.server.settings import AppSettings, ListenSettings
 
 
 def _client(app, **options) -> Client:

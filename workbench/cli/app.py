@@ -7,18 +7,20 @@ import signal
 import sys
 import threading
 import webbrowser
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dashboards.launching import App, AppSettings, make_app
 from workbench.cli.model_settings import ModelSettings
 from workbench.cli.serve import engine_factory
 from workbench.cli.settings_options import takes_settings
 from workbench.engine import EngineConfig
 from workbench.errors import ConfigError
-from workbench.server.settings import ListenSettings
+from workbench.server.settings import AppSettings, ListenSettings
 from workbench.session import Session
+
+if TYPE_CHECKING:
+    from dashboards.launching import App
 
 __all__ = ["command"]
 
@@ -50,6 +52,9 @@ def command(
     listen: ListenSettings,
     settings: AppSettings,
 ) -> None:
+    # A door above this row; it brings Gradio, which takes seconds.
+    from dashboards.launching import make_app
+
     session = None if url else Session(engine_factory(ctx.obj, model, engine))
     # Takes the address before the model takes its time.
     app = make_app(

@@ -10,7 +10,15 @@ from pathlib import Path
 
 from workbench.errors import ConfigError
 
-__all__ = ["ListenSettings", "LoadSettings", "QueueSettings", "RateLimits", "ServerSettings", "WireLimits"]
+__all__ = [
+    "AppSettings",
+    "ListenSettings",
+    "LoadSettings",
+    "QueueSettings",
+    "RateLimits",
+    "ServerSettings",
+    "WireLimits",
+]
 
 PUBLIC_PATHS = ("/health", "/ready", "/docs", "/openapi.json")
 
@@ -156,6 +164,19 @@ class LoadSettings:
         for root in self.model_roots:
             if not Path(root).expanduser().is_dir():
                 raise ConfigError(f"model_roots: {root!r} is not a folder")
+
+
+@dataclass(frozen=True)
+class AppSettings:
+    """How the web app is served.
+
+    Attributes:
+        root_path: the path under which a proxy shows the app, such as /user/ada/proxy/7860, for one that does not say.
+        require_key: ask for a key on a loopback address too.
+    """
+
+    root_path: str = ""
+    require_key: bool = False
 
 
 @dataclass(frozen=True)
