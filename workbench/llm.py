@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from workbench.backends import Backend, select_backend
 from workbench.device_choice import choose_device
@@ -20,7 +20,7 @@ from workbench.engine.isolation.start import start_running
 from workbench.engine.launch import EngineFacts, EngineLaunch, release
 from workbench.errors import BackendUnavailableError, ConfigError, EngineStoppedError, RequestError
 from workbench.loaded_memory import LoadedMemory
-from workbench.models import Catalogue, EmbeddingRecipe, ModelFiles, ModelSpec, Tokenizer
+from workbench.models import Catalogue, EmbeddingRecipe, ModelSpec, Tokenizer
 from workbench.models.doors_tokenizer import load_doors_tokenizer
 from workbench.models.model_code import import_model_code
 from workbench.parallel import GPUConfig
@@ -184,18 +184,18 @@ class LlamaGPU(HasTwin):
 
     def _start_anywhere(self, progress: ProgressCallback, guard: LoadGuard | None) -> None:
         if self.cluster is not None:
-            self._start_cluster(progress)
+            self._start_cluster(self.cluster, progress)
         elif self.parallel is not None and self._launch.config.engine_name != "vllm":
-            self._start_parallel(self._launch.files, self._device_indexes, self._launch.config, progress)
+            self._start_parallel(self.parallel, self._device_indexes, progress)
         else:
             self._start(progress, guard)
 
-    def _start_cluster(self, progress: ProgressCallback) -> None:
+    def _start_cluster(self, cluster: ClusterConfig, progress: ProgressCallback) -> None:
         from workbench.distributed.cluster.start import start_cluster
 
         started = start_cluster(
             self._launch.files,
-            self.cluster,
+            cluster,
             self._replica_options,
             engine=self._launch.config,
             plugins=self.plugins,
@@ -205,9 +205,8 @@ class LlamaGPU(HasTwin):
         self._cluster_status = started.status
         self._take(started.facts, started.tokenizer, started.runner_status, started.client, None)
 
-    def _start_parallel(
-        self, files: ModelFiles, device_indexes: Sequence[int], config: EngineConfig, progress: ProgressCallback
-    ) -> None:
+    def _start_parallel(self, parallel: GPUConfig, device_indexes: Sequence[int], progress: ProgressCallback) -> None:
+        config = self._launch.config
         if self.quantization is not None:
             raise ConfigError(f"quant_type={self.quant_type!r}: over several devices it must be fp32, bf16 or fp16")
         if config.isolation == "process":
@@ -218,10 +217,10 @@ class LlamaGPU(HasTwin):
         from workbench.distributed.parallel_engine import ParallelEngine
 
         engine = ParallelEngine(
-            files,
+            self._launch.files,
             self.backend,
             device_indexes,
-            self.parallel,
+            parallel,
             dtype=self.dtype,
             engine=config,
             plugins=self.plugins,
@@ -322,9 +321,10 @@ class LlamaGPU(HasTwin):
 
         Raises ConfigError where there are no replicas, and whatever starting raises.
         """
-        if not isinstance(getattr(self._client, "restart", None), Callable):
+        restart = getattr(self._client, "restart", None)
+        if restart is None:
             raise ConfigError("this model has no replicas to restart: load it again")
-        self._client.restart(replica_id)
+        restart(replica_id)
 
     def replica_counts(self) -> dict[str, int]:
         """With `cluster`: replicas by their state, such as RUNNING or STARTING. Else empty."""
@@ -340,7 +340,7 @@ class LlamaGPU(HasTwin):
         *,
         messages: Messages | None = None,
         params: SamplingParams | None = None,
-        **sampling: object,
+        **sampling: Any,
     ) -> Generation:
         """Start a request and return at once. Give a prompt (text or token ids) or chat messages.
 
@@ -350,7 +350,8 @@ class LlamaGPU(HasTwin):
         if params is not None and sampling:
             raise RequestError(f"params is given beside {', '.join(sorted(sampling))}: give one of the two")
         params = params or SamplingParams.from_options(sampling)
-        generation = self._client.submit(self._encode(prompt, messages), params)
+        # That of several replicas has the same surface.
+        generation = cast("Generation", self._client.submit(self._encode(prompt, messages), params))
         generation.owner = self
         return generation
 
@@ -374,11 +375,11 @@ class LlamaGPU(HasTwin):
         generation.owner = self
         return generation
 
-    def infer(self, input_data: Prompt, **sampling: object) -> str:
+    def infer(self, input_data: Prompt, **sampling: Any) -> str:
         """The model's continuation of a prompt."""
         return self.submit(input_data, **sampling).result().text
 
-    def batch_infer(self, input_data: Sequence[Prompt], batch_size: int | None = None, **sampling: object) -> list[str]:
+    def batch_infer(self, input_data: Sequence[Prompt], batch_size: int | None = None, **sampling: Any) -> list[str]:
         """Continuations of several prompts, in their order; at most `batch_size` at once (None: all)."""
         if isinstance(input_data, str):
             raise RequestError("batch_infer takes a list of prompts; for one prompt use infer")
@@ -406,7 +407,7 @@ class LlamaGPU(HasTwin):
         max_tokens: int | None = _DEFAULT_MAX_TOKENS,
         *,
         delay: float = 0.0,
-        **sampling: object,
+        **sampling: Any,
     ) -> Iterator[str]:
         """The continuation piece by piece; leaving the loop stops the model. Empty pieces are left out.
 
@@ -417,24 +418,24 @@ class LlamaGPU(HasTwin):
         pieces = self._stream(input_data, None, {"max_tokens": max_tokens, **sampling})
         return _paced(pieces, delay) if delay else pieces
 
-    def chat(self, messages: Messages, **sampling: object) -> str:
+    def chat(self, messages: Messages, **sampling: Any) -> str:
         """The reply to a conversation: a list of {"role", "content"}, or the user's text."""
         return self.submit(messages=messages, **sampling).result().text
 
-    def stream_chat(self, messages: Messages, **sampling: object) -> Iterator[str]:
+    def stream_chat(self, messages: Messages, **sampling: Any) -> Iterator[str]:
         """The reply piece by piece; leaving the loop stops the model."""
         return self._stream(None, messages, sampling)
 
-    async def ainfer(self, input_data: Prompt, **sampling: object) -> str:
+    async def ainfer(self, input_data: Prompt, **sampling: Any) -> str:
         """`infer` for an event loop; cancelling the task stops the model."""
         return (await self.submit(input_data, **sampling).aresult()).text
 
-    async def achat(self, messages: Messages, **sampling: object) -> str:
+    async def achat(self, messages: Messages, **sampling: Any) -> str:
         """`chat` for an event loop; cancelling the task stops the model."""
         return (await self.submit(messages=messages, **sampling).aresult()).text
 
     async def astream(
-        self, input_data: Prompt | None = None, *, messages: Messages | None = None, **sampling: object
+        self, input_data: Prompt | None = None, *, messages: Messages | None = None, **sampling: Any
     ) -> AsyncIterator[str]:
         """Pieces of the continuation, or of the reply to `messages`, with `async for`."""
         async for chunk in self.submit(input_data, messages=messages, **sampling):
@@ -649,10 +650,12 @@ def _vllm_shape(config: GPUConfig) -> VLLMShape:
 def _choose_cache(cache: QuantizationCache | bool | None) -> QuantizationCache | None:
     if cache is False:
         return None
-    return QuantizationCache() if cache in (None, True) else cache
+    return QuantizationCache() if cache is None or cache is True else cache
 
 
-def _stop(client: EngineClient, record: LoadRecord | None, plugins: PluginManager, name: str, device: str) -> None:
+def _stop(
+    client: EngineClient | PooledClient, record: LoadRecord | None, plugins: PluginManager, name: str, device: str
+) -> None:
     client.stop()
     if record is not None:
         record.save()

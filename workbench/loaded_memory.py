@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 from workbench.backends import Backend
 from workbench.engine import EngineLimits
-from workbench.engine.client import EngineClient
 from workbench.telemetry import DeviceUsage, GPUUsage, HostUsage, MemoryOwners, ModelMemory, OwnedMemory
+from workbench.telemetry.device_usage import UsageReader
+
+if TYPE_CHECKING:
+    from workbench.distributed.pooled_client import PooledClient
+    from workbench.engine.client import EngineClient
 
 __all__ = ["LoadedMemory"]
 
@@ -18,14 +24,21 @@ class LoadedMemory:
     """
 
     def __init__(
-        self, backend: Backend, device_index: int, client: EngineClient, *, is_elsewhere: bool, has_ranks: bool
+        self,
+        backend: Backend,
+        device_index: int,
+        client: EngineClient | PooledClient,
+        *,
+        is_elsewhere: bool,
+        has_ranks: bool,
     ) -> None:
         self._backend = backend
         self._device_index = device_index
         self._device = backend.torch_device(device_index)
         self._client = client
         self._is_elsewhere = is_elsewhere
-        self._has_ranks = has_ranks
+        # Ranks are not asked.
+        self._own_engine = None if has_ranks else cast("EngineClient", client)
         self._loaded_bytes = self.here_bytes() + self.elsewhere_bytes()
 
     def here_bytes(self) -> int:
@@ -40,14 +53,14 @@ class LoadedMemory:
 
     def elsewhere_by_device(self) -> dict[str, int]:
         """By device, what the engine's own process has."""
-        return {} if self._has_ranks else self._client.held_bytes(self._device)
+        return {} if self._own_engine is None else self._own_engine.held_bytes(self._device)
 
     def owners(self, weight_bytes: int, limits: EngineLimits) -> MemoryOwners:
         """The device's memory by owner; the parts add up to what is in use there."""
         on_cpu = self._backend.device_type == "cpu"
-        device = HostUsage() if on_cpu else GPUUsage(self._device_index, backend=self._backend.name)
-        if not self._has_ranks:
-            device = _EngineUsage(device, self._client)
+        device: UsageReader = HostUsage() if on_cpu else GPUUsage(self._device_index, backend=self._backend.name)
+        if self._own_engine is not None:
+            device = _EngineUsage(device, self._own_engine)
         return OwnedMemory(device, lambda: self._model(weight_bytes, limits)).owners()
 
     def _model(self, weight_bytes: int, limits: EngineLimits) -> ModelMemory | None:
@@ -63,7 +76,7 @@ class LoadedMemory:
 class _EngineUsage:
     """A device's memory, with what the engine's own process holds counted as this one's."""
 
-    def __init__(self, reader: HostUsage | GPUUsage, client: EngineClient) -> None:
+    def __init__(self, reader: UsageReader, client: EngineClient) -> None:
         self.name = reader.name
         self._reader = reader
         self._client = client

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from workbench.engine import Generation
-from workbench.engine.client import EngineClient
 from workbench.errors import ConfigError
 from workbench.telemetry import StepProfile
+
+if TYPE_CHECKING:
+    from workbench.distributed.pooled_client import PooledClient
+    from workbench.engine.client import EngineClient
 
 __all__ = ["profiled_prompt", "record_profile"]
 
@@ -24,7 +28,7 @@ def profiled_prompt(vocab_size: int) -> list[int]:
 
 
 def record_profile(
-    client: EngineClient,
+    client: EngineClient | PooledClient,
     submit: Callable[..., Generation],
     prompt_token_ids: Sequence[int],
     *,
@@ -44,7 +48,7 @@ def record_profile(
 
 
 def _recorded(
-    client: EngineClient,
+    client: EngineClient | PooledClient,
     submit: Callable[..., Generation],
     prompt_token_ids: Sequence[int],
     batch: int,

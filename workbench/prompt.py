@@ -25,9 +25,9 @@ def encode_prompt(tokenizer: Tokenizer, prompt: Prompt | None, messages: Message
         if not prompt:
             raise RequestError("the prompt is empty: give some text")
         return tokenizer.encode(prompt)
-    if hasattr(prompt, "tolist"):
-        # An array or a tensor.
-        prompt = prompt.tolist()
-    if not isinstance(prompt, Sequence) or isinstance(prompt, bytes | bytearray):
-        raise RequestError(f"a prompt is text or a sequence of token ids, not {type(prompt).__name__}")
-    return prompt
+    # An array or a tensor becomes a list.
+    as_list = getattr(prompt, "tolist", None)
+    ids: object = prompt if as_list is None else as_list()
+    if not isinstance(ids, Sequence) or isinstance(ids, str | bytes | bytearray):
+        raise RequestError(f"a prompt is text or a sequence of token ids, not {type(ids).__name__}")
+    return ids
