@@ -147,8 +147,8 @@ def llm(shared: LlamaGPU, monkeypatch: pytest.MonkeyPatch) -> LlamaGPU:
     manager = shared.plugins
     monkeypatch.setattr("workbench.plugins.loader.try_import", lambda candidate, limit_s: None)
     monkeypatch.setattr("workbench.llm.default_plugins", lambda: manager)
-    monkeypatch.setattr(manager, "_max_failures", 1000)
-    manager._failures.forget("parts")
+    monkeypatch.setattr(manager._guard, "_max_failures", 1000)
+    manager._guard.failures.forget("parts")
     if "parts" not in manager.list_plugins():
         manager.load("parts", f"{__name__}:plugin")
     plugin.changes, plugin.finished = None, []
@@ -198,9 +198,9 @@ def test_a_sampler_that_fails_changes_nothing(llm: LlamaGPU, name: str) -> None:
 def test_a_plugin_that_fails_too_often_is_out_and_says_so(
     manager: PluginManager, llm: LlamaGPU, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(manager, "_max_failures", 3)
+    monkeypatch.setattr(manager._guard, "_max_failures", 3)
     assert len(llm.submit([5, 6, 7], max_tokens=8, plugins="bad-raise").result().token_ids) == 8
-    assert manager.worker.wait_until_idle(20)
+    assert manager.worker.wait_until_idle(60)
     assert manager.list_plugins() == []
     with pytest.raises(RequestError, match="plugins: 'bad-raise' is not active here"):
         llm.submit([5, 6, 7], max_tokens=4, plugins="bad-raise")
@@ -283,7 +283,7 @@ def test_plugins_hear_of_finished_answers(llm: LlamaGPU) -> None:
     done = llm.submit([5, 6, 7], n=2, max_tokens=4, temperature=1.0, seed=1).results()
     running = llm.submit([5, 6, 7], max_tokens=None, ignore_eos=True)
     next(iter(running))
-    assert llm.stats() and llm.plugins.worker.wait_until_idle(20)
+    assert llm.stats() and llm.plugins.worker.wait_until_idle(60)
     first, second, aborted = plugin.finished
     assert [(each.index, each.text, each.token_ids) for each in (first, second)] == [
         (each.index, each.text, each.token_ids) for each in done
