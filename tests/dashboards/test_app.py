@@ -331,6 +331,16 @@ def test_two_browsers_share_a_batch_and_closing_one_stops_only_its_own(page, app
     expect(page.notes.last).to_contain_text("Stopped")
 
 
+def test_the_trade_off_of_precisions_is_measured_and_drawn(page, tiny_model_folder):
+    page.tab("Models")
+    page.choose("wb-model", str(tiny_model_folder))
+    page.unfold("Trade-off of precisions")
+    page.part("wb-tradeoff").get_by_label("bf16", exact=True).uncheck()
+    page.press("wb-measure")
+    expect(page.part("wb-tradeoff-table")).to_contain_text("int8", timeout=2 * WAIT_MS)
+    expect(page.part("wb-tradeoff-plot").locator("svg")).to_be_visible(timeout=2 * WAIT_MS)
+
+
 def test_unload_and_load_with_a_plan(page, session, embedded_model_folder):
     page.tab("Models")
     page.choose("wb-model", str(embedded_model_folder))
