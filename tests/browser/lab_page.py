@@ -101,6 +101,8 @@ class LabPage:
             return
         self.page.evaluate("(theme) => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", name)
         self.page.wait_for_function("(name) => document.body.dataset.jpThemeName === name", arg=name)
+        # Lab covers the page meanwhile, which pales what is under it.
+        self.page.locator("#jupyterlab-splash").wait_for(state="detached")
 
     def button(self, name: str) -> Locator:
         """A button of the panel that can be used now."""

@@ -203,6 +203,19 @@ def test_a_forced_tool_is_called_with_arguments_of_its_schema(client, choice):
     assert reply.choices[0].message.content is None
 
 
+@pytest.mark.parametrize("max_tokens", [4, 40])
+def test_a_forced_call_that_is_cut_short_is_no_text(client, max_tokens):
+    options = {"model": MODEL, "messages": HELLO, "max_tokens": max_tokens, "temperature": 0}
+    options |= {"tools": [WEATHER], "tool_choice": "required"}
+    (choice,) = client.chat.completions.create(**options).choices
+    assert not choice.message.content
+    assert choice.finish_reason == "length"
+    assert all(json.loads(call.function.arguments) for call in choice.message.tool_calls or [])
+    chunks = list(client.chat.completions.create(**options, stream=True))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == ""
+    assert chunks[-1].choices[0].finish_reason == "length"
+
+
 def test_a_streamed_call_puts_together_to_the_whole_one(client):
     chunks = client.chat.completions.create(
         model=MODEL,

@@ -92,6 +92,7 @@ CALL_2 = call_text("say", '{"text": "x"}')
         (ToolChoice(ToolMode.AUTO), None, ["Hi.", CALL, f"Well. {CALL}", f"{CALL}{CALL_2}", ""], ["<tool_call>no"]),
         (ToolChoice(ToolMode.AUTO, parallel=False), None, ["Hi.", CALL], [f"{CALL}{CALL}"]),
         (ToolChoice(ToolMode.REQUIRED), None, [CALL, f"{CALL}\n{CALL_2}"], ["Hi.", f"Well. {CALL}", ""]),
+        (ToolChoice(ToolMode.REQUIRED), None, ["\n".join([CALL] * 16)], ["\n".join([CALL] * 17)]),
         (ToolChoice(ToolMode.REQUIRED, parallel=False), None, [CALL, CALL_2], [f"{CALL}\n{CALL}"]),
         (ToolChoice(ToolMode.REQUIRED, parallel=False, name="add"), None, [CALL], [CALL_2]),
         (ToolChoice(ToolMode.AUTO), StructureSpec("json_object"), ["{}", CALL], ["Hi.", "[]"]),

@@ -73,12 +73,6 @@ class PooledClient:
         """Replicas whose engines run."""
         return [int(i) for i in self._pool.alive_ids if self._replicas[i].client.is_alive]
 
-    @property
-    def dead_ids(self) -> list[int]:
-        """Replicas whose engines have ended."""
-        alive = self.alive_ids
-        return [int(i) for i in self._pool.replica_ids if i not in alive]
-
     def submit(self, prompt_token_ids: Sequence[int], params: SamplingParams) -> ReplicaGeneration:
         """Start a request on the chosen replica; errors are those of EngineClient."""
         return self._pool.submit(prompt_token_ids, params=params)

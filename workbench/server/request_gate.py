@@ -1,4 +1,4 @@
-"""Counts requests that reach the model against their key's limits, and turns everything away while the server stops."""
+"""Counts requests for the model against their key's limits, and turns everything away while the server stops."""
 
 from __future__ import annotations
 

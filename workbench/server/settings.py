@@ -66,7 +66,7 @@ class RateLimits:
     """What one key may use; None is unlimited.
 
     Attributes:
-        requests_per_minute: requests that reach the model, in any 60 seconds.
+        requests_per_minute: requests that ask something of the model, also those that are refused, in any 60 seconds.
         tokens_per_minute: tokens of prompts and answers.
         concurrent_requests: requests in flight at once.
     """

@@ -17,6 +17,7 @@ from workbench.engine import StructureKind, StructureSpec
 __all__ = ["Function", "TextPiece", "ToolCall", "ToolCallParser", "ToolChoice", "ToolMode", "call_text", "tool_grammar"]
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
+_MOST_FORCED_CALLS = 16
 _DECODER = json.JSONDecoder()
 _JSON_OPTIONS = {"whitespace_pattern": r"[ ]?"}
 
@@ -90,7 +91,8 @@ def call_text(name: str, arguments: str) -> str:
 def tool_grammar(functions: Sequence[Function], choice: ToolChoice, answer: StructureSpec | None) -> StructureSpec:
     """What an answer may look like: calls of the functions, or text. `answer` is the form of an answer without calls.
 
-    Raises ValueError for an `answer` that is not JSON.
+    Calls that must be made are at most 16: a small model would go on calling until its context is full. Raises
+    ValueError for an `answer` that is not JSON.
     """
     allowed = [f for f in functions if choice.name in (None, f.name)]
     names = [f"call_{i}" for i in range(len(allowed))]
@@ -98,7 +100,8 @@ def tool_grammar(functions: Sequence[Function], choice: ToolChoice, answer: Stru
     several = f'{calls} ("\\n" {calls})*' if choice.parallel else calls
     rules = [f"{name}: {_call_rule(function)}" for name, function in zip(names, allowed, strict=True)]
     if choice.mode is ToolMode.REQUIRED:
-        start = [f"start: {several}"]
+        more = f' ("\\n" {calls}){{0,{_MOST_FORCED_CALLS - 1}}}' if choice.parallel else ""
+        start = [f"start: {calls}{more}"]
     elif answer is not None:
         start = [f"start: {several} | answer", f"answer: %json {_answer_schema(answer)}"]
     else:

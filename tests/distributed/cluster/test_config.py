@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 
 from workbench.distributed.cluster import ClusterConfig
-from workbench.distributed.cluster.config import parse_autoscale
 from workbench.errors import ConfigError
 
 
 def test_bounds() -> None:
     assert (ClusterConfig(replicas=3).fewest, ClusterConfig(replicas=3).most) == (3, 3)
-    scaled = ClusterConfig(autoscale=parse_autoscale("1:4"))
+    scaled = ClusterConfig(autoscale=(1, 4))
     assert (scaled.fewest, scaled.most) == (1, 4)
 
 
@@ -27,9 +26,3 @@ def test_bounds() -> None:
 def test_what_makes_no_sense_is_named(settings, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         ClusterConfig(**settings)
-
-
-@pytest.mark.parametrize("text", ["4", "a:b", "1:", ":2"])
-def test_bounds_are_written_with_a_colon(text: str) -> None:
-    with pytest.raises(ConfigError, match="such as 1:4"):
-        parse_autoscale(text)

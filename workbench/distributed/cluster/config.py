@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from workbench.errors import ConfigError
 
-__all__ = ["ClusterConfig", "parse_autoscale"]
+__all__ = ["ClusterConfig"]
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,3 @@ class ClusterConfig:
     def most(self) -> int:
         """Replicas that there can be at most."""
         return self.replicas if self.autoscale is None else self.autoscale[1]
-
-
-def parse_autoscale(text: str) -> tuple[int, int]:
-    """Bounds as they are written on a command line, "1:4". Raises ConfigError."""
-    fewest, colon, most = text.partition(":")
-    if not (colon and fewest.isdigit() and most.isdigit()):
-        raise ConfigError(f"autoscale={text!r}: must be written as fewest:most, such as 1:4")
-    return int(fewest), int(most)

@@ -9,7 +9,7 @@ from workbench.engine import Chunk, FinishReason, SamplingParams, TokenLogprobs
 from workbench.server.errors import ApiError
 from workbench.server.model_host import ServedModel
 from workbench.server.token_logprobs import LogprobAligner
-from workbench.server.tools import TextPiece, ToolCall, ToolCallParser
+from workbench.server.tools import TextPiece, ToolCall, ToolCallParser, ToolMode
 
 __all__ = ["AnswerPart", "AnswerReader", "FinishWord"]
 
@@ -32,13 +32,15 @@ class AnswerPart:
 
 
 class AnswerReader:
-    """Reads the chunks of one answer. With `finds_calls` what is written as a call is taken out of the text."""
+    """Reads the chunks of one answer. Where functions may be called, what is written as a call is taken out of the
+    text; where they must be, there is no text: what is left of such an answer is a call that was cut short."""
 
-    def __init__(self, model: ServedModel, params: SamplingParams, *, finds_calls: bool = False) -> None:
+    def __init__(self, model: ServedModel, params: SamplingParams, tools: ToolMode = ToolMode.NONE) -> None:
         end_ids = model.llm.tokenizer.eos_token_ids | set(params.stop_token_ids)
         silent_ids = model.tokens.special_ids if params.skip_special_tokens else frozenset()
         self._aligner = LogprobAligner(model.tokens, end_ids, silent_ids) if params.logprobs else None
-        self._parser = ToolCallParser() if finds_calls else None
+        self._parser = None if tools is ToolMode.NONE else ToolCallParser()
+        self._may_have_text = tools is not ToolMode.REQUIRED
         self._has_calls = False
 
     def read(self, chunk: Chunk) -> AnswerPart:
@@ -57,7 +59,8 @@ class AnswerReader:
             pieces += self._parser.finish()
         calls = tuple(piece for piece in pieces if isinstance(piece, ToolCall))
         self._has_calls |= bool(calls)
-        return "".join(piece.text for piece in pieces if isinstance(piece, TextPiece)), calls
+        text = "".join(piece.text for piece in pieces if isinstance(piece, TextPiece))
+        return text if self._may_have_text else "", calls
 
     def _finish_word(self, chunk: Chunk) -> FinishWord | None:
         if chunk.finish_reason is None:

@@ -89,7 +89,7 @@ class ChatReply:
         self._serving = serving
         self._id = f"chatcmpl-{uuid.uuid4().hex}"
         self._created = int(time.time())
-        self._finds_calls = body.choice.mode is not ToolMode.NONE
+        self._tools = body.choice.mode
 
     async def whole(self) -> ChatCompletion:
         """All answers, once they have ended."""
@@ -121,7 +121,7 @@ class ChatReply:
             yield event(self._chunk([], self._usage()))
 
     def _reader(self) -> AnswerReader:
-        return AnswerReader(self._serving.model, self._serving.job.params, finds_calls=self._finds_calls)
+        return AnswerReader(self._serving.model, self._serving.job.params, self._tools)
 
     def _part_events(self, index: int, part: AnswerPart, num_calls: int) -> list[bytes]:
         deltas = [Delta(content=part.text)] if part.text or part.logprobs else []

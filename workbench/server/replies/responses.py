@@ -84,11 +84,7 @@ class ResponseReply:
         yield self._event(f"response.{ended.status}", response=ended)
 
     async def _answer_events(self) -> AsyncGenerator[bytes]:
-        reader = AnswerReader(
-            self._serving.model,
-            self._serving.job.params,
-            finds_calls=self._body.choice.mode is not ToolMode.NONE,
-        )
+        reader = AnswerReader(self._serving.model, self._serving.job.params, self._body.choice.mode)
         async for _, chunk in self._serving:
             part = reader.read(chunk)
             if part.text or part.logprobs:
