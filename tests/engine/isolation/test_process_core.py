@@ -220,16 +220,20 @@ def test_one_that_does_not_answer_is_ended_all_the_same(gate):
 def test_nothing_is_left_behind(gate):
     def held():
         gc.collect()
-        return len(os.listdir("/proc/self/fd")), threading.active_count(), psutil.Process().children()
+        return len(os.listdir("/proc/self/fd")), set(threading.enumerate()), set(psutil.Process().children())
 
-    before = held()
+    num_fds, threads, children = held()
     for end in (signal.SIGTERM, None, None):
         with Started(FakeLaunch(gate)) as engine:
             engine.submit(params=SamplingParams(max_tokens=5)).result(WAIT_S)
             if end is not None:
                 os.kill(engine.core.pid, end)
                 engine.core._thread.join(WAIT_S)
-    assert held() == before
+    # What other tests had may have gone meanwhile; nothing may have come.
+    num_fds_after, threads_after, children_after = held()
+    assert num_fds_after <= num_fds
+    assert threads_after <= threads
+    assert children_after <= children
 
 
 def test_its_log_and_its_runners_words_are_heard_here(gate, caplog):
