@@ -132,6 +132,8 @@ class FakeLlama:
         self.tokenizer = FakeTokenizer()
         self.is_unloaded = False
         self.parallel = self.degraded_reason = None
+        # As of replicas on a cluster: whether another model finds room beside this one.
+        self.has_room = self.was_reclaimed = False
         self.num_running = 0
         self.generated_tokens_total = 0
         self.requests: list[dict] = []
@@ -160,6 +162,12 @@ class FakeLlama:
             generated_tokens_total=self.generated_tokens_total,
             prompt_tokens_total=7 * len(self.requests),
         )
+
+    def make_room(self) -> bool:
+        return self.has_room
+
+    def reclaim_room(self) -> None:
+        self.was_reclaimed = True
 
     def unload(self) -> dict[str, int]:
         self.is_unloaded = True

@@ -291,3 +291,50 @@ def test_a_session_nobody_holds_is_collected(factory):
 def test_a_choice_that_is_none_is_refused(fields):
     with pytest.raises(ConfigError, match=next(iter(fields))):
         LoadChoice(**fields)
+
+
+def _on_a_cluster(session, factory, running=()):
+    """A loaded model that another finds room beside; `running` are its requests."""
+    session.load(LoadChoice("tiny"))
+    session.wait(10)
+    (llm,) = factory.made
+    llm.has_room, llm.requests = True, lambda: running
+    return llm
+
+
+def test_on_a_cluster_a_model_serves_until_the_next_one_does(session, factory):
+    before = _on_a_cluster(session, factory)
+    factory.load_gate = Gate(is_open=False)
+    states = _states_of(session)
+    session.load(LoadChoice("other"))
+    assert factory.load_gate.was_reached.wait(10)
+    assert session.status.state is READY
+    assert session.llm is before
+    factory.load_gate.open()
+    assert session.wait(10).facts.model == "other"
+    assert (session.llm, before.is_unloaded) == (factory.made[1], True)
+    assert states == [READY]
+
+
+def test_on_a_cluster_requests_of_the_last_model_end_before_it_goes(session, factory):
+    running = ["one"]
+    before = _on_a_cluster(session, factory, running)
+    took_over = threading.Event()
+    session.observe(lambda status: took_over.set() if status.facts and status.facts.model == "other" else None)
+    session.load(LoadChoice("other"))
+    assert took_over.wait(10)
+    assert (before.is_unloaded, session.is_settled) == (False, False)
+    running.clear()
+    session.wait(10)
+    assert before.is_unloaded
+
+
+def test_on_a_cluster_a_model_stays_when_the_next_one_fails(session, factory):
+    before = _on_a_cluster(session, factory)
+    factory.load_error = ModelFormatError("no such tensor")
+    session.load(LoadChoice("broken"))
+    status = session.wait(10)
+    assert (status.state, status.facts.model, status.failure.cause) == (READY, "tiny", "no such tensor")
+    assert session.llm is before
+    assert before.was_reclaimed
+    assert not before.is_unloaded

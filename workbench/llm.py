@@ -35,7 +35,7 @@ from workbench.telemetry import MemoryOwners, RequestLog, StepProfile
 from workbench.twin import HasTwin, Twin
 
 if TYPE_CHECKING:
-    from workbench.distributed.cluster.deployment_status import DeploymentStatus
+    from workbench.distributed.cluster.application import ReplicaApplication
     from workbench.distributed.parallel_engine import ParallelEngine, ReplicaFigures
     from workbench.distributed.pooled_client import PooledClient
     from workbench.engine.client import EngineClient
@@ -179,7 +179,7 @@ class LlamaGPU(HasTwin):
             "check_plan": False,
         }
         self._parallel_engine: ParallelEngine | None = None
-        self._cluster_status: DeploymentStatus | None = None
+        self._application: ReplicaApplication | None = None
         self._start_anywhere(report, guard)
 
     def _start_anywhere(self, progress: ProgressCallback, guard: LoadGuard | None) -> None:
@@ -202,7 +202,7 @@ class LlamaGPU(HasTwin):
             progress=progress,
         )
         self.isolation, self.isolation_reason = "process", "every replica is a process of the cluster"
-        self._cluster_status = started.status
+        self._application = started.application
         self._take(started.facts, started.tokenizer, started.runner_status, started.client, None)
 
     def _start_parallel(self, parallel: GPUConfig, device_indexes: Sequence[int], progress: ProgressCallback) -> None:
@@ -304,7 +304,7 @@ class LlamaGPU(HasTwin):
     @property
     def degraded_reason(self) -> str | None:
         """What is less than asked: GPUs that are not there, replicas that have stopped. None while all is well."""
-        watched = self._parallel_engine or self._cluster_status
+        watched = self._parallel_engine or self._application
         stopped = None if watched is None else watched.degraded_reason
         return "; ".join(filter(None, (self._devices_degraded_reason, stopped))) or None
 
@@ -328,7 +328,18 @@ class LlamaGPU(HasTwin):
 
     def replica_counts(self) -> dict[str, int]:
         """With `cluster`: replicas by their state, such as RUNNING or STARTING. Else empty."""
-        return {} if self._cluster_status is None else self._cluster_status.replica_counts()
+        return {} if self._application is None else self._application.replica_counts()
+
+    def make_room(self) -> bool:
+        """With `cluster`: see that another model's replica finds room beside this one's, by ending one of several where
+        the cluster is full. False where only `unload()` makes room, as on one machine.
+        """
+        return self._application is not None and self.is_loaded and self._application.make_room()
+
+    def reclaim_room(self) -> None:
+        """Undo `make_room()`."""
+        if self._application is not None and self.is_loaded:
+            self._application.reclaim_room()
 
     def select_backend(self, prefer_gpu: bool) -> Backend:
         """The backend that would be used here; the loaded model stays where it is."""

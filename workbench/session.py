@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 
 # Waits are cut into pieces this long, so that an interrupt of the waiting thread is noticed.
 _WAIT_STEP_S = 0.2
+# A model that another has taken the place of may go on with its requests that long.
+_LONGEST_DRAIN_S = 120.0
 
 
 EngineFactory = Callable[[LoadChoice, ProgressCallback], "LlamaGPU"]
@@ -63,9 +65,11 @@ class Session(HasTwin):
     """Loads and unloads on a thread of its own; every method returns at once (except `wait` and `close`).
 
     The last wish wins: a new `load` or `unload` cancels the load that runs, and what was loaded before is unloaded
-    first, so that two models never lie in memory at once. There is at most one worker thread, and none while nothing
-    is to do. Methods may be called from any thread; observers are called on the worker (by
-    `adopt`: on the caller's), one at a time, and should return quickly.
+    first, so that two models never lie in memory at once. Only a model on a cluster goes on serving until the next one
+    serves, then ends its requests and goes; if the next one fails, it stays: READY, with the failure.
+
+    There is at most one worker thread, and none while nothing is to do. Methods may be called from any thread;
+    observers are called on the worker (by `adopt`: on the caller's), one at a time, and should return quickly.
     """
 
     def __init__(self, factory: EngineFactory = load_engine) -> None:
@@ -228,6 +232,9 @@ class Session(HasTwin):
             self._fulfil(wish)
 
     def _fulfil(self, wish: _Wish) -> None:
+        if wish.choice is not None and self._llm is not None and self._llm.make_room():
+            self._exchange(wish, wish.choice, self._llm)
+            return
         receipt = self._drop_engine()
         empty = SessionStatus()
         freed = empty if receipt is None else replace(empty, freed_bytes=receipt.freed_bytes, receipt=receipt)
@@ -237,11 +244,32 @@ class Session(HasTwin):
         self._publish(replace(freed, state=SessionState.LOADING, choice=wish.choice))
         self._publish(self._load(wish, wish.choice))
 
-    def _load(self, wish: _Wish, choice: LoadChoice) -> SessionStatus:
+    def _exchange(self, wish: _Wish, choice: LoadChoice, before: LlamaGPU) -> None:
+        """Load a choice while what was loaded serves, and let that go once its requests have ended."""
+        present = self._status
+        self._publish(replace(present, failure=None))
+        status = self._load(wish, choice, shown=lambda progress: replace(present, progress=progress, failure=None))
+        if status.state is not SessionState.READY:
+            before.reclaim_room()
+            self._publish(replace(present, failure=status.failure))
+            return
+        self._publish(status)
+        deadline_s = time.monotonic() + _LONGEST_DRAIN_S
+        with self._changed:
+            while before.requests() and time.monotonic() < deadline_s:
+                self._changed.wait(_WAIT_STEP_S)
+        before.unload()
+
+    def _load(
+        self, wish: _Wish, choice: LoadChoice, shown: Callable[[Progress], SessionStatus] | None = None
+    ) -> SessionStatus:
+        """What comes of a choice; `shown(progress)` is the status meanwhile."""
+        shown = shown or (lambda progress: replace(self._status, progress=progress))
+
         def report(progress: Progress) -> None:
             if wish.is_outdated:
                 raise LoadCancelled(f"loading {choice.model} was cancelled")
-            self._publish(replace(self._status, progress=progress))
+            self._publish(shown(progress))
 
         try:
             llm = self._factory(choice, report)

@@ -67,8 +67,9 @@ class LoadedFacts:
 class SessionStatus:
     """A session at one moment.
 
-    `progress` belongs to LOADING, `failure` to FAILED, `facts` to READY. `freed_bytes` (device -> bytes) is what the
-    last unload gave back, `receipt` the same with what is missing from it.
+    `progress` belongs to LOADING, `failure` to FAILED, `facts` to READY; a model on a cluster is READY also with the
+    progress or the failure of the next one. `freed_bytes` (device -> bytes) is what the last unload gave back,
+    `receipt` the same with what is missing from it.
     """
 
     state: SessionState = SessionState.EMPTY

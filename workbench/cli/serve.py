@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from workbench.cli.cluster_settings import ClusterSettings
 from workbench.cli.model_settings import ModelSettings
 from workbench.cli.settings_options import takes_settings
 from workbench.engine import EngineConfig
@@ -23,6 +24,7 @@ from workbench.session import EngineFactory, Session
 
 if TYPE_CHECKING:
     from workbench.cli.services import Services
+    from workbench.distributed.cluster.config import ClusterConfig
     from workbench.llm import LlamaGPU
     from workbench.progress import ProgressCallback
     from workbench.server.endpoint import Endpoint
@@ -34,6 +36,7 @@ __all__ = ["command", "engine_factory"]
 @takes_settings(
     model=ModelSettings,
     engine=EngineConfig,
+    cluster=ClusterSettings,
     listen=ListenSettings,
     rates=RateLimits,
     queue=QueueSettings,
@@ -67,6 +70,7 @@ def command(
     ] = True,
     model: ModelSettings,
     engine: EngineConfig,
+    cluster: ClusterSettings,
     listen: ListenSettings,
     rates: RateLimits,
     queue: QueueSettings,
@@ -82,11 +86,12 @@ def command(
 
     settings = ServerSettings(listen, rates, queue, wire, load)
     access = Access.of(listen, default_key_file(), api_key=api_key, admin_key=admin_key)
-    session = Session(engine_factory(ctx.obj, model, engine))
+    replicas = cluster.config()
+    session = Session(engine_factory(ctx.obj, model, engine, replicas))
     host = ModelHost.factory(session, aliases=tuple(served_name), drain_s=queue.drain_s)
     # Takes the address before the model takes its time.
     endpoint = Endpoint(host, settings, access)
-    with model.open(ctx.obj, engine) as llm:
+    with model.open(ctx.obj, engine, cluster=replicas) as llm:
         session.adopt(llm)
         _set_up_logging(access_log)
         endpoint.start()
@@ -100,7 +105,9 @@ def command(
                 watcher.stop()
 
 
-def engine_factory(services: Services, model: ModelSettings, engine: EngineConfig) -> EngineFactory:
+def engine_factory(
+    services: Services, model: ModelSettings, engine: EngineConfig, cluster: ClusterConfig | None = None
+) -> EngineFactory:
     """Loads further models with the same engine settings; they may never bring code or pickles along."""
 
     def load(choice: LoadChoice, progress: ProgressCallback) -> LlamaGPU:
@@ -112,6 +119,7 @@ def engine_factory(services: Services, model: ModelSettings, engine: EngineConfi
             device_index=model.device_index,
             engine=engine,
             parallel=choice.parallel,
+            cluster=cluster,
             progress=progress,
         )
 

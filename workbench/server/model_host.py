@@ -81,6 +81,7 @@ class ModelHost:
         self.first_sources = (found.model,) if found is not None else ()
         self._served: ServedModel | None = None
         self._is_changing = False
+        self._is_out_of_service = False
         self._num_users = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -93,7 +94,7 @@ class ModelHost:
     @property
     def is_ready(self) -> bool:
         """Whether requests can be answered now."""
-        return not self._is_changing and self._find() is not None
+        return not self._is_out_of_service and self._find() is not None
 
     @property
     def model_id(self) -> str:
@@ -119,11 +120,11 @@ class ModelHost:
 
     def served(self, name: str | None = None, revision: str | None = None) -> ServedModel:
         """The loaded model. Raises a 404 for another name or revision, a 503 while none is loaded."""
-        found = None if self._is_changing else self._find()
+        found = None if self._is_out_of_service else self._find()
         if found is None:
             raise ApiError(
                 503,
-                "no model is loaded" if not self._is_changing else "the model is being changed: try again soon",
+                "no model is loaded" if not self._is_out_of_service else "the model is being changed: try again soon",
                 code="model_not_loaded",
                 headers={"retry-after": "5"},
             )
@@ -177,8 +178,8 @@ class ModelHost:
         """Put another model in place of the loaded one, on the same backend.
 
         `check` (run in a thread) looks at the new model's files first, so that what is wrong with them is found while
-        the old model still serves. When loading fails later, the old model is loaded again. Raises a 409 when the
-        model is being changed already or is not ours to change.
+        the old model still serves. On a cluster it serves until the new one does. When loading fails later, the old
+        model serves again. Raises a 409 when the model is being changed already or is not ours to change.
         """
         with self._changing():
             await asyncio.to_thread(check)
@@ -186,7 +187,7 @@ class ModelHost:
             kept = before or LoadChoice()
             choice = replace(kept, model=source, precision=self.next_precision or kept.precision)
             status = await self._replace(choice, before, on_progress)
-        if status.state is not SessionState.READY:
+        if not _is_done(status):
             raise load_error(status.failure.kind if status.failure else "LoadCancelled")
         return self.served()
 
@@ -202,7 +203,7 @@ class ModelHost:
             assert before is not None
             choice = replace(before, backend=backend, gpus=(), parallel=parallel)
             status = await self._replace(choice, before, lambda progress: None)
-        if status.state is not SessionState.READY:
+        if not _is_done(status):
             raise invalid(f"the model cannot be spread so: {status.failure.cause if status.failure else 'cancelled'}")
         return self.served()
 
@@ -210,12 +211,15 @@ class ModelHost:
         self, choice: LoadChoice, before: LoadChoice | None, on_progress: Callable[[Progress], None]
     ) -> SessionStatus:
         """Load a choice, or `before` again if that fails; what came of the choice."""
-        await self._wait_until_unused()
-        status = await self._settled(lambda: self._session.load(choice), on_progress)
-        if status.state is SessionState.READY:
-            self._served = None
-        elif before is not None:
-            await self._settled(lambda: self._session.load(before), on_progress)
+        found = self._find()
+        if found is not None and await asyncio.to_thread(found.llm.make_room):
+            # The session lets it serve until the next one does.
+            return await self._settled(lambda: self._session.load(choice), on_progress)
+        with self._out_of_service():
+            await self._wait_until_unused()
+            status = await self._settled(lambda: self._session.load(choice), on_progress)
+            if not _is_done(status) and before is not None:
+                await self._settled(lambda: self._session.load(before), on_progress)
         return status
 
     def _present_choice(self) -> LoadChoice | None:
@@ -231,10 +235,9 @@ class ModelHost:
 
     async def unload(self) -> dict[str, int]:
         """Have no model loaded: bytes freed by device."""
-        with self._changing():
+        with self._changing(), self._out_of_service():
             await self._wait_until_unused()
             status = await self._settled(self._session.unload, lambda progress: None)
-            self._served = None
         return dict(status.freed_bytes)
 
     def close(self) -> None:
@@ -257,6 +260,16 @@ class ModelHost:
             yield
         finally:
             self._is_changing = False
+
+    @contextmanager
+    def _out_of_service(self) -> Iterator[None]:
+        """Refuse requests meanwhile."""
+        self._is_out_of_service = True
+        try:
+            yield
+        finally:
+            self._is_out_of_service = False
+            self._served = None
 
     async def _wait_until_unused(self) -> None:
         """Let running requests end; what takes longer is ended by the unload."""
@@ -298,6 +311,11 @@ class ModelHost:
                 llm, tuple(names), ChatEncoder(llm.tokenizer), TokenText(llm.tokenizer), int(time.time())
             )
         return self._served
+
+
+def _is_done(status: SessionStatus) -> bool:
+    """Whether what was asked for last is loaded: what stays in place of it is READY with its failure."""
+    return status.state is SessionState.READY and status.failure is None
 
 
 def _revision(llm: LlamaGPU) -> str | None:

@@ -19,6 +19,7 @@ class ClusterConfig:
         address: of a running Ray ("auto", "host:6379"); None starts a Ray on this machine, and ends it in the end.
         cpus_per_replica: processors that each takes; its engine uses as many threads.
         gpus_per_replica: GPUs that each takes; None is one where the cluster has GPUs.
+        start_timeout_s: seconds within which the first replica must serve; a cluster may have to start machines first.
 
     Raises ConfigError that names the field.
     """
@@ -28,9 +29,10 @@ class ClusterConfig:
     address: str | None = None
     cpus_per_replica: int = 1
     gpus_per_replica: int | None = None
+    start_timeout_s: int = 600
 
     def __post_init__(self) -> None:
-        for name, least in (("replicas", 1), ("cpus_per_replica", 1), ("gpus_per_replica", 0)):
+        for name, least in (("replicas", 1), ("cpus_per_replica", 1), ("gpus_per_replica", 0), ("start_timeout_s", 1)):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < least):
                 raise ConfigError(f"{name}={value!r}: must be an integer of at least {least}")

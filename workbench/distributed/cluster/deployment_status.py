@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from workbench.distributed.cluster.config import ClusterConfig
 
@@ -47,11 +48,33 @@ class DeploymentStatus:
             return None
         return f"{running} of {self._config.fewest} replicas run; Ray starts the others anew where there is room"
 
-    def _read(self) -> dict[str, int]:
-        from ray import serve
+    def read_now(self) -> dict[str, int]:
+        """As `replica_counts`, whatever was known."""
+        with self._lock:
+            self._counts, self._read_s = self._read(), self._clock()
+            return dict(self._counts)
 
-        application = serve.status().applications.get(self._application)
+    def failure(self) -> str | None:
+        """Why the application could not be deployed, as its replicas said it last; None while it may yet be."""
+        application = self._find()
+        if application is None or _name(application.status) != "DEPLOY_FAILED":
+            return None
+        words = [d.message for d in application.deployments.values() if d.message] or [application.message]
+        lines = [line for line in words[0].splitlines() if line.strip()]
+        return lines[-1].strip() if lines else "Ray gives no reason"
+
+    def _read(self) -> dict[str, int]:
+        application = self._find()
         if application is None or self._deployment not in application.deployments:
             return {}
         states = application.deployments[self._deployment].replica_states
-        return {str(getattr(state, "value", state)): count for state, count in states.items()}
+        return {_name(state): count for state, count in states.items()}
+
+    def _find(self) -> Any:
+        from ray import serve
+
+        return serve.status().applications.get(self._application)
+
+
+def _name(state: Any) -> str:
+    return str(getattr(state, "value", state))

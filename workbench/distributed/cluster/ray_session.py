@@ -1,0 +1,60 @@
+"""Ray itself: found, started here, or joined where it runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from workbench.distributed.cluster.config import ClusterConfig
+from workbench.errors import BackendUnavailableError
+
+__all__ = ["import_ray", "join_ray"]
+
+_log = logging.getLogger(__name__)
+
+_NAMESPACE = "workbench"
+_MOST_RAY_STARTS = 3
+
+
+def import_ray() -> Any:
+    """The library. Raises BackendUnavailableError that says how to install it."""
+    # It would report to its makers that it is used.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        from ray import serve  # noqa: F401
+    except ImportError as error:
+        reason = f"replicas on a cluster need Ray: pip install 'llm-workbench[cluster]' ({error})"
+        raise BackendUnavailableError(reason) from error
+    return ray
+
+
+def join_ray(ray: Any, config: ClusterConfig) -> bool:
+    """Connect this process; whether a Ray was started for it. Raises BackendUnavailableError."""
+    if ray.is_initialized():
+        return False
+    options = {"namespace": _NAMESPACE, "logging_level": logging.WARNING, "log_to_driver": False}
+    if config.address is None:
+        _start_here(ray, options)
+        return True
+    try:
+        ray.init(address=config.address, **options)
+    except ConnectionError as error:
+        raise BackendUnavailableError(
+            f"address={config.address!r}: no Ray answers there ({error}); start one with `ray start --head`"
+        ) from error
+    return False
+
+
+def _start_here(ray: Any, options: dict[str, Any]) -> None:
+    """Ray gives its own processes 15 seconds to start, which a busy machine exceeds; with warm files it does not."""
+    for attempt in range(1, _MOST_RAY_STARTS + 1):
+        try:
+            ray.init(include_dashboard=False, **options)
+            return
+        except Exception as error:  # what a start that timed out raises is no more than that
+            ray.shutdown()
+            if attempt == _MOST_RAY_STARTS:
+                raise BackendUnavailableError(f"Ray could not be started on this machine: {error}") from error
+            _log.warning("Ray did not start (%s): trying again", error)
