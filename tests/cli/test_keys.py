@@ -21,6 +21,18 @@ def test_a_key_is_printed_once_and_listed_without_its_secret(capsys):
     assert found.key_id in line and "laptop" in line and secret not in line and found.digest not in line
 
 
+def test_the_list_shows_what_each_key_may_use(capsys):
+    main(["keys", "create", "busy", "--requests-per-minute", "5", "--concurrent-requests", "2"])
+    main(["keys", "create", "thrifty", "--tokens-per-minute", "700"])
+    main(["keys", "create", "plain"])
+    capsys.readouterr()
+    main(["keys", "list"])
+    busy, thrifty, plain = capsys.readouterr().out.splitlines()
+    assert "5 requests/min, 2 at once" in busy
+    assert "700 tokens/min" in thrifty and "requests/min" not in thrifty
+    assert "server's limits" in plain
+
+
 def test_json_for_scripts(capsys):
     main(["keys", "create", "script", "--json"])
     made = json.loads(capsys.readouterr().out)

@@ -1,4 +1,4 @@
-"""The routes of the documented surface beside OpenAI's: monitoring, precision, several devices, probes, metrics."""
+"""The routes of the documented surface beside OpenAI's: monitoring, precision, several devices, probes."""
 
 from __future__ import annotations
 
@@ -112,52 +112,3 @@ def test_precision_figures_are_those_of_the_loaded_model(http, llm):
 def test_health_and_readiness(http):
     assert http.get("/health").json() == {"status": "ok"}
     assert http.get("/ready").json() == {"status": "ready"}
-
-
-def test_metrics_have_the_known_names(http):
-    before = _metrics(http)
-    http.post("/v1/chat/completions", json=chat())
-    http.post("/v1/chat/completions", json={})
-    after = _metrics(http)
-    model = '{model_name="embedded-smollm2-135m-instruct"}'
-    for name in (
-        "num_requests_running",
-        "num_requests_waiting",
-        "kv_cache_usage_perc",
-        "prompt_tokens_total",
-        "generation_tokens_total",
-        "prefix_cache_queries_total",
-        "prefix_cache_hits_total",
-        "num_preemptions_total",
-        "time_to_first_token_seconds_count",
-        "e2e_request_latency_seconds_sum",
-        "request_time_per_output_token_seconds_count",
-        "request_prompt_tokens_sum",
-        "request_generation_tokens_sum",
-        "request_params_n_count",
-        "request_queue_time_seconds_count",
-        "request_prefill_time_seconds_count",
-        "request_decode_time_seconds_count",
-        "request_inference_time_seconds_count",
-        "inter_token_latency_seconds_count",
-        "prompt_tokens_cached_total",
-        "request_params_max_tokens_sum",
-    ):
-        assert f"workbench_{name}{model}" in after, name
-    grown = after[f"workbench_generation_tokens_total{model}"] - before[f"workbench_generation_tokens_total{model}"]
-    assert grown == 4
-    route = 'workbench_http_requests_total{handler="/v1/chat/completions",method="POST",status="%d"}'
-    assert after[route % 200] - before.get(route % 200, 0) == 1
-    assert after[route % 400] - before.get(route % 400, 0) == 1
-
-
-def test_metrics_have_no_label_that_callers_can_choose(http):
-    http.get("/v1/some/random/path/of-a-caller")
-    http.request("BREW", "/v1/models")
-    text = http.get("/metrics").text
-    assert "of-a-caller" not in text and "BREW" not in text
-
-
-def _metrics(http) -> dict[str, float]:
-    lines = [line for line in http.get("/metrics").text.splitlines() if line and not line.startswith("#")]
-    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}

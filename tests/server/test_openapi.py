@@ -23,8 +23,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from workbench import EngineConfig, LlamaGPU
+from workbench.server.docs_page import ASSET_PATHS
 from workbench.server.routes import ROUTERS
-from workbench.server.settings import PUBLIC_PATHS, QueueSettings, ServerSettings, WireLimits
+from workbench.server.settings import PUBLIC_PATHS, ListenSettings, QueueSettings, ServerSettings, WireLimits
 
 KEY_HEADERS = ("authorization", "x-api-key")
 # Not whether every request of the right form is accepted: which fields go together is more than a form can say.
@@ -127,9 +128,25 @@ def test_public_paths_are_those_that_need_no_key(description):
     assert description["security"] == [{"bearer": []}, {"header": []}]
 
 
-def test_the_page_is_there(tiny_endpoint):
+def test_the_page_and_its_parts_come_from_this_server_alone(tiny_endpoint):
     with http_client(tiny_endpoint, None) as client:
-        assert "swagger" in client.get("/docs").text.lower()
+        page = client.get("/docs")
+        addresses = re.findall(r"""(?:href|src|url)\s*[=:]\s*["']([^"']+)["']""", page.text)
+        assert len(addresses) == 4 and "//" not in page.text.replace("<!-- ", "").partition("<body>")[2]
+        assert not [address for address in addresses if address.startswith(("http", "/"))]
+        assert "connect-src 'self'" in page.headers["content-security-policy"]
+        for address, kind in (("docs/swagger-ui.css", "text/css"), ("docs/swagger-ui-bundle.js", "javascript")):
+            assert address in addresses
+            part = client.get(f"/{address}")
+            assert part.status_code == 200 and kind in part.headers["content-type"] and len(part.content) > 100_000
+        assert client.get("/docs/favicon.png").status_code == 401, "nothing else of that package is shown"
+
+
+def test_a_page_that_is_not_public_has_no_public_parts(llm):
+    listen = ListenSettings(public_paths=("/health",))
+    with start_endpoint(llm, ServerSettings(listen)) as endpoint, http_client(endpoint, None) as client:
+        for path in ("/docs", *ASSET_PATHS):
+            assert client.get(path).status_code == 401
 
 
 def test_the_documentation_names_every_route():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,6 +79,7 @@ def command(
     from workbench.server.access import Access
     from workbench.server.endpoint import Endpoint
     from workbench.server.foreground import serve_until_signal
+    from workbench.server.json_log import json_log
     from workbench.server.keys import default_key_file
     from workbench.server.model_host import ModelHost
     from workbench.server.spot_drain import watch_spot
@@ -91,9 +91,8 @@ def command(
     host = ModelHost.factory(session, aliases=tuple(served_name), drain_s=queue.drain_s)
     # Takes the address before the model takes its time.
     endpoint = Endpoint(host, settings, access)
-    with model.open(ctx.obj, engine, cluster=replicas) as llm:
+    with model.open(ctx.obj, engine, cluster=replicas) as llm, json_log(access=access_log):
         session.adopt(llm)
-        _set_up_logging(access_log)
         endpoint.start()
         _announce(endpoint, llm)
         watcher = watch_spot(endpoint) if watches_spot else None
@@ -124,13 +123,6 @@ def engine_factory(
         )
 
     return load
-
-
-def _set_up_logging(access_log: bool) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logging.getLogger("workbench.server").addHandler(handler)
-    logging.getLogger("workbench.server.access").setLevel(logging.INFO if access_log else logging.WARNING)
 
 
 def _announce(endpoint: Endpoint, llm: LlamaGPU) -> None:

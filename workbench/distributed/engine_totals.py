@@ -30,6 +30,7 @@ def added_up(stats: list[EngineStats]) -> EngineStats:
         finished_by_reason=reasons,
         inter_token_s=_merged([one.inter_token_s for one in stats]),
         batch_size=_merged([one.batch_size for one in stats]),
+        step_tokens=_merged([one.step_tokens for one in stats]),
     )
 
 

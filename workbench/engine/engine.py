@@ -107,6 +107,7 @@ class Engine:
         self._finished: Counter[str] = Counter()
         self._inter_token_s = Histogram()
         self._batch_size = Histogram(SIZES)
+        self._step_tokens = Histogram(SIZES)
         self._kv_blocks_peak = 0
 
     @property
@@ -181,6 +182,7 @@ class Engine:
             finished_by_reason=dict(self._finished),
             inter_token_s=self._inter_token_s.view(),
             batch_size=self._batch_size.view(),
+            step_tokens=self._step_tokens.view(),
             kv_blocks_peak=self._kv_blocks_peak,
             reply_id=reply_id,
         )
@@ -246,6 +248,7 @@ class Engine:
         launched = self._runner.launch(plan)
         self._counts["steps"] += 1
         self._batch_size.add(len(plan.items))
+        self._step_tokens.add(plan.num_tokens)
         self._kv_blocks_peak = max(self._kv_blocks_peak, self.scheduler.pool.num_used_blocks)
         self._counts["prompt_tokens"] += sum(item.num_prompt_tokens for item in plan.items)
         self.scheduler.commit(plan)

@@ -162,7 +162,8 @@ class Chunk:
 class EngineStats:
     """Figures of a running engine. Counters (`*_total`) and histograms only grow; the others are as of now.
 
-    `inter_token_s` counts the time between two tokens of an answer, `batch_size` the answers in each step.
+    `inter_token_s` counts the time between two tokens of an answer, `batch_size` the answers in each step and
+    `step_tokens` the tokens, of prompts and answers, that it computed.
     `draft_tokens_total` were guessed ahead, of which `accepted_draft_tokens_total` were right.
     `kv_blocks_peak` is the most blocks that were in use at the end of a step.
     """
@@ -186,6 +187,7 @@ class EngineStats:
     finished_by_reason: dict[str, int] = field(default_factory=dict)
     inter_token_s: HistogramView | None = None
     batch_size: HistogramView | None = None
+    step_tokens: HistogramView | None = None
     kv_blocks_peak: int = 0
     reply_id: str = ""
 

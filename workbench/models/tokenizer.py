@@ -39,7 +39,8 @@ class Tokenizer:
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Token ids of `text`; with special tokens the way this model's own tokenizer adds them (BOS or none)."""
-        token_ids: list[int] = self.hf.encode(text, add_special_tokens=add_special_tokens)
+        # Whether it fits is for the engine to say, which knows the context that it was given: no warning about it.
+        token_ids: list[int] = self.hf.encode(text, add_special_tokens=add_special_tokens, verbose=False)
         return token_ids
 
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:

@@ -16,9 +16,10 @@ from workbench.server.caller import Call
 from workbench.server.errors import api_error
 from workbench.server.reply import refuse
 
-__all__ = ["AccessLog"]
+__all__ = ["ACCESS_LOGGER", "AccessLog"]
 
-_log = logging.getLogger("workbench.server.access")
+ACCESS_LOGGER = "workbench.server.access"
+_log = logging.getLogger(ACCESS_LOGGER)
 _failures = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 

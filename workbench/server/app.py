@@ -11,6 +11,7 @@ from workbench.plugins import default_plugins
 from workbench.server.access_log import AccessLog
 from workbench.server.auth import Authentication, FailureLimit
 from workbench.server.body_guard import BodyGuard
+from workbench.server.docs_page import ASSET_PATHS, DOCS_PATH, add_docs_page
 from workbench.server.error_answers import add_error_answers
 from workbench.server.host_check import HostCheck
 from workbench.server.openapi import describe
@@ -29,6 +30,7 @@ def create_app(services: Services) -> FastAPI:
         version=__version__,
         description="An OpenAI-compatible endpoint over one batched inference engine.",
         middleware=_layers(services),
+        docs_url=None,
         redoc_url=None,
         # A path with a slash more is another path, for which nobody has decided who may come in.
         redirect_slashes=False,
@@ -37,6 +39,7 @@ def create_app(services: Services) -> FastAPI:
     add_error_answers(app)
     for router in ROUTERS:
         app.include_router(router)
+    add_docs_page(app)
     mount_plugin_routes(app, default_plugins())
     describe(app)
     return app
@@ -45,6 +48,7 @@ def create_app(services: Services) -> FastAPI:
 def _layers(services: Services) -> list[Middleware]:
     """From the outside in: log, host, browser, key, limits, body."""
     listen = services.settings.listen
+    public_paths = {*listen.public_paths, *(ASSET_PATHS if DOCS_PATH in listen.public_paths else ())}
     layers = [
         Middleware(AccessLog, answered=services.metrics.http_answered),
         Middleware(HostCheck, listen=listen),
@@ -61,7 +65,7 @@ def _layers(services: Services) -> list[Middleware]:
         )
     return [
         *layers,
-        Middleware(Authentication, ring=services.ring, public_paths=listen.public_paths, failures=FailureLimit()),
+        Middleware(Authentication, ring=services.ring, public_paths=public_paths, failures=FailureLimit()),
         Middleware(RequestGate, services=services),
         Middleware(BodyGuard, wire=services.settings.wire),
     ]

@@ -15,10 +15,12 @@ from workbench.server.access import Access
 from workbench.server.app import create_app
 from workbench.server.errors import ApiError
 from workbench.server.http_protocol import HttpProtocol
+from workbench.server.key_watch import watch_keys
 from workbench.server.model_host import ModelHost
 from workbench.server.server_thread import ServerThread
 from workbench.server.services import Services
 from workbench.server.settings import ServerSettings
+from workbench.server.socket_protocol import SocketProtocol
 from workbench.twin import HasTwin, Twin
 
 __all__ = ["Endpoint"]
@@ -108,9 +110,11 @@ class Endpoint(HasTwin):
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[uvicorn.Config]:
         self._services = Services.build(self.settings, self._make_host(), self.access.ring)
+        watching = asyncio.create_task(watch_keys(self._services))
         try:
             yield _config(self._services, self.settings)
         finally:
+            watching.cancel()
             self._services.stop()
 
     async def _drain(self, drain_s: float) -> None:
@@ -138,7 +142,7 @@ def _config(services: Services, settings: ServerSettings) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(services),
         http=functools.partial(HttpProtocol, wire=wire),  # type: ignore[arg-type]  # is called as the class would be
-        ws="websockets-sansio",
+        ws=SocketProtocol,
         ws_max_size=wire.max_frame_bytes,
         # A few kilobytes can stand for gigabytes in a compressed frame.
         ws_per_message_deflate=False,

@@ -13,6 +13,7 @@ from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from workbench.server.errors import ApiError, invalid
 from workbench.server.reply import refuse
 from workbench.server.settings import WireLimits
+from workbench.server.unread_body import UnreadBody
 
 __all__ = ["HttpProtocol"]
 
@@ -39,10 +40,11 @@ class HttpProtocol(H11Protocol):
             # The parser's own bound only counts while the end of the headers has not come.
             headers = scope["headers"]
             num_bytes = sum(len(name) + len(value) for name, value in headers)
+            body = UnreadBody(scope, receive, send)
             if len(headers) > _MAX_HEADERS or num_bytes > wire.max_header_bytes:
-                await refuse(_TOO_MANY_HEADERS, scope, receive, send)
+                await refuse(_TOO_MANY_HEADERS, scope, body.receive, body.send)
             else:
-                await app(scope, receive, send)
+                await app(scope, body.receive, body.send)
 
         self.app = guarded_app
 

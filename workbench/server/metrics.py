@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Protocol
+import contextlib
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from workbench.engine import Chunk, EngineStats, SamplingParams
+from workbench.engine import Chunk, FinishReason, SamplingParams
+from workbench.server.engine_figures import EngineFigures, EngineSource
 
 __all__ = ["Metrics"]
 
@@ -17,13 +17,8 @@ _TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000,
 _COUNTS = (1, 2, 5, 10, 20, 50, 100)
 
 
-class EngineSource(Protocol):
-    """Where the engine's figures come from."""
-
-    def stats(self) -> EngineStats | None: ...
-
-    @property
-    def model_id(self) -> str: ...
+# Why requests are turned away.
+_REASONS = ("queue_full", "queue_timeout", "rate_limit", "draining")
 
 
 class Metrics:
@@ -34,7 +29,10 @@ class Metrics:
 
     def __init__(self, engine: EngineSource, num_queued: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(_EngineFigures(engine, num_queued))
+        self.registry.register(EngineFigures(engine, num_queued))
+        self._engine = engine
+        # Those with a model's name, and their further labels.
+        self._by_model: list[tuple[Counter | Histogram, tuple[str, ...]]] = []
         self._answer_s = 0.0
         self._num_answers = 0
         model = ("model_name",)
@@ -54,6 +52,9 @@ class Metrics:
         self._max_tokens = self._sizes("request_params_max_tokens", "Most tokens asked for.", _TOKENS)
         self._n = self._sizes("request_params_n", "Answers asked for.", _COUNTS)
         self._sockets = Gauge("workbench_open_websockets", "WebSockets that are open.", registry=self.registry)
+        self._by_model += [(self._success, (reason.value,)) for reason in FinishReason]
+        for reason in _REASONS:
+            self._refusals.labels(reason)
 
     def http_answered(self, method: str, handler: str, status: int) -> None:
         """An HTTP request has been answered; `handler` is the route's pattern, never the path that was sent."""
@@ -105,7 +106,14 @@ class Metrics:
         return self._answer_s / self._num_answers if self._num_answers else None
 
     def text(self) -> bytes:
-        """Everything, in Prometheus' text format."""
+        """Everything, in Prometheus' text format; what has not happened yet with zeros."""
+        model_id = self._engine.model_id
+        for metric, labels in self._by_model:
+            metric.labels(model_id, *labels)
+            # Stood there while no model was loaded.
+            if model_id:
+                with contextlib.suppress(KeyError):
+                    metric.remove("", *labels)
         return generate_latest(self.registry)
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
@@ -115,68 +123,6 @@ class Metrics:
         return self._sizes(name, text, _SECONDS)
 
     def _sizes(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(f"workbench_{name}", text, ("model_name",), buckets=buckets, registry=self.registry)
-
-
-class _EngineFigures:
-    """Reads the engine when Prometheus asks, so that nothing is counted twice."""
-
-    def __init__(self, engine: EngineSource, num_queued: Callable[[], int]) -> None:
-        self._engine = engine
-        self._num_queued = num_queued
-
-    def describe(self) -> list[Metric]:
-        """Nothing: the registry would otherwise ask the engine while it is being built."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        stats = self._engine.stats()
-        if stats is None:
-            return
-        label = [self._engine.model_id]
-        yield _waiting_by_reason(label[0], stats, self._num_queued())
-        for name, text, value in _gauges(stats, self._num_queued()):
-            family = GaugeMetricFamily(f"workbench_{name}", text, labels=["model_name"])
-            family.add_metric(label, value)
-            yield family
-        for name, text, value in _counters(stats):
-            counter = CounterMetricFamily(f"workbench_{name}", text, labels=["model_name"])
-            counter.add_metric(label, value)
-            yield counter
-
-
-def _waiting_by_reason(model_id: str, stats: EngineStats, num_queued: int) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(
-        "workbench_num_requests_waiting_by_reason",
-        "The same by what they wait for: room in front of the engine, or a place in its batch.",
-        labels=["model_name", "reason"],
-    )
-    family.add_metric([model_id, "room"], num_queued)
-    family.add_metric([model_id, "batch"], stats.num_waiting)
-    return family
-
-
-def _gauges(stats: EngineStats, num_queued: int) -> list[tuple[str, str, float]]:
-    used = stats.kv_blocks_used / stats.kv_blocks_total if stats.kv_blocks_total else 0.0
-    return [
-        ("num_requests_running", "Answers in the engine's batch.", stats.num_running),
-        ("num_requests_waiting", "Answers and requests that wait for the engine.", stats.num_waiting + num_queued),
-        ("kv_cache_usage_perc", "Share of the KV pool in use, from 0 to 1.", used),
-    ]
-
-
-def _counters(stats: EngineStats) -> list[tuple[str, str, float]]:
-    return [
-        ("prompt_tokens", "Prompt tokens computed.", stats.prompt_tokens_total),
-        ("prompt_tokens_cached", "Prompt tokens found in the prefix cache.", stats.prefix_hit_tokens_total),
-        ("generation_tokens", "Tokens generated.", stats.generated_tokens_total),
-        ("spec_decode_num_draft_tokens", "Tokens guessed ahead.", stats.draft_tokens_total),
-        ("spec_decode_num_accepted_tokens", "Guesses that were right.", stats.accepted_draft_tokens_total),
-        ("num_preemptions", "Answers that gave their blocks back.", stats.preemptions_total),
-        (
-            "prefix_cache_queries",
-            "Prompt tokens looked up in the prefix cache.",
-            stats.prompt_tokens_total + stats.prefix_hit_tokens_total,
-        ),
-        ("prefix_cache_hits", "Prompt tokens found in the prefix cache.", stats.prefix_hit_tokens_total),
-    ]
+        made = Histogram(f"workbench_{name}", text, ("model_name",), buckets=buckets, registry=self.registry)
+        self._by_model.append((made, ()))
+        return made

@@ -55,6 +55,8 @@ class Serving:
         self._output: asyncio.Queue[tuple[int, Chunk] | Exception] = asyncio.Queue()
         self._runs: list[asyncio.Task[None]] = []
         self._num_unfinished = 0
+        # Done once the first prompt is in the engine.
+        self._begun: asyncio.Future[None] | None = None
         # (prompt, answer) -> tokens so far.
         self._num_generated: dict[tuple[int, int], int] = {}
         self._has_failed = False
@@ -97,7 +99,9 @@ class Serving:
             yield item
 
     def fail(self, error: ApiError) -> None:
-        """End the request with an error, as the server's own wish."""
+        """End the request with an error, as the server's own wish, also while it waits for room."""
+        if self._begun is not None and not self._begun.done():
+            self._begun.set_exception(error)
         self._output.put_nowait(error)
 
     async def close(self) -> None:
@@ -175,7 +179,7 @@ class Serving:
     async def _launch(self) -> None:
         """Start every prompt, and wait until the first one is in the engine: until then an error has a status."""
         self._num_unfinished = len(self.prompts) * self.job.params.n
-        begun = asyncio.get_running_loop().create_future()
+        begun = self._begun = asyncio.get_running_loop().create_future()
         self._runs = [asyncio.create_task(self._run(index, begun)) for index in range(len(self.prompts))]
         try:
             await begun

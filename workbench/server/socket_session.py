@@ -16,6 +16,7 @@ from workbench.server.caller import call_of
 from workbench.server.chat_messages import Conversation
 from workbench.server.errors import ApiError, api_error, invalid, validation_error
 from workbench.server.json_body import parse_json
+from workbench.server.key_watch import CHECK_S, may_go_on
 from workbench.server.model_host import ServedModel
 from workbench.server.protocol.stream import CancelRequest, EndFrame, StreamRequest, TextFrame
 from workbench.server.replies.answer import AnswerReader
@@ -25,8 +26,6 @@ from workbench.server.serving import Job, Serving
 __all__ = ["SocketSession"]
 
 _END = "[END]"
-# How often a silent socket is asked whether its key still is one.
-_KEY_CHECK_S = 2.0
 
 
 class _Goodbye(Exception):
@@ -77,7 +76,7 @@ class SocketSession:
         """The next text frame. A silent socket is ended when its time is over, or its key is taken away."""
         receiving, waited_s = self._receive(), 0.0
         while True:
-            tick_s = min(_KEY_CHECK_S, self._wire.socket_idle_timeout_s)
+            tick_s = min(CHECK_S, self._wire.socket_idle_timeout_s)
             await asyncio.wait({receiving}, timeout=tick_s)
             self._check_key()
             if receiving.done():
@@ -106,8 +105,7 @@ class SocketSession:
         return text
 
     def _check_key(self) -> None:
-        ring, key = self._services.ring, self._call.key
-        if ring is not None and (key is None or not ring.is_valid(key)):
+        if not may_go_on(self._services, self._call):
             raise _Goodbye(1008, "the key is no longer valid")
         if self._services.is_draining:
             raise _Goodbye(1012, "the server is stopping")

@@ -6,10 +6,11 @@ import json
 import logging
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from live_endpoint import ADMIN_KEY, MODEL, USE_KEY, chat, http_client
+from live_endpoint import ADMIN_KEY, MODEL, USE_KEY, chat, http_client, streaming, wait_until_idle
 from raw_http import head, send
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
@@ -19,7 +20,7 @@ from workbench.server.access import Access
 from workbench.server.endpoint import Endpoint
 from workbench.server.keys import KeyFile, KeyRing, Scope, static_key
 from workbench.server.routes import ROUTERS
-from workbench.server.settings import PUBLIC_PATHS, ListenSettings, ServerSettings
+from workbench.server.settings import PUBLIC_PATHS, ListenSettings, ServerSettings, WireLimits
 
 
 def is_refusal(reply, status=401):
@@ -246,6 +247,38 @@ def test_10_a_revoked_key_ends_with_the_next_request_and_closes_its_sockets(make
         with pytest.raises(ConnectionClosed) as caught:
             ws.recv(timeout=60)
         assert caught.value.rcvd.code == 1008
+
+
+def test_10_what_a_revoked_key_has_running_ends_with_an_error(make_endpoint, tmp_path, llm):
+    """A stream, an answer, a request that waits for room, and a socket's answer, at the latest a heartbeat later."""
+    file = KeyFile(tmp_path / "keys.json")
+    made = file.create("soon gone")
+    settings = ServerSettings(wire=WireLimits(heartbeat_s=0.2))
+    endpoint = make_endpoint(settings, key_file=file)
+    headers = {"authorization": f"Bearer {made.secret}"}
+    long = {"prompt": "Hi", "max_tokens": 1000, "ignore_eos": True, "temperature": 1}
+    with (
+        http_client(endpoint, made.secret) as client,
+        http_client(endpoint) as other,
+        connect(socket_url(endpoint), additional_headers=headers, proxy=None) as ws,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        ws.send(json.dumps(long))
+        ws.recv(timeout=60)
+        with streaming(client, {**long, "n": 16}) as lines:
+            whole = pool.submit(client.post, "/v1/completions", json={**long, "n": 2})
+            waiting = pool.submit(client.post, "/v1/completions", json={**long, "n": 8})
+            while other.get("/v1/monitor/queues").json()["waiting_for_room"] < 1:
+                pass
+            file.revoke(made.key.key_id)
+            *_, last, done = [line for line in lines if line]
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "invalid_api_key"
+        assert done == "data: [DONE]"
+        assert is_refusal(whole.result()) and is_refusal(waiting.result())
+        while not (frame := ws.recv(timeout=60)).startswith('{"error"'):
+            pass
+        assert json.loads(frame)["error"]["code"] == "invalid_api_key"
+    wait_until_idle(llm)
 
 
 def test_10_a_revoked_key_cannot_use_the_socket_that_it_opened(make_endpoint, tmp_path):

@@ -1,4 +1,4 @@
-"""`workbench keys list`: the keys by name, without their secrets."""
+"""`workbench keys list`: the keys by name with their limits, without their secrets."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from workbench.server.keys import ApiKey, default_key_file
+from workbench.server.settings import RateLimits
 
 __all__ = ["command"]
 
@@ -23,9 +24,17 @@ def command(
     if as_json:
         print(json.dumps([_public(key) for key in keys], indent=2))
         return
+    width = max((len(_limits(key.limits)) for key in keys), default=0)
     for key in keys:
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(key.created_s))
-        print(f"{key.key_id}  {key.scope:5}  {made}  {key.name}")
+        print(f"{key.key_id}  {key.scope:5}  {made}  {_limits(key.limits):{width}}  {key.name}")
+
+
+def _limits(limits: RateLimits | None) -> str:
+    """What the key may use, "server's limits" for one that has none of its own."""
+    told = {"requests/min": "requests_per_minute", "tokens/min": "tokens_per_minute", "at once": "concurrent_requests"}
+    given = {unit: getattr(limits, name) for unit, name in told.items()} if limits else {}
+    return ", ".join(f"{value} {unit}" for unit, value in given.items() if value is not None) or "server's limits"
 
 
 def _public(key: ApiKey) -> dict[str, object]:

@@ -19,7 +19,14 @@ from workbench.server.protocol.tools import (
     tool_choice_of,
 )
 from workbench.server.protocol.usage import Usage
-from workbench.server.protocol.wire import SparseReply, WireReply, WireRequest, WrongField
+from workbench.server.protocol.wire import (
+    CACHE_OPTIONS,
+    CACHE_RETENTION,
+    SparseReply,
+    WireReply,
+    WireRequest,
+    WrongField,
+)
 from workbench.server.tools import Function, ToolCall, ToolChoice
 
 __all__ = [
@@ -120,17 +127,22 @@ class ChatRequest(GenerationRequest):
     """Answer a conversation."""
 
     unsupported = {
+        **GenerationRequest.unsupported,
+        "add_special_tokens": (False,),
         "audio": (),
+        "best_of": (1,),
         "chat_template": (),
         "documents": ([],),
+        "echo": (False,),
         "function_call": ("none",),
         "functions": ([],),
         "modalities": (["text"],),
         "moderation": (),
         "prediction": (),
-        "prompt_cache_options": (),
-        "prompt_cache_retention": (),
+        "prompt_cache_options": CACHE_OPTIONS,
+        "prompt_cache_retention": CACHE_RETENTION,
         "reasoning_effort": ("none",),
+        "suffix": ("",),
         "verbosity": ("medium",),
         "web_search_options": (),
     }
@@ -174,7 +186,7 @@ class ChatRequest(GenerationRequest):
             raise WrongField("max_tokens", "and max_completion_tokens differ: give one of the two")
         if self.top_logprobs and not self.logprobs:
             raise WrongField("top_logprobs", "is only allowed together with logprobs")
-        if self.parallel_tool_calls is not None and not self.tools:
+        if self.parallel_tool_calls is False and not self.tools:
             raise WrongField("parallel_tool_calls", "is only allowed together with tools")
         if self.continue_final_message and (self.add_generation_prompt or self.messages[-1].role != "assistant"):
             raise WrongField(

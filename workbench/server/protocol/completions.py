@@ -57,7 +57,7 @@ def prompts_of(prompt: str | list[str] | list[int] | list[list[int]]) -> list[st
 class CompletionRequest(GenerationRequest):
     """Go on from one or several prompts, each a text or token ids."""
 
-    unsupported = {"suffix": ("",)}
+    unsupported = {**GenerationRequest.unsupported, "add_special_tokens": (True,), "suffix": ("",)}
 
     prompt: Prompt = Field(description="A text, token ids, or a list of either.")
     max_tokens: int | None = Field(None, ge=0, lt=2**31, description="Default 16. 0 needs echo.")

@@ -16,7 +16,7 @@ from workbench.server.protocol.model_choice import ModelRequest
 from workbench.server.protocol.sampling import Count, as_temperature
 from workbench.server.protocol.structure import Schema, schema_structure
 from workbench.server.protocol.tools import FunctionName
-from workbench.server.protocol.wire import WireReply, WireRequest, WrongField
+from workbench.server.protocol.wire import CACHE_OPTIONS, CACHE_RETENTION, WireReply, WireRequest, WrongField
 from workbench.server.tools import Function, ToolCall, ToolChoice, ToolMode
 
 __all__ = [
@@ -163,15 +163,18 @@ class ResponseRequest(ModelRequest):
     """Answer an input. Nothing is stored, so the whole conversation comes with every request."""
 
     unsupported = {
+        "access_programs": ({"cyber": "standard"},),
         "background": (False,),
+        "background_options": ({"completion_window": "soonest"},),
         "context_management": ([],),
         "conversation": (),
+        "image": ({"context_compression": "auto"},),
         "max_tool_calls": (),
         "moderation": (),
         "previous_response_id": (),
         "prompt": (),
-        "prompt_cache_options": (),
-        "prompt_cache_retention": (),
+        "prompt_cache_options": CACHE_OPTIONS,
+        "prompt_cache_retention": CACHE_RETENTION,
         "reasoning": ({},),
         "truncation": ("disabled",),
     }

@@ -42,6 +42,19 @@ class StreamOptions(WireRequest):
 class GenerationRequest(ModelRequest):
     """The fields of chat and completions that mean the same in both."""
 
+    # What other servers of this API take besides.
+    unsupported = {
+        "allowed_token_ids": ([],),
+        "bad_words": ([],),
+        "include_stop_str_in_output": (False,),
+        "length_penalty": (1, 1.0),
+        "priority": (0,),
+        "prompt_logprobs": (),
+        "spaces_between_special_tokens": (True,),
+        "truncate_prompt_tokens": (),
+        "use_beam_search": (False,),
+    }
+
     stream: bool | None = Field(None, description="Send the answer piece by piece as server-sent events.")
     stream_options: StreamOptions | None = None
 

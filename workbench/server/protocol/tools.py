@@ -117,7 +117,7 @@ def tool_choice_of(
         if choice.function.name not in {function.name for function in functions}:
             raise WrongField("tool_choice", "is wrong: the function is not among the tools")
         return ToolChoice(ToolMode.REQUIRED, parallel=False, name=choice.function.name)
-    if choice in ("auto", "required") and not functions:
+    if choice == "required" and not functions:
         raise WrongField("tool_choice", "is only allowed together with tools")
-    mode = ToolMode(choice) if choice else (ToolMode.AUTO if functions else ToolMode.NONE)
+    mode = ToolMode(choice or "auto") if functions else ToolMode.NONE
     return ToolChoice(mode, parallel=parallel is not False)

@@ -7,7 +7,21 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
 
-__all__ = ["ErrorBody", "ErrorDetail", "SparseReply", "WireReply", "WireRequest", "WrongField"]
+__all__ = [
+    "CACHE_OPTIONS",
+    "CACHE_RETENTION",
+    "ErrorBody",
+    "ErrorDetail",
+    "SparseReply",
+    "WireReply",
+    "WireRequest",
+    "WrongField",
+]
+
+
+# OpenAI's defaults for how long beginnings of prompts are kept, for `WireRequest.unsupported`.
+CACHE_OPTIONS = ({"mode": "implicit", "ttl": "30m", "prewarm": False},)
+CACHE_RETENTION = ("in_memory", "24h")
 
 
 class WrongField(ValueError):
@@ -22,7 +36,7 @@ class WireRequest(BaseModel):
     """What a caller sends. A field that is not listed is refused.
 
     `unsupported` lists fields of the API this follows which are not supported, with the values that ask for nothing:
-    these are accepted, as is null, and any other value is refused.
+    these are accepted, as is null, and any other value is refused. Of an object any part of the default will do.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid")
@@ -68,5 +82,11 @@ class ErrorBody(WireReply):
 
 
 def _is_default(value: Any, defaults: tuple[Any, ...]) -> bool:
+    if value is None:
+        return True
     # 1 == True in Python, but not on the wire.
-    return value is None or any(type(value) is type(default) and value == default for default in defaults)
+    alike = [default for default in defaults if type(default) is type(value)]
+    if isinstance(value, dict):
+        # Options that are left out, or null, ask for nothing either.
+        return any(all(option in (None, default.get(name)) for name, option in value.items()) for default in alike)
+    return value in alike

@@ -9,9 +9,11 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from workbench.progress import Progress
 from workbench.server.auth import require_admin
+from workbench.server.caller import Call, call_of
 from workbench.server.errors import ApiError
 from workbench.server.event_stream import EventStream, event, until_done
 from workbench.server.json_body import JsonRoute
+from workbench.server.key_watch import CHECK_S, key_revoked, may_go_on
 from workbench.server.model_host import ServedModel
 from workbench.server.protocol.models import (
     LoadedModel,
@@ -43,7 +45,8 @@ async def load_model(body: LoadRequest, request: Request) -> Response:
     source = parts.policy.source(body.name, body.revision)
     if body.stream:
         wire = parts.settings.wire
-        return EventStream(until_done(_load_events(parts, source, body.revision)), wire, _nothing)
+        events = _load_events(parts, call_of(request.scope), source, body.revision)
+        return EventStream(until_done(events), wire, _nothing)
     return json_reply(await _load(parts, source, body.revision, lambda progress: None))
 
 
@@ -74,8 +77,11 @@ async def _load(
     return LoadedModel(model=model.model_id, model_name=model.model_id, revision=revision)
 
 
-async def _load_events(parts: Services, source: str, revision: str | None) -> AsyncIterator[bytes]:
-    """The load's progress, at most one event at a time waiting to be sent, and its end."""
+async def _load_events(parts: Services, call: Call, source: str, revision: str | None) -> AsyncIterator[bytes]:
+    """The load's progress, at most one event at a time waiting to be sent, and its end.
+
+    Raises a 401 once the caller's key is revoked; the load goes on.
+    """
     latest: asyncio.Queue[Progress] = asyncio.Queue(maxsize=1)
 
     def note(progress: Progress) -> None:
@@ -89,9 +95,11 @@ async def _load_events(parts: Services, source: str, revision: str | None) -> As
     while not loading.done():
         waiting = asyncio.ensure_future(latest.get())
         try:
-            await asyncio.wait({loading, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({loading, waiting}, timeout=CHECK_S, return_when=asyncio.FIRST_COMPLETED)
         finally:
             waiting.cancel()
+        if not may_go_on(parts, call):
+            raise key_revoked()
         if waiting.done():
             yield event(_as_event(waiting.result()))
     yield event(loading.result())
