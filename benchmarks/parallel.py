@@ -1,15 +1,18 @@
-"""Models over several processes on this machine's CPU: idle share of a pipeline, and what replicas bring.
+"""Models over several processes on this machine's CPU: a pipeline's idle share, what replicas bring, deaths.
 
-python -m benchmarks.parallel [bubble|replicas] [--model random:smollm2-135m] [--tokens 48]
+python -m benchmarks.parallel [bubble|replicas|deaths] [--model random:smollm2-135m] [--tokens 48]
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import time
 
 from workbench import EngineConfig, LlamaGPU
+from workbench.engine import Generation
+from workbench.errors import EngineStoppedError
 from workbench.parallel import GPUConfig
 
 _PROMPT = "The quick brown fox jumps over the lazy dog and"
@@ -65,13 +68,42 @@ def _pinned_rate(model: str, num_tokens: int, cores: list[int]) -> float:
         return _run(llm, 64, num_tokens)
 
 
+def deaths(model: str, num_tokens: int) -> None:
+    """Seconds from the SIGKILL of one process to the last of 20 requests' answer or error; `--model random:tiny`."""
+    shapes = {
+        "tensor": GPUConfig(num_gpus=2, strategy="tensor"),
+        "pipeline": GPUConfig(num_gpus=2, strategy="pipeline"),
+        "data": GPUConfig(num_gpus=2, strategy="data"),
+        "hybrid": GPUConfig(num_gpus=4, strategy="hybrid", pipeline_parallel_size=2, data_parallel_size=2),
+    }
+    for name, shape in shapes.items():
+        with _open(model, shape, num_threads=1) as llm:
+            running = [llm.submit(f"{_PROMPT} {i}", max_tokens=num_tokens, ignore_eos=True) for i in range(20)]
+            # Kept, since who stops reading an answer ends it.
+            pieces = iter(running[0])
+            next(pieces)
+            os.kill(llm.replicas()[0].ranks[-1].process_id, signal.SIGKILL)
+            started_s = time.perf_counter()
+            num_errors = sum(_ends_in_error(generation) for generation in running)
+            seconds = f"{time.perf_counter() - started_s:.1f} s"
+            print(f"{name}: the last of 20 ended after {seconds}, {num_errors} with an error")
+
+
+def _ends_in_error(generation: Generation) -> bool:
+    try:
+        generation.result()
+    except EngineStoppedError:
+        return True
+    return False
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("bubble", "replicas"))
+    parser.add_argument("what", choices=("bubble", "replicas", "deaths"))
     parser.add_argument("--model", default="random:smollm2-135m")
     parser.add_argument("--tokens", type=int, default=48)
     options = parser.parse_args()
-    {"bubble": bubble, "replicas": replicas}[options.what](options.model, options.tokens)
+    {"bubble": bubble, "replicas": replicas, "deaths": deaths}[options.what](options.model, options.tokens)
 
 
 if __name__ == "__main__":

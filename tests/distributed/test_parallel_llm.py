@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from distributed.group_model import ENGINE, PROMPTS, save_model
@@ -61,10 +62,18 @@ def test_groups_of_stages_of_tensor_ranks_are_replicas_too(model: str) -> None:
     _assert_gone(processes)
 
 
-def _start_all(llm: LlamaGPU) -> list:
+def test_replicas_of_the_embedded_model(home_with_embedded_model: Path) -> None:
+    with _open("default", parallel=GPUConfig(num_gpus=2, strategy="data")) as llm:
+        two = [generation.result(60).token_ids for generation in _start_all(llm, 6)]
+        assert {replica.requests_total for replica in llm.replicas()} == {10}
+    with _open("default") as one:
+        assert two == [generation.result(60).token_ids for generation in _start_all(one, 6)]
+
+
+def _start_all(llm: LlamaGPU, num_tokens: int = 60) -> list:
     """Every second prompt greedy, the others sampled by a seed."""
     return [
-        llm.submit(prompt, max_tokens=60, ignore_eos=True, temperature=0.9 * (i % 2), seed=i)
+        llm.submit(prompt, max_tokens=num_tokens, ignore_eos=True, temperature=0.9 * (i % 2), seed=i)
         for i, prompt in enumerate(PROMPTS)
     ]
 
