@@ -360,3 +360,13 @@ def test_plugins_hear_of_other_plugins_and_engines(manager: PluginManager, modul
     heard = manager.object_of("ear").heard
     assert ("post_load", "first", "first") in heard and heard[-1] == ("engine_start", "m", "cpu")
     assert manager.failure("ear").message.startswith("engine_stop: RuntimeError")
+
+
+def test_a_name_that_is_not_there_yet_is_looked_for_among_the_enabled(manager: PluginManager) -> None:
+    with manager.store.changing() as change:
+        change.update(enabled=("min-p-floor",))
+    assert "min-p-floor" not in manager.at("samplers")
+    assert manager.lookup("samplers", "min-p-floor").plugin == "min-p-floor"
+    assert manager.lookup("samplers", "nobody") is None
+    with pytest.raises(ConfigError, match="there is no 'nobody'; there are min-p-floor"):
+        manager.find("samplers", "nobody")

@@ -8,9 +8,10 @@ import torch
 from workbench.backends import CPUBackend, detect, get_backend, select_backend
 from workbench.errors import ConfigError
 from workbench.llm import LlamaGPU
-from workbench.parallel import Balancer, WorkerLoad, make_balancer
+from workbench.parallel import Balancer, GPUConfig, WorkerLoad, make_balancer
 from workbench.plugins import BasePlugin, PluginMetadata, default_plugins, hookimpl
 from workbench.quantize import QuantizationConfig, QuantizationManager
+from workbench.quantize.quant_type import parse_quant_type
 
 
 class Halves:
@@ -62,6 +63,27 @@ def parts(monkeypatch: pytest.MonkeyPatch):
     manager.load("parts", f"{__name__}:plugin")
     yield manager
     manager.unload_plugin("parts")
+
+
+@pytest.mark.parametrize(
+    "name_it",
+    [
+        lambda: QuantizationConfig("halves"),
+        lambda: parse_quant_type("halves"),
+        lambda: GPUConfig(gpu_ids=[0], load_balancing="last-one"),
+        lambda: get_backend("own-cpu"),
+    ],
+)
+def test_enabled_plugins_are_known_before_any_model_is_loaded(monkeypatch: pytest.MonkeyPatch, name_it) -> None:
+    monkeypatch.setattr("workbench.plugins.loader.try_import", lambda candidate, limit_s: None)
+    manager = default_plugins()
+    # Stands for a plugin that the user has enabled.
+    monkeypatch.setattr(manager, "load_enabled", lambda: manager.load("parts", f"{__name__}:plugin"))
+    try:
+        name_it()
+        assert manager.is_active("parts")
+    finally:
+        manager.unload_plugin("parts")
 
 
 def test_a_method_quantises_by_its_name(parts) -> None:

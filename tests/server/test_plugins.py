@@ -109,7 +109,8 @@ def test_forms_that_are_none(http: httpx.Client) -> None:
         assert answer.status_code == 400 and answer.json()["error"]["param"].startswith("plugins")
 
 
-def test_routes_of_a_plugin(make_endpoint, no_trial: None) -> None:
+def test_routes_of_a_plugin(make_endpoint, no_trial: None, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "workbench.server.access")
     manager = default_plugins()
     manager.load("web", f"{__name__}:plugin")
     endpoint = make_endpoint()
@@ -123,6 +124,10 @@ def test_routes_of_a_plugin(make_endpoint, no_trial: None) -> None:
         assert client.get("/health").status_code == 200
         manager.unload_plugin("web")
         assert client.get("/plugins/web/hello").status_code == 404
+    # A request is noted when all of it is done, which these are once the endpoint has stopped.
+    endpoint.stop()
+    noted = [json.loads(line)["path"] for line in caplog.messages if line.startswith("{")]
+    assert "/plugins/web/hello" in noted and "/hello" not in noted
 
 
 def test_plugins_are_switched_over_http(admin: httpx.Client, http: httpx.Client, no_trial: None) -> None:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from aws.metadata_server import identity_values, serve_metadata
 
 from workbench.aws import SpotNotice
 from workbench.server.spot_drain import watch_spot
@@ -44,3 +51,22 @@ def test_the_notice_drains_the_endpoint_within_the_time_left() -> None:
     late = FakeEndpoint()
     watch_spot(late, is_spot=lambda: True, watcher=lambda notice: FakeWatcher(notice, 5))
     assert late.drains == [0.0]
+
+
+_SERVE = "import sys; from workbench.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+def test_serve_ends_well_after_the_notice(tiny_model_folder: Path) -> None:
+    # A supervisor starts again what fails: here that would be on an instance about to go.
+    end = datetime.now(UTC) + timedelta(seconds=90)
+    notice = json.dumps({"action": "terminate", "time": end.isoformat()})
+    values = identity_values("g5.xlarge", instance_life_cycle="spot", spot__instance_action=notice)
+    with serve_metadata(values) as metadata:
+        command = ["serve", "--model", str(tiny_model_folder), "--no-prefer-gpu", "--port", "0"]
+        environ = {**os.environ, "AWS_EC2_METADATA_SERVICE_ENDPOINT": metadata.endpoint}
+        environ.pop("AWS_EC2_METADATA_DISABLED", None)
+        done = subprocess.run(
+            [sys.executable, "-c", _SERVE, *command], env=environ, capture_output=True, text=True, timeout=240
+        )
+    assert "EC2 will terminate this instance" in done.stderr
+    assert done.returncode == 0, done.stderr

@@ -62,10 +62,10 @@ def detect(backends: Sequence[Backend] | None = None) -> list[BackendStatus]:
 def get_backend(name: str) -> Backend:
     """The backend of that name, available or not. Raises ConfigError that lists the names."""
     key = str(name).strip().lower()
-    known = _registered()
-    if key not in known:
-        raise ConfigError(f"backend {name!r} is not known; use one of: {', '.join(known)}")
-    backend: Backend = known[key].value()
+    found = default_plugins().lookup("backends", key, _BUILT_IN)
+    if found is None:
+        raise ConfigError(f"backend {name!r} is not known; use one of: {', '.join(_registered())}")
+    backend: Backend = found.value()
     return backend
 
 

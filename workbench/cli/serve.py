@@ -97,7 +97,9 @@ def command(
         _announce(endpoint, llm)
         watcher = watch_spot(endpoint) if watches_spot else None
         try:
-            if not serve_until_signal(endpoint):
+            # After a spot notice the end is meant: a supervisor must not start it again on an instance that goes away.
+            was_meant = serve_until_signal(endpoint) or (watcher is not None and watcher.notice is not None)
+            if not was_meant:
                 raise typer.Exit(1)
         finally:
             if watcher is not None:

@@ -32,12 +32,7 @@ def fetch_from(scheme: str, location: str, progress: ProgressCallback) -> Path:
 
 
 def _source(scheme: str) -> Contribution | None:
-    plugins = default_plugins()
-    found = plugins.at("model_sources", _BUILT_IN).get(scheme)
-    if found is None:
-        plugins.load_enabled()
-        found = plugins.at("model_sources", _BUILT_IN).get(scheme)
-    return found
+    return default_plugins().lookup("model_sources", scheme, _BUILT_IN)
 
 
 def _fetch_s3(location: str, progress: ProgressCallback) -> Path:

@@ -260,12 +260,24 @@ class PluginManager:
             self._add_built_in(built_in)
         return self._registry.at(point)
 
+    def lookup(self, point: str, name: str, built_in: object | None = None) -> Contribution | None:
+        """What is registered at a point under a name; None when nothing is, also once the enabled plugins are loaded.
+
+        For names that may be said before anything has loaded plugins, as in a config.
+        """
+        found = self.at(point, built_in).get(name)
+        if found is None:
+            self.load_enabled()
+            found = self.at(point, built_in).get(name)
+        return found
+
     def find(self, point: str, name: str, built_in: object | None = None) -> Contribution:
-        """What is registered at a point under a name. Raises ConfigError that lists the names."""
-        table = self.at(point, built_in)
-        if name not in table:
-            raise ConfigError(f"{point}: there is no {name!r}; there are {', '.join(sorted(table)) or 'none'}")
-        return table[name]
+        """What `lookup` gives. Raises ConfigError that lists the names when there is nothing."""
+        found = self.lookup(point, name, built_in)
+        if found is None:
+            names = ", ".join(sorted(self.at(point, built_in)))
+            raise ConfigError(f"{point}: there is no {name!r}; there are {names or 'none'}")
+        return found
 
     def attempt(self, plugin: str, what: str, function: Callable[[], _T], fallback: _T) -> _T:
         """What `function` of a plugin gives; `fallback` when the plugin is not active or raises, which is counted."""

@@ -86,11 +86,11 @@ def parse_quant_type(name: str | QuantizationConfig) -> QuantType:
     spelling = _ALIASES.get(spelling, spelling)
     if spelling in _CONFIGS:
         return QuantType(spelling, None, QuantizationConfig(**_CONFIGS[spelling]))
-    brought = default_plugins().at("quantization_methods").get(spelling)
-    if brought is not None and not brought.is_built_in:
-        return QuantType(spelling, None, QuantizationConfig(spelling))
     try:
         dtype = parse_dtype(name)
     except ConfigError as error:
+        brought = default_plugins().lookup("quantization_methods", spelling)
+        if brought is not None and not brought.is_built_in:
+            return QuantType(spelling, None, QuantizationConfig(spelling))
         raise ConfigError(f"quant_type: {error}, {', '.join(QUANTIZED_NAMES)}") from None
     return QuantType(dtype, dtype)

@@ -44,9 +44,10 @@ class QuantizationType(Enum):
         name = _ALIASES.get(spelling, spelling)
         if isinstance(value, str) and name in {kind.value for kind in cls}:
             return cls(name)
-        brought = [found.name for found in default_plugins().at("quantization_methods").values()]
-        if isinstance(value, str) and spelling in brought:
+        plugins = default_plugins()
+        if isinstance(value, str) and plugins.lookup("quantization_methods", spelling) is not None:
             return ExtensionType(spelling)
+        brought = [found.name for found in plugins.at("quantization_methods").values()]
         allowed = ", ".join(dict.fromkeys([*(kind.value for kind in cls), *_ALIASES, *brought]))
         raise ConfigError(f"quantization_type={value!r} is not known; use one of: {allowed}")
 

@@ -53,17 +53,16 @@ class AccessLog:
             self._note(scope, call, answer.status)
 
     def _note(self, scope: Scope, call: Call, status: int) -> None:
-        route = scope.get("route")
-        handler = getattr(route, "path", "none")
+        handler = _handler(scope)
         method = scope.get("method", "WEBSOCKET")
         if scope["type"] == "http":
-            self._answered(method if method in _METHODS else "other", handler, status)
+            self._answered(method if method in _METHODS else "other", handler or "none", status)
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "request_id": call.request_id,
             "client": call.client,
             "method": method[:16],
-            "path": handler if route is not None else scope["path"][:128],
+            "path": handler or scope["path"][:128],
             "status": status,
             "seconds": round(time.monotonic() - call.started_s, 4),
             "key_id": call.key.key_id if call.key else None,
@@ -72,6 +71,14 @@ class AccessLog:
             "generated_tokens": call.num_generated_tokens,
         }
         _log.info("%s", json.dumps(line))
+
+
+def _handler(scope: Scope) -> str | None:
+    """The route's pattern, None where no route was met."""
+    path = getattr(scope.get("route"), "path", None)
+    # A plugin's route knows its path below the plugin's own address only.
+    place = scope.get("root_path", "").removeprefix(scope.get("app_root_path", ""))
+    return None if path is None else f"{place}{path}"
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -43,15 +43,18 @@ def _balancers() -> Mapping[str, Contribution]:
     return default_plugins().at("load_balancers", _BUILT_IN)
 
 
+def _lookup(name: str) -> Contribution | None:
+    return default_plugins().lookup("load_balancers", name, _BUILT_IN)
+
+
 def parse_balancer(name: object, field: str = "load_balancing") -> str:
     """The balancer's name; "round-robin" and enum members count too. Raises ConfigError listing the names."""
     text = str(getattr(name, "value", name)).strip().lower().replace("-", "_")
-    known = _balancers()
     # A plugin's name may have dashes, which ours have not.
-    found = next((each for each in (text, text.replace("_", "-")) if each in known), None)
-    if found is None:
-        raise ConfigError(f"{field}={name!r}: must be one of {', '.join(known)}")
-    return found
+    for each in (text, text.replace("_", "-")):
+        if _lookup(each) is not None:
+            return each
+    raise ConfigError(f"{field}={name!r}: must be one of {', '.join(_balancers())}")
 
 
 def make_balancer(name: object) -> Balancer:
