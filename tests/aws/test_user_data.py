@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,6 +11,8 @@ import pytest
 from workbench.aws import InstanceCatalogue
 from workbench.aws.user_data import UserDataPlan, render_user_data
 from workbench.errors import ConfigError
+
+WHEEL = "https://example.org/llm_workbench-0.1.0-py3-none-any.whl"
 
 # Each stand-in writes its name and arguments to the log; `install` also keeps what it was given to put somewhere.
 _RECORD = '#!/bin/bash\necho "$(basename "$0") $*" >> "$LOG"\n'
@@ -30,7 +31,7 @@ _STAND_INS = {
     "install": _RECORD + 'for last; do :; done\n[[ "$*" == *stdin* ]] && cat > "$FILES/$(basename "$last")"\nexit 0\n',
     "python3": _RECORD
     + 'if [[ "$1" == -c ]]; then [[ -z "${OLD_PYTHON:-}" ]]; exit; fi\n'
-    + 'mkdir -p "$3/bin"\ncp "$STAND_INS/modprobe" "$3/bin/pip"\n',
+    + 'mkdir -p "$3/bin"\ncp "$STAND_INS/modprobe" "$3/bin/pip"\ncp "$STAND_INS/modprobe" "$3/bin/python"\n',
 }
 
 
@@ -58,6 +59,7 @@ class _Machine:
     def plan(self, instance_type: str, **options: object) -> UserDataPlan:
         return UserDataPlan(
             instance_type,
+            package=options.pop("package", WHEEL),
             program_folder=str(self.folder / "program"),
             state_folder=str(self.folder / "state"),
             **options,
@@ -85,7 +87,7 @@ def test_a_plain_image_gets_driver_environment_and_service(machine: _Machine):
     assert result.returncode == 0, result.stderr
     kernel = os.uname().release
     assert machine.ran(f"linux-modules-nvidia-580-server-open-{kernel}")
-    assert machine.ran("pip install --no-cache-dir llm-workbench")
+    assert machine.ran(f"pip install --no-cache-dir {WHEEL}")
     assert machine.ran("systemctl enable --now workbench.service")
     assert not machine.ran("fabricmanager") and not machine.ran("mkfs")
     unit = (machine.files / "workbench.service").read_text()
@@ -117,7 +119,7 @@ def test_v100_gets_its_driver_and_its_build_of_torch(machine: _Machine):
     assert machine.ran("nvidia-headless-no-dkms-580-server nvidia-utils-580-server")
     assert not machine.ran("server-open") and not machine.ran("fabricmanager")
     with pytest.raises(ConfigError, match="CUDA 12.6 build"):
-        render_user_data(UserDataPlan("p3dn.24xlarge"))
+        render_user_data(UserDataPlan("p3dn.24xlarge", package=WHEEL))
     assert machine.ran("torch --index-url https://wheels.example/cu126")
 
 
@@ -171,18 +173,32 @@ def test_every_usable_type_has_a_script_that_bash_can_read():
     for row in InstanceCatalogue.shipped().list():
         if row.not_runnable_reason:
             with pytest.raises(ConfigError, match=row.name):
-                render_user_data(UserDataPlan(row.name))
+                render_user_data(UserDataPlan(row.name, package=WHEEL))
         elif row.name.endswith(("xlarge", "large", "metal")) and row.family in ("g6", "p5", "g6f"):
-            script = render_user_data(UserDataPlan(row.name))
+            script = render_user_data(UserDataPlan(row.name, package=WHEEL))
             assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
             assert len(script) < 16 * 1024
 
 
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
-def test_shellcheck_finds_nothing():
-    script = render_user_data(UserDataPlan("g6e.xlarge"))
-    found = subprocess.run(["shellcheck", "-S", "warning", "-"], input=script, text=True, capture_output=True)
-    assert found.returncode == 0, found.stdout
+@pytest.mark.parametrize("instance_type", ["g6e.xlarge", "p5.48xlarge", "p6-b200.48xlarge", "m7i.4xlarge"])
+def test_shellcheck_finds_nothing(instance_type: str):
+    script = render_user_data(UserDataPlan(instance_type, package="s3://my-bucket/dist/w.whl"))
+    found = subprocess.run(["shellcheck", "-"], input=script, text=True, capture_output=True)
+    assert (found.returncode, found.stdout) == (0, "")
+
+
+def test_a_wheel_in_s3_is_fetched_by_the_role_of_the_instance(machine: _Machine):
+    assert machine.run(machine.plan("g6.xlarge", package="s3://my-bucket/dist/w-1-py3-none-any.whl")).returncode == 0
+    program = machine.folder / "program"
+    # The stand-in for pip and python of the environment only notes what it was asked.
+    assert machine.ran("pip install --no-cache-dir boto3")
+    assert machine.ran(f"python - s3://my-bucket/dist/w-1-py3-none-any.whl {program}")
+    assert machine.ran(f"pip install --no-cache-dir {program}/w-1-py3-none-any.whl")
+
+
+def test_a_repository_needs_git(machine: _Machine):
+    assert machine.run(machine.plan("g6.xlarge", package="git+https://example.org/w@v0.1.0")).returncode == 0
+    assert machine.ran("--no-install-recommends git")
 
 
 @pytest.mark.parametrize(
@@ -192,6 +208,9 @@ def test_shellcheck_finds_nothing():
         ("model", "$(id)"),
         ("model", "-x"),
         ("package", "a\nb"),
+        ("package", ""),
+        ("package", "s3://my-bucket/dist"),
+        ("package", "s3://B/x.whl"),
         ("package", "--index-url=http://evil"),
         ("port", 80),
         ("host", "0.0.0.0"),
@@ -206,4 +225,4 @@ def test_shellcheck_finds_nothing():
 )
 def test_what_does_not_belong_in_a_script_is_refused(field: str, value: object):
     with pytest.raises(ConfigError):
-        render_user_data(UserDataPlan(**{"instance_type": "g6.xlarge", field: value}))
+        render_user_data(UserDataPlan(**{"instance_type": "g6.xlarge", "package": WHEEL, field: value}))

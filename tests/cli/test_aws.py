@@ -46,11 +46,14 @@ def test_wrong_wishes(capsys: pytest.CaptureFixture) -> None:
 
 def test_user_data(capsys: pytest.CaptureFixture) -> None:
     options = ["--instance-type", "g6e.xlarge", "--model", "s3://bkt/m", "--region", "eu-west-1"]
-    assert run("userdata", *options, "--api-key-parameter", "/workbench/key") == 0
+    assert run("userdata", *options, "--package", "s3://bkt/w.whl", "--api-key-parameter", "/workbench/key") == 0
     script = capsys.readouterr().out
     assert script.startswith("#!/bin/bash") and "s3://bkt/m" in script and "/workbench/key" in script
-    assert run("userdata", "--instance-type", "trn1.2xlarge") == 1
+    assert run("userdata", "--package", "w.whl", "--instance-type", "trn1.2xlarge") == 1
     assert "Neuron" in capsys.readouterr().err
+    # The index has a stranger's package of that name: what to install must be said.
+    assert run("userdata", "--instance-type", "g6e.xlarge") == 2
+    assert "--package" in capsys.readouterr().err
 
 
 def test_settings_of_a_type(capsys: pytest.CaptureFixture) -> None:

@@ -118,5 +118,5 @@ def test_spans_have_the_times_and_counts_of_the_row(log, clock):
 
 def test_without_opentelemetry_the_error_says_what_to_install(log, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "opentelemetry", None)
-    with pytest.raises(ConfigError, match=r"llm-workbench\[tracing\]"):
+    with pytest.raises(ConfigError, match=r"opentelemetry-sdk"):
         trace_requests(log)

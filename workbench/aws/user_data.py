@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from string import Template
 
 from workbench.aws.catalogue import InstanceCatalogue, InstanceKind, InstanceType, Interconnect, classify_name
+from workbench.aws.s3_url import S3Url
 from workbench.aws.torch_builds import torch_build_note, torch_cuda_build
 from workbench.aws.user_data_script import ACCELERATOR_STEPS, SCRIPT
 from workbench.errors import ConfigError
@@ -31,7 +32,8 @@ class UserDataPlan:
     Attributes:
         instance_type: like "g6e.xlarge"; types without accelerators serve on the CPU.
         model: any model name the workbench takes, also `s3://bucket/prefix`.
-        package: what pip installs: a name with version, a URL, or the path of a wheel on the image.
+        package: what pip installs: the wheel that `make wheel` builds, as s3://bucket/key.whl, a URL, `git+https://...`
+            or a path on the image. There is no default: on the public index that name is not this project's.
         host: address to listen on; anything but loopback needs `api_key_parameter`.
         port: 1024 to 65535.
         api_key_parameter: name of the SecureString in Systems Manager that holds the key. A key itself never goes into
@@ -40,12 +42,13 @@ class UserDataPlan:
         driver_branch: NVIDIA's driver branch, as Ubuntu names its packages. Branch 580 is the last for V100.
         torch_index: address of an index of torch wheels. Needed for V100, whose kernels only the builds for CUDA 12.6
             have; others take the package's own choice.
-        program_folder, state_folder: where the environment and where models and settings go.
+        program_folder: where the environment goes.
+        state_folder: where models and settings go, unless the instance has disks of its own.
     """
 
     instance_type: str
     model: str = "default"
-    package: str = "llm-workbench"
+    package: str = field(kw_only=True)
     host: str = "127.0.0.1"
     port: int = 8000
     api_key_parameter: str | None = None
@@ -59,14 +62,18 @@ class UserDataPlan:
         words = {"model": _WORD, "host": _WORD, "package": _REQUIREMENT, "region": _WORD, "api_key_parameter": _WORD}
         words["torch_index"] = re.compile(r"https://[A-Za-z0-9./_-]+")
         words |= {"program_folder": _FOLDER, "state_folder": _FOLDER, "driver_branch": re.compile(r"\d{3}")}
-        for field, pattern in words.items():
-            value = getattr(self, field)
+        for name, pattern in words.items():
+            value = getattr(self, name)
             if value is not None and not (isinstance(value, str) and pattern.fullmatch(value)):
-                raise ConfigError(f"{field}={value!r}: must match {pattern.pattern}")
+                raise ConfigError(f"{name}={value!r}: must match {pattern.pattern}")
+        if not self.package:
+            raise ConfigError("package: must say what pip installs")
         if not isinstance(self.port, int) or not 1024 <= self.port <= 65535:
             raise ConfigError(f"port={self.port!r}: must be 1024 to 65535")
         if self.model.startswith("-") or self.package.startswith("-"):
             raise ConfigError("model and package: must not start with '-'")
+        if self.package.startswith("s3://"):
+            _check_wheel(self.package)
         if self.host not in ("127.0.0.1", "::1", "localhost") and self.api_key_parameter is None:
             raise ConfigError(f"host={self.host!r}: listening beyond this machine needs api_key_parameter")
         if self.api_key_parameter is not None and self.region is None:
@@ -112,6 +119,11 @@ def _check_type(name: str, row: InstanceType | None) -> None:
         raise ConfigError(f"instance_type={name!r}: {row.not_runnable_reason}")
     if row is None and classify_name(name) is not InstanceKind.CPU:
         InstanceCatalogue.shipped().get(name)
+
+
+def _check_wheel(url: str) -> None:
+    if not S3Url.parse(url).prefix.endswith(".whl"):
+        raise ConfigError(f"package={url!r}: must be a wheel, s3://bucket/key.whl")
 
 
 def _driver_kind(row: InstanceType | None) -> str:

@@ -68,7 +68,22 @@ install_program() {
     if [[ -n "$$TORCH_INDEX" ]]; then
         "$$PROGRAM/venv/bin/pip" install --no-cache-dir torch --index-url "$$TORCH_INDEX"
     fi
+    fetch_package
     "$$PROGRAM/venv/bin/pip" install --no-cache-dir "$$PACKAGE"
+}
+
+fetch_package() {
+    [[ "$$PACKAGE" != git+* ]] || apt_install git
+    [[ "$$PACKAGE" == s3://* ]] || return 0
+    # By the instance's own role, whose credentials boto3 finds.
+    "$$PROGRAM/venv/bin/pip" install --no-cache-dir boto3
+    "$$PROGRAM/venv/bin/python" - "$$PACKAGE" "$$PROGRAM" <<'PY'
+import sys, boto3
+url, folder = sys.argv[1:]
+bucket, _, key = url.removeprefix("s3://").partition("/")
+boto3.client("s3").download_file(bucket, key, folder + "/" + key.rpartition("/")[2])
+PY
+    PACKAGE="$$PROGRAM/$${PACKAGE##*/}"
 }
 
 install_service() {

@@ -22,6 +22,8 @@ def takes_settings(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command one option per field of each settings class, and hand it the built settings.
 
+    Options of fields without a default must be given.
+
     A field with the metadata `{"option": False}` gets none and keeps its default; `{"flags": ("--short",)}` are further
     names of its option.
     `takes_settings(sampling=SamplingParams)` replaces the command's keyword `sampling` by `--max-tokens` and so on.
@@ -161,7 +163,10 @@ def _named_options(values: list[str]) -> dict[str, Any]:
 
 
 def _default(field: Field[Any]) -> Any:
-    return field.default if field.default_factory is MISSING else field.default_factory()
+    """The field's default; a parameter's empty one, which makes the option a must, where it has none."""
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return inspect.Parameter.empty if field.default is MISSING else field.default
 
 
 def _flag(name: str, hint: Any, default: Any) -> str:

@@ -24,7 +24,7 @@ def trace_requests(log: RequestLog, *, model: str = "", tracer: Any = None) -> C
         try:
             from opentelemetry import trace
         except ImportError:
-            raise ConfigError("spans need OpenTelemetry: pip install 'llm-workbench[tracing]'") from None
+            raise ConfigError("spans need OpenTelemetry: pip install opentelemetry-sdk") from None
         tracer = trace.get_tracer("workbench")
     return log.observe(lambda row: _span(tracer, model, row))
 

@@ -10,5 +10,5 @@ __all__ = ["vllm_obstacle"]
 def vllm_obstacle() -> str | None:
     """Why not, in words; None where it is installed."""
     if find_spec("vllm") is None:
-        return "vllm is not installed: pip install 'llm-workbench[vllm]' in an environment of its own"
+        return "vllm is not installed: pip install '.[vllm]' in a clone, in an environment of its own"
     return None
