@@ -6,7 +6,6 @@ import time
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,13 +15,11 @@ from workbench.device_choice import choose_device
 from workbench.distributed.cluster.config import ClusterConfig
 from workbench.engine import EngineConfig, EngineLimits, EngineStats, Generation, RequestInFlight, SamplingParams
 from workbench.engine.engines import engine_obstacle, find_engine
-from workbench.engine.isolation.start import start_running
-from workbench.engine.launch import EngineFacts, EngineLaunch, release
+from workbench.engine.launch import EngineLaunch, release
 from workbench.errors import BackendUnavailableError, ConfigError, EngineStoppedError, RequestError
 from workbench.loaded_memory import LoadedMemory
 from workbench.models import Catalogue, EmbeddingRecipe, ModelSpec, Tokenizer
 from workbench.models.doors_tokenizer import load_doors_tokenizer
-from workbench.models.model_code import import_model_code
 from workbench.parallel import GPUConfig
 from workbench.planner import Comparison, LoadGuard, LoadRecord, Plan
 from workbench.plugins import PluginManager, default_plugins
@@ -30,17 +27,15 @@ from workbench.profile_run import profiled_prompt, record_profile
 from workbench.progress import ProgressCallback, no_progress
 from workbench.prompt import Messages, Prompt, encode_prompt
 from workbench.quantize import QuantizationCache, QuantizationConfig, parse_quant_type
+from workbench.running_model import ModelStart, RunningModel
 from workbench.stand_in import find_stand_in
 from workbench.telemetry import MemoryOwners, RequestLog, StepProfile
 from workbench.twin import HasTwin, Twin
 
 if TYPE_CHECKING:
-    from workbench.distributed.cluster.application import ReplicaApplication
-    from workbench.distributed.parallel_engine import ParallelEngine, ReplicaFigures
+    from workbench.distributed.parallel_engine import ReplicaFigures
     from workbench.distributed.pooled_client import PooledClient
     from workbench.engine.client import EngineClient
-    from workbench.engine.runner_status import RunnerStatus
-    from workbench.engine.vllm.start import VLLMShape
     from workbench.server import Endpoint
 
 __all__ = ["LlamaGPU", "Messages", "Prompt"]
@@ -124,7 +119,6 @@ class LlamaGPU(HasTwin):
         obstacle = engine_obstacle(config.engine_name)
         if obstacle is not None:
             raise BackendUnavailableError(f"engine_name={config.engine_name!r}: {obstacle}")
-        uses_vllm = config.engine_name == "vllm"
         requested = None if quant_type is None else parse_quant_type(quant_type)
         choice = choose_device(
             requested,
@@ -138,7 +132,6 @@ class LlamaGPU(HasTwin):
         spread = choice.spread
         self.cluster = cluster
         self.parallel: GPUConfig | None = None if spread is None else spread.config
-        self._devices_degraded_reason = None if spread is None else spread.degraded_reason
         self.backend, self.backend_reason = choice.backend, choice.reason
         self.device_index = choice.device_index
         self.dtype, self.dtype_reason = choice.dtype, choice.dtype_reason
@@ -151,7 +144,7 @@ class LlamaGPU(HasTwin):
         weights = self.dtype if requested is None else requested.name
         # On a GPU the engine packs these for its own kernels; a config with flags of its own is done as it says.
         low_bit = None if requested is None else requested.engine_packed_name(self.backend.device_type)
-        self._launch = EngineLaunch(
+        launch = EngineLaunch(
             files=files,
             backend_name=self.backend.name,
             device_index=self.device_index,
@@ -161,14 +154,7 @@ class LlamaGPU(HasTwin):
             cache=_choose_cache(quantization_cache),
             config=config,
         )
-        self._new_guard = partial(LoadGuard, files, self.backend, self.device_index, weights, config)
-        self._checks_plan = check_plan
-        guard = None
-        if check_plan and self.parallel is None and cluster is None and not uses_vllm:
-            guard = self._new_guard()
-            guard.warn(stacklevel=2)
-        self._device_indexes = () if spread is None else spread.device_indexes
-        self._replica_options = {
+        replica_options = {
             "model_path": self.model_path,
             "prefer_gpu": prefer_gpu,
             "auto_detect_aws": False,
@@ -178,86 +164,36 @@ class LlamaGPU(HasTwin):
             "allow_pickle": allow_pickle,
             "check_plan": False,
         }
-        self._parallel_engine: ParallelEngine | None = None
-        self._application: ReplicaApplication | None = None
-        self._start_anywhere(report, guard)
+        self._start = ModelStart(launch, choice, cluster, replica_options)
+        self._new_guard = partial(LoadGuard, files, self.backend, self.device_index, weights, config)
+        self._checks_plan = check_plan and self._start.is_planned
+        guard = None
+        if self._checks_plan:
+            guard = self._new_guard()
+            guard.warn(stacklevel=2)
+        self._take(self._start.run(self.plugins, report), guard)
 
-    def _start_anywhere(self, progress: ProgressCallback, guard: LoadGuard | None) -> None:
-        if self.cluster is not None:
-            self._start_cluster(self.cluster, progress)
-        elif self.parallel is not None and self._launch.config.engine_name != "vllm":
-            self._start_parallel(self.parallel, self._device_indexes, progress)
-        else:
-            self._start(progress, guard)
-
-    def _start_cluster(self, cluster: ClusterConfig, progress: ProgressCallback) -> None:
-        from workbench.distributed.cluster.start import start_cluster
-
-        started = start_cluster(
-            self._launch.files,
-            cluster,
-            self._replica_options,
-            engine=self._launch.config,
-            plugins=self.plugins,
-            progress=progress,
-        )
-        self.isolation, self.isolation_reason = "process", "every replica is a process of the cluster"
-        self._application = started.application
-        self._take(started.facts, started.tokenizer, started.runner_status, started.client, None)
-
-    def _start_parallel(self, parallel: GPUConfig, device_indexes: Sequence[int], progress: ProgressCallback) -> None:
-        config = self._launch.config
-        if self.quantization is not None:
-            raise ConfigError(f"quant_type={self.quant_type!r}: over several devices it must be fp32, bf16 or fp16")
-        if config.isolation == "process":
-            raise ConfigError(
-                "isolation='process': over several devices the ranks are processes, and the loop runs here"
-            )
-        import_model_code()
-        from workbench.distributed.parallel_engine import ParallelEngine
-
-        engine = ParallelEngine(
-            self._launch.files,
-            self.backend,
-            device_indexes,
-            parallel,
-            dtype=self.dtype,
-            engine=config,
-            plugins=self.plugins,
-            progress=progress,
-        )
-        self._parallel_engine = engine
-        facts = replace(EngineFacts.of(engine.loaded, engine.limits), weight_bytes=engine.weight_bytes)
-        self.isolation, self.isolation_reason = "thread", "the loop runs here, its ranks are processes"
-        self._take(facts, engine.loaded.tokenizer, engine.status, engine.client, None)
-
-    def _start(self, progress: ProgressCallback, guard: LoadGuard | None) -> None:
-        shape = None if self.parallel is None else _vllm_shape(self.parallel)
-        started = start_running(self._launch, self.backend, self.plugins, progress, shape)
-        self.isolation, self.isolation_reason = started.isolation.mode, started.isolation.reason
-        self._take(started.facts, started.tokenizer, started.runner_status, started.client, guard)
-
-    def _take(
-        self,
-        facts: EngineFacts,
-        tokenizer: Tokenizer,
-        status: RunnerStatus,
-        client: EngineClient | PooledClient,
-        guard: LoadGuard | None,
-    ) -> None:
-        self._tokenizer: Tokenizer | None = tokenizer
+    def _take(self, running: RunningModel, guard: LoadGuard | None) -> None:
+        """Have what runs now as this object's model."""
+        facts = running.facts
+        self._runner_status = running.runner_status
+        self._ranks, self._application = running.ranks, running.application
+        self._tokenizer: Tokenizer | None = running.tokenizer
+        self._client = running.client
+        self.isolation, self.isolation_reason = running.isolation.mode, running.isolation.reason
         self.spec: ModelSpec = facts.spec
         self.limits: EngineLimits = facts.limits
-        self._runner_status = status
         self.weight_bytes = facts.weight_bytes
         self.embedding_recipe: EmbeddingRecipe | None = facts.embedding
         self.dtype, self.quantized = facts.dtype, facts.quantized
         if facts.quantized is not None:
             self.quantization = facts.quantized.config
-        self._client = client
-        has_ranks = self._parallel_engine is not None
         self._memory = LoadedMemory(
-            self.backend, self.device_index, client, is_elsewhere=self.isolation == "process", has_ranks=has_ranks
+            self.backend,
+            self.device_index,
+            running.client,
+            is_elsewhere=self.isolation == "process",
+            has_ranks=running.ranks is not None,
         )
         self._record: LoadRecord | None = None
         if guard is not None:
@@ -268,17 +204,19 @@ class LlamaGPU(HasTwin):
                 weight_bytes=self.weight_bytes, kv_bytes=kv_bytes, elsewhere_bytes=elsewhere_bytes
             )
         if self._record is not None:
-            client.requests.observe(self._record.finished)
+            running.client.requests.observe(self._record.finished)
         device = self.backend.torch_device(self.device_index)
         # Dropping the last reference stops the engine, whose thread or process holds the weights.
-        self._finalizer = weakref.finalize(self, _stop, client, self._record, self.plugins, self.model_name, device)
+        self._finalizer = weakref.finalize(
+            self, _stop, running.client, self._record, self.plugins, self.model_name, device
+        )
         self.plugins.events.dispatch("engine_start", name=self.model_name, device=device)
 
     @property
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer. `unload()` lets it go too; asked for later, it is read from the files again."""
         if self._tokenizer is None:
-            self._tokenizer = load_doors_tokenizer(self._launch.files)
+            self._tokenizer = load_doors_tokenizer(self._start.launch.files)
         return self._tokenizer
 
     @property
@@ -294,7 +232,7 @@ class LlamaGPU(HasTwin):
     @property
     def keeps_packed(self) -> bool:
         """Whether the weights are those of the .gguf file, packed as they are there."""
-        return self._launch.keeps_packed
+        return self._start.launch.keeps_packed
 
     @property
     def is_loaded(self) -> bool:
@@ -304,17 +242,19 @@ class LlamaGPU(HasTwin):
     @property
     def degraded_reason(self) -> str | None:
         """What is less than asked: GPUs that are not there, replicas that have stopped. None while all is well."""
-        watched = self._parallel_engine or self._application
+        spread = self._start.choice.spread
+        missing = None if spread is None else spread.degraded_reason
+        watched = self._ranks or self._application
         stopped = None if watched is None else watched.degraded_reason
-        return "; ".join(filter(None, (self._devices_degraded_reason, stopped))) or None
+        return "; ".join(filter(None, (missing, stopped))) or None
 
     def replicas(self) -> list[ReplicaFigures]:
         """With `parallel`: each group of ranks as it is now, with its processes and bytes. Else empty."""
-        return [] if self._parallel_engine is None else self._parallel_engine.replicas()
+        return [] if self._ranks is None else self._ranks.replicas()
 
     def replica_stats(self) -> dict[int, EngineStats]:
         """With `parallel`: each living replica's own counters, by its number. Else empty."""
-        return {} if self._parallel_engine is None else self._parallel_engine.stats()
+        return {} if self._ranks is None else self._ranks.stats()
 
     def restart_replica(self, replica_id: int) -> None:
         """Start one of several replicas anew, dead or alive; the others go on meanwhile.
@@ -583,8 +523,8 @@ class LlamaGPU(HasTwin):
         A running engine is stopped first. Raises what loading raises; the files are not looked for again.
         """
         self.unload()
-        here = self.parallel is None and self.cluster is None and self._launch.config.engine_name != "vllm"
-        self._start_anywhere(progress or no_progress, self._new_guard() if self._checks_plan and here else None)
+        guard = self._new_guard() if self._checks_plan else None
+        self._take(self._start.run(self.plugins, progress or no_progress), guard)
 
     def __enter__(self) -> LlamaGPU:
         return self
@@ -648,14 +588,6 @@ def _engine_config(engine: EngineConfig | None, context_length: int | None) -> E
     if context_length is not None:
         raise ConfigError("context_length is given beside engine: set EngineConfig(context_length=...) instead")
     return engine
-
-
-def _vllm_shape(config: GPUConfig) -> VLLMShape:
-    from workbench.engine.vllm.start import VLLMShape
-
-    if config.shape.data > 1:
-        raise ConfigError(f"strategy={config.strategy.value!r}: the vllm engine is one copy; use cluster for several")
-    return VLLMShape(config.shape.tensor, config.shape.pipeline)
 
 
 def _choose_cache(cache: QuantizationCache | bool | None) -> QuantizationCache | None:

@@ -1,0 +1,139 @@
+"""From what `LlamaGPU` was asked to a running model: one engine here, over several processes, or many on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from workbench.device_choice import DeviceChoice
+from workbench.distributed.cluster.config import ClusterConfig
+from workbench.engine.isolation.choice import IsolationChoice
+from workbench.engine.isolation.start import start_running
+from workbench.engine.launch import EngineFacts, EngineLaunch
+from workbench.errors import ConfigError
+from workbench.models import Tokenizer
+from workbench.models.model_code import import_model_code
+from workbench.parallel import GPUConfig
+from workbench.parallel.spread import Spread
+from workbench.plugins import PluginManager
+from workbench.progress import ProgressCallback
+
+if TYPE_CHECKING:
+    from workbench.distributed.cluster.application import ReplicaApplication
+    from workbench.distributed.parallel_engine import ParallelEngine
+    from workbench.distributed.pooled_client import PooledClient
+    from workbench.engine.client import EngineClient
+    from workbench.engine.runner_status import RunnerStatus
+    from workbench.engine.vllm.start import VLLMShape
+
+__all__ = ["ModelStart", "RunningModel"]
+
+
+@dataclass(frozen=True)
+class RunningModel:
+    """A client to what runs, and what is known of it. `ranks` or `application` is who knows of processes elsewhere."""
+
+    client: EngineClient | PooledClient
+    facts: EngineFacts
+    tokenizer: Tokenizer
+    runner_status: RunnerStatus
+    isolation: IsolationChoice
+    ranks: ParallelEngine | None = None
+    application: ReplicaApplication | None = None
+
+
+@dataclass(frozen=True)
+class ModelStart:
+    """A checked launch and where it goes: `cluster` before the choice's spread, that before one device.
+
+    `replica_options` are those of a `LlamaGPU` that a machine of the cluster makes.
+    """
+
+    launch: EngineLaunch
+    choice: DeviceChoice
+    cluster: ClusterConfig | None
+    replica_options: Mapping[str, Any]
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether it is one engine of ours on one device here, which is what a plan before loading is about."""
+        return self.cluster is None and self._parallel is None and not self._uses_vllm
+
+    def run(self, plugins: PluginManager, progress: ProgressCallback) -> RunningModel:
+        """Load and start. Raises what loading raises; then nothing stays allocated and no process is left."""
+        if self.cluster is not None:
+            return self._run_on_cluster(self.cluster, plugins, progress)
+        spread = self.choice.spread
+        if spread is not None and spread.config is not None and not self._uses_vllm:
+            return self._run_over_ranks(spread, spread.config, plugins, progress)
+        return self._run_here(plugins, progress)
+
+    @property
+    def _parallel(self) -> GPUConfig | None:
+        """None too where one device is all that there was of several."""
+        return None if self.choice.spread is None else self.choice.spread.config
+
+    @property
+    def _uses_vllm(self) -> bool:
+        return self.launch.config.engine_name == "vllm"
+
+    def _run_on_cluster(
+        self, cluster: ClusterConfig, plugins: PluginManager, progress: ProgressCallback
+    ) -> RunningModel:
+        from workbench.distributed.cluster.start import start_cluster
+
+        launch = self.launch
+        started = start_cluster(
+            launch.files, cluster, self.replica_options, engine=launch.config, plugins=plugins, progress=progress
+        )
+        isolation = IsolationChoice("process", "every replica is a process of the cluster")
+        return RunningModel(
+            started.client,
+            started.facts,
+            started.tokenizer,
+            started.runner_status,
+            isolation,
+            application=started.application,
+        )
+
+    def _run_over_ranks(
+        self, spread: Spread, config: GPUConfig, plugins: PluginManager, progress: ProgressCallback
+    ) -> RunningModel:
+        launch = self.launch
+        if launch.quantization is not None:
+            name = launch.quantization.quantization_type.value
+            raise ConfigError(f"quant_type={name!r}: over several devices it must be fp32, bf16 or fp16")
+        if launch.config.isolation == "process":
+            raise ConfigError(
+                "isolation='process': over several devices the ranks are processes, and the loop runs here"
+            )
+        import_model_code()
+        from workbench.distributed.parallel_engine import ParallelEngine
+
+        engine = ParallelEngine(
+            launch.files,
+            spread.backend,
+            spread.device_indexes,
+            config,
+            dtype=launch.dtype,
+            engine=launch.config,
+            plugins=plugins,
+            progress=progress,
+        )
+        facts = replace(EngineFacts.of(engine.loaded, engine.limits), weight_bytes=engine.weight_bytes)
+        isolation = IsolationChoice("thread", "the loop runs here, its ranks are processes")
+        return RunningModel(engine.client, facts, engine.loaded.tokenizer, engine.status, isolation, ranks=engine)
+
+    def _run_here(self, plugins: PluginManager, progress: ProgressCallback) -> RunningModel:
+        shape = None if self._parallel is None else _vllm_shape(self._parallel)
+        started = start_running(self.launch, self.choice.backend, plugins, progress, shape)
+        return RunningModel(started.client, started.facts, started.tokenizer, started.runner_status, started.isolation)
+
+
+def _vllm_shape(config: GPUConfig) -> VLLMShape:
+    from workbench.engine.vllm.start import VLLMShape
+
+    if config.shape.data > 1:
+        raise ConfigError(f"strategy={config.strategy.value!r}: the vllm engine is one copy; use cluster for several")
+    return VLLMShape(config.shape.tensor, config.shape.pipeline)
