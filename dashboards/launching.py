@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dashboards.app import App
 from dashboards.parts import AppParts
@@ -71,15 +71,21 @@ def launch(
     admin_key: str | None = None,
     root_path: str = "",
     require_key: bool = False,
+    share: Literal[False] = False,
 ) -> App:
     """Open the app on a loaded model, on a session (such as `panel.session`), or on the endpoint at `url`.
 
     Requests of the app, the notebook and its panel share one batch. Launching the same again under the same `name`
     gives the app that runs; anything else takes its place, on its port. `app.url` says where it is, and `app.stop()`
-    ends it; the model stays. Never makes a public tunnel.
+    ends it; the model stays. `share` is there to be refused: the app never makes a public tunnel.
 
     Raises ConfigError for wrong settings, EngineStoppedError for a model that is unloaded.
     """
+    if share:
+        raise ConfigError(
+            "share=True: the app makes no public tunnel; to let others in, give host='0.0.0.0' and a key, or put it "
+            "behind a proxy of yours"
+        )
     if (llm is None) == (url is None):
         raise ConfigError("give either a loaded model (or a session), or the url of an endpoint")
     if not isinstance(llm, Session) and llm is not None and not llm.is_loaded:

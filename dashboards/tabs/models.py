@@ -9,6 +9,8 @@ from typing import Any
 import gradio as gr
 
 from dashboards.parts import AppParts, shown_error
+from dashboards.tabs.progress_bar import progress_bar
+from dashboards.tabs.quantize import QuantizePart
 from dashboards.tabs.tradeoff import TradeoffPart
 from widgets.menu import AUTO, Menu, Option
 from workbench.errors import WorkbenchError
@@ -59,6 +61,7 @@ class ModelsTab:
                 gr.Markdown("#### Before you load")
                 self.plan = gr.HTML("", elem_id="wb-plan", padding=False)
                 self.advice = gr.Radio([], label="What would help", visible=False, elem_id="wb-advice")
+        QuantizePart(parts, self.model)
         TradeoffPart(parts, self.model)
         self.timer = gr.Timer(0.5, active=False)
         self._wire()
@@ -174,12 +177,7 @@ class ModelsTab:
     def _progress_html(self) -> str:
         status = self._parts.require_session().status
         if status.state is SessionState.LOADING:
-            progress = status.progress
-            fraction = progress.fraction if progress else None
-            words = html.escape(f"{progress.stage if progress else 'beginning'}")
-            value = "" if fraction is None else f' value="{fraction:.3f}"'
-            share = "" if fraction is None else f", {fraction:.0%}"
-            return f'<label>Loading: {words}{share}<br><progress max="1"{value}></progress></label>'
+            return progress_bar("Loading", status.progress)
         if status.state is SessionState.FAILED and status.failure is not None:
             return f"<p><b>{html.escape(status.failure.cause)}</b> {html.escape(status.failure.next_step)}</p>"
         if status.state is SessionState.READY and status.facts is not None:

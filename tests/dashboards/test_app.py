@@ -14,6 +14,7 @@ from plugin_packages import write_wheel
 
 from workbench.plugins import write_index
 from workbench.server.endpoints import PROCESS_ENDPOINTS
+from workbench.server.keys import default_key_file
 
 pytestmark = pytest.mark.browser
 
@@ -256,7 +257,7 @@ def test_the_monitor_shows_a_request_and_cancels_it(page, session):
     expect(page.notes.last).to_contain_text("Stopped", timeout=WAIT_MS)
 
 
-def test_the_endpoint_is_started_used_and_stopped_and_keys_are_made(page):
+def test_the_endpoint_is_started_used_and_stopped_and_keys_are_made_and_revoked(page):
     page.tab("Endpoint")
     page.press("wb-endpoint-start")
     expect(page.part("wb-endpoint-state")).to_contain_text("answers at", timeout=WAIT_MS)
@@ -267,6 +268,14 @@ def test_the_endpoint_is_started_used_and_stopped_and_keys_are_made(page):
     page.press("wb-key-create")
     expect(page.part("wb-new-key").locator("input, textarea")).to_have_value(re.compile("^wb-"), timeout=WAIT_MS)
     expect(page.part("wb-keys")).to_contain_text("laptop")
+    made = page.part("wb-new-key").locator("input, textarea").input_value()
+    models = f"{endpoint.url}/models"
+    assert httpx.get(models, headers={"Authorization": f"Bearer {made}"}, trust_env=False).status_code == 200
+    (stored,) = [key for key in default_key_file().list() if key.name == "laptop"]
+    page.choose("wb-key-id", f"laptop ({stored.key_id})")
+    page.press("wb-key-revoke")
+    expect(page.part("wb-keys")).not_to_contain_text("laptop")
+    assert httpx.get(models, headers={"Authorization": f"Bearer {made}"}, trust_env=False).status_code == 401
     page.press("wb-endpoint-stop")
     expect(page.part("wb-endpoint-state")).to_contain_text("is stopped", timeout=WAIT_MS)
     assert not endpoint.is_running
@@ -339,6 +348,25 @@ def test_the_trade_off_of_precisions_is_measured_and_drawn(page, tiny_model_fold
     page.press("wb-measure")
     expect(page.part("wb-tradeoff-table")).to_contain_text("int8", timeout=2 * WAIT_MS)
     expect(page.part("wb-tradeoff-plot").locator("svg")).to_be_visible(timeout=2 * WAIT_MS)
+
+
+def test_a_model_is_quantised_into_a_folder_and_loaded_from_there(page, session, tiny_model_folder, tmp_path):
+    page.tab("Models")
+    page.choose("wb-model", str(tiny_model_folder))
+    page.unfold("Quantise and keep")
+    page.choose("wb-quantize-kind", "int8")
+    page.part("wb-quantize-out").locator("textarea, input").fill(str(tmp_path / "small"))
+    page.press("wb-quantize-start")
+    expect(page.part("wb-quantize-said")).to_contain_text("It lies at", timeout=WAIT_MS)
+    page.choose("wb-model", str(tmp_path / "small"))
+    page.choose("wb-precision", "int8 (8-bit weights)")
+    expect(page.part("wb-plan")).to_contain_text("fits", timeout=WAIT_MS)
+    page.press("wb-load")
+    expect(page.part("wb-progress")).to_contain_text("small is ready: int8 on cpu", timeout=WAIT_MS)
+    assert session.llm.chat("Hi", max_tokens=2)
+    page.press("wb-quantize-start")
+    expect(page.page.get_by_text("is not an empty folder")).to_be_visible()
+    page.choose("wb-precision", "Automatic (bf16)")
 
 
 def test_unload_and_load_with_a_plan(page, session, embedded_model_folder):

@@ -10,12 +10,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+import psutil
 import pytest
 from gradio_client import Client
 from live_endpoint import USE_KEY, start_endpoint, wait_until_idle
 
 import dashboards
 from dashboards.launching import make_app
+from workbench.cli import main
 from workbench.errors import ConfigError, EngineStoppedError
 from workbench.server.keys import Scope, default_key_file
 from workbench.server.settings import AppSettings, ListenSettings
@@ -106,6 +108,23 @@ def test_launching_again_gives_the_same_app_or_takes_its_place(session):
         app.stop()
         other.stop()
     assert session.llm.is_loaded
+
+
+def test_the_app_is_never_shared_also_where_gradio_would_do_so_by_itself(session, monkeypatch, capsys):
+    tunnels = []
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    monkeypatch.setenv("GRADIO_SHARE", "True")
+    monkeypatch.setattr("gradio.tunneling.Tunnel.start_tunnel", lambda tunnel: tunnels.append(tunnel) or "http://x")
+    with dashboards.launch(session, name="not shared") as app:
+        config = httpx.get(f"{app.url}config", trust_env=False).json()
+        assert not config.get("share_url") and not config.get("is_colab")
+        listening = [one for one in psutil.Process().net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+        assert {one.laddr.ip for one in listening if one.laddr.port == app.port} == {"127.0.0.1"}
+    assert tunnels == []
+    with pytest.raises(ConfigError, match="no public tunnel"):
+        dashboards.launch(session, share=True)
+    assert main(["app", "--share"]) == 2
+    assert "--share" in capsys.readouterr().err
 
 
 def test_what_cannot_be_launched_is_refused(session):

@@ -77,7 +77,7 @@ def quantize_to_folder(
         return replace(made, path=url)
     target = None if out is None else Path(out).expanduser().absolute()
     if target is not None and target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConfigError(f"--out {target} exists and is not an empty folder")
+        raise ConfigError(f"out={str(target)!r}: is there already and is not an empty folder")
     files = (catalogue or Catalogue()).resolve(model, progress=progress)
     if files.path is None:
         raise ConfigError(f"{files.name} has no files: its weights are made in memory each time")
