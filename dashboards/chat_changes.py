@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dashboards.chat_entries import chat_entries
 from dashboards.chat_settings import THINKING, ChatSettings
 from dashboards.desk import Desk
+from dashboards.shown_text import typed_text
 from dashboards.sources import ChatAsk, ChatSource
 from dashboards.toolbox import Toolbox
 from workbench.conversation import Conversation, import_conversations
@@ -75,7 +76,7 @@ class ChatChanges:
         owner = chat_entries(desk.current).owner(index)
 
         def change(chat: Conversation) -> None:
-            chat.edit(owner, text)
+            chat.edit(owner, typed_text(text))
             chat.regenerate()
 
         self.begin(desk, settings, change)

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from dashboards.shown_text import shown_text
 from workbench.conversation import Conversation, Message, MessageStatus, ToolStep, split_reasoning
 
 __all__ = ["ChatEntries", "chat_entries"]
@@ -31,7 +32,9 @@ def chat_entries(conversation: Conversation, live_line: str = "") -> ChatEntries
     owners: list[int] = []
     for message in conversation.messages:
         own = (
-            _reply(conversation, message, live_line) if message.role == "assistant" else [_entry("user", message.text)]
+            _reply(conversation, message, live_line)
+            if message.role == "assistant"
+            else [_entry("user", shown_text(message.text))]
         )
         entries += own
         owners += [message.number] * len(own)
@@ -49,16 +52,17 @@ def _reply(conversation: Conversation, message: Message, live_line: str) -> list
     entries = []
     for step in message.steps:
         if step.said.strip():
-            entries.append(_entry("assistant", step.said))
+            entries.append(_entry("assistant", shown_text(step.said)))
         entries.append(_step(step))
     for part in split_reasoning(message.text):
         if part.is_reasoning:
             status = "pending" if part.is_open and message.is_running else "done"
-            entries.append(_entry("assistant", part.text or "…", title="Reasoning", status=status))
+            entries.append(_entry("assistant", shown_text(part.text) or "…", title="Reasoning", status=status))
         else:
-            entries.append(_entry("assistant", part.text))
+            entries.append(_entry("assistant", shown_text(part.text)))
     if message.failure is not None:
-        entries.append(_entry("assistant", f"**{message.failure.cause}**\n\n{message.failure.next_step}"))
+        words = f"**{message.failure.cause}**\n\n{message.failure.next_step}"
+        entries.append(_entry("assistant", shown_text(words)))
     if not entries and not message.is_running:
         entries.append(_entry("assistant", "*(no text)*"))
     note = _note(conversation, message, live_line)

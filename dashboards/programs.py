@@ -36,6 +36,8 @@ def add_programs(parts: AppParts) -> None:
                     if piece.text:
                         text += piece.text
                         yield text
+            if not text:
+                yield text
         except WorkbenchError as error:
             raise shown_error(error) from None
 

@@ -24,7 +24,9 @@ def chat_body(ask: ChatAsk, model: str) -> dict[str, Any]:
         body |= {"logprobs": True, "top_logprobs": ask.params.top_logprobs}
     if ask.functions:
         body["tools"] = [function.as_tool() for function in ask.functions]
-        body["tool_choice"] = "required" if ask.must_call else "auto"
+        # A small model that must call would go on calling until its tokens are used up.
+        more = {"tool_choice": "required", "parallel_tool_calls": False} if ask.must_call else {"tool_choice": "auto"}
+        body |= more
     if ask.continues:
         body |= {"continue_final_message": True, "add_generation_prompt": False}
     if ask.thinking is not None:

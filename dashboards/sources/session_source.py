@@ -72,8 +72,10 @@ class SessionSource:
             async for chunk in generation:
                 found = _parsed(parser, chunk.text, chunk.finish_reason is not None)
                 tokens = scored_tokens(chunk.logprobs, model.tokens.bytes_of) if chunk.logprobs else ()
+                # What is left of an answer that must be a call is one that was cut short.
+                text = "" if ask.must_call else "".join(part.text for part in found if isinstance(part, TextPiece))
                 yield ReplyPiece(
-                    text="".join(part.text for part in found if isinstance(part, TextPiece)),
+                    text=text,
                     num_tokens=len(chunk.token_ids),
                     tokens=tokens,
                     calls=tuple(part for part in found if isinstance(part, ToolCall)),
@@ -150,7 +152,8 @@ def _with_tools(ask: ChatAsk) -> SamplingParams:
     """The ask's sampling, in which calls are written in a form that can be read back."""
     if not ask.functions:
         return ask.params
-    choice = ToolChoice(ToolMode.REQUIRED if ask.must_call else ToolMode.AUTO)
+    # A small model that must call would go on calling until its tokens are used up.
+    choice = ToolChoice(ToolMode.REQUIRED, parallel=False) if ask.must_call else ToolChoice(ToolMode.AUTO)
     try:
         grammar = tool_grammar(ask.functions, choice, ask.params.structure)
     except ValueError as error:

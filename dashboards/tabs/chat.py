@@ -174,6 +174,8 @@ class ChatTab:
         """The running reply of the current conversation, as long as it is the current one."""
         desk = self._parts.desk(request)
         reply = desk.reply
+        # Gradio empties the outputs of a generator that ends without a word.
+        yield self.view(desk)
         if reply is None:
             return
         try:

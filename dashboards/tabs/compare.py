@@ -11,6 +11,7 @@ import gradio as gr
 
 from dashboards.parts import AppParts, shown_error
 from dashboards.running_reply import RunningReply
+from dashboards.shown_text import shown_text
 from dashboards.sources import ChatAsk, ChatSource, SessionSource
 from workbench.conversation import Conversation, agreement
 from workbench.errors import ConfigError, WorkbenchError
@@ -168,7 +169,7 @@ class CompareTab:
         for column, reply in zip(columns, replies, strict=True):
             message = reply.message
             failure = f"**{message.failure.cause}** {message.failure.next_step}" if message.failure else ""
-            shown[column.answer] = message.text or failure or "…"
+            shown[column.answer] = shown_text(message.text or failure) or "…"
             now_s = asyncio.get_running_loop().time()
             shown[column.figures] = reply.live.line(now_s) if reply.is_running else message.note
         return shown

@@ -49,15 +49,16 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def session(embedded_model_folder: Path) -> Iterator[Session]:
-    """A session with the embedded model, with a context that is quick to fill."""
+def session(embedded_model_folder: Path, native_library_path: Path | None) -> Iterator[Session]:
+    """A session with the embedded model, with a context that is quick to fill, in the precision that is quick here."""
+    quick = "fp32" if native_library_path is None else "bf16"
 
     def load(choice: LoadChoice, progress) -> LlamaGPU:
         # One thread: browser and server have a core of their own then, and nothing waits for a thread that waits.
         context = choice.context_length or 1024
         engine = EngineConfig(context_length=context, kv_cache_tokens=32_768, max_num_seqs=32, num_threads=1)
         return LlamaGPU(
-            choice.model, False, False, choice.precision or "fp32", backend="cpu", engine=engine, progress=progress
+            choice.model, False, False, choice.precision or quick, backend="cpu", engine=engine, progress=progress
         )
 
     with Session(load) as session:

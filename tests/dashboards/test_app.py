@@ -100,7 +100,30 @@ def test_questions_and_replies_can_be_edited_and_branched(page, app):
     page.press("wb-branch")
     page.ask("And another?", replies=1)
     page.press("wb-branch")
-    expect(page.part("wb-name").locator("input, textarea")).to_have_value("Name an animal. (branch) (branch)")
+    name = page.part("wb-name").locator("input, textarea")
+    expect(name).to_have_value("Name an animal. (branch) (branch)")
+    page.part("wb-conversations").get_by_role("radio", name="Name an animal.", exact=True).click()
+    expect(name).to_have_value("Name an animal.")
+    page.ask("Which one?", replies=2)
+    expect(page.chat).to_contain_text("A fine elephant.")
+    # No reply ran there that could be followed: nothing may be emptied by that.
+    expect(page.part("wb-stop")).to_have_text("Stop")
+
+
+def test_what_looks_like_markup_is_shown_as_it_was_written(page, app, tmp_path):
+    texts = ("Centre a <div>, <tool_call>, List<int>.", "```cpp\nvector<int> one;\n```", "1 < 2 and **bold**")
+    file = tmp_path / "markup.json"
+    roles = ("user", "assistant")
+    file.write_text(json.dumps([{"role": role, "content": text} for text in texts for role in roles]))
+    page.new_chat()
+    page.upload("wb-import", file)
+    for words in ("Centre a <\u2060div>, <\u2060tool_call>, List<\u2060int>.", "vector<int> one;", "1 < 2 and bold"):
+        for side in (".user", ".bot"):
+            expect(page.chat.locator(f"{side} .prose").filter(has_text=words)).to_have_count(1)
+    page.page.get_by_role("button", name="Edit", exact=True).last.click()
+    page.page.locator("#wb-chatbot textarea").fill("<\u2060b> and 1 < 2")
+    page.page.get_by_role("button", name="Submit").click()
+    page.wait_until(lambda: _questions(app)[-1:] == ["<b> and 1 < 2"])
 
 
 def test_conversations_are_exported_imported_and_kept_over_a_reload(page, tmp_path):
@@ -149,7 +172,7 @@ def test_an_answer_follows_a_json_schema(page):
 
 
 def test_tools_are_shown_as_steps_and_reasoning_is_folded(page):
-    page.new_chat(most_tokens=60)
+    page.new_chat(most_tokens=24)
     page.unfold("Answer format and tools")
     tool, must = page.page.get_by_label("clock"), page.page.get_by_label("It must call one")
     tool.check()
@@ -201,7 +224,7 @@ def test_a_wrong_setting_is_said_and_the_message_is_kept(page):
     page.box.fill("")
 
 
-def test_two_samplings_and_a_quantised_model_are_compared(page):
+def test_two_samplings_and_a_quantised_model_are_compared(page, session):
     page.tab("Compare")
     page.choose("wb-compare-preset-1", "Short")
     page.choose("wb-compare-preset-2", "Short")
@@ -213,7 +236,7 @@ def test_two_samplings_and_a_quantised_model_are_compared(page):
     expect(second).to_contain_text("Against answer 1", timeout=WAIT_MS)
     for words in ("tokens/s", "int8 on cpu", "weights"):
         expect(second).to_contain_text(words)
-    expect(page.part("wb-answer-figures-1")).to_contain_text("fp32 on cpu")
+    expect(page.part("wb-answer-figures-1")).to_contain_text(f"{session.llm.dtype} on cpu")
     page.press("wb-compare-unload")
     expect(page.part("wb-compare-state")).to_contain_text("Unloaded")
 

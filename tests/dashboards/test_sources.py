@@ -91,7 +91,7 @@ async def test_a_tool_is_called_and_its_result_goes_back(source):
     conversation = Conversation()
     conversation.add("user", "How late is it?")
     conversation.reply()
-    ask = ChatAsk(params=SamplingParams(max_tokens=60), functions=toolbox.functions(["clock"]), must_call=True)
+    ask = ChatAsk(params=SamplingParams(max_tokens=24), functions=toolbox.functions(["clock"]), must_call=True)
     message = await RunningReply.of(source, conversation, ask, toolbox).ended()
     assert message.status is MessageStatus.DONE, message.failure
     assert message.steps[0].name == "clock" and ":" in message.steps[0].result
