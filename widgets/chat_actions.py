@@ -1,14 +1,17 @@
-"""What a page may ask of a chat: the kind of a message to the method that does it. Refuses nothing by itself."""
+"""What a page may ask of a chat: the kind of a message to the method that does it. Answers what is refused."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from workbench.errors import WorkbenchError
+from workbench.failure import Failure
+
 if TYPE_CHECKING:
     from widgets.chat_box import ChatBox
 
-__all__ = ["CHAT_ACTIONS"]
+__all__ = ["do_chat_action"]
 
 Content = Mapping[str, Any]
 Action = Callable[["ChatBox", Content], object]
@@ -26,7 +29,7 @@ def _look_inside(chat: ChatBox, content: Content) -> None:
     chat.looks_inside = bool(content.get("on"))
 
 
-CHAT_ACTIONS: Mapping[str, Action] = {
+_ACTIONS: Mapping[str, Action] = {
     "ask": lambda chat, content: chat.ask(_text(content)),
     "clear": lambda chat, content: chat.clear(),
     "regenerate": lambda chat, content: chat.regenerate(content.get("number")),
@@ -44,3 +47,18 @@ CHAT_ACTIONS: Mapping[str, Action] = {
     "export": _export,
     "import": lambda chat, content: chat.import_json(_text(content)),
 }
+
+
+def do_chat_action(chat: ChatBox, content: Content) -> None:
+    """Do what a message of the page asks. Refusals go back to it, so that the user's text is not lost."""
+    kind = str(content.get("type"))
+    action = _ACTIONS.get(kind)
+    if action is None:
+        return
+    try:
+        action(chat, content)
+    except (WorkbenchError, KeyError, TypeError, ValueError) as error:
+        chat.show_settings()
+        chat.send({"type": "refused", "to": kind, **Failure.of(error).as_dict()})
+    else:
+        chat.send({"type": "accepted", "to": kind})

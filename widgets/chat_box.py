@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
-from widgets.chat_actions import CHAT_ACTIONS
-from widgets.chat_prompt import continue_tokens, heat_of
+from widgets.chat_actions import do_chat_action
+from widgets.chat_prompt import ChatPrompt
 from widgets.chat_settings import ChatSettings
 from widgets.chat_view import ChatView
 from widgets.context_meter import ContextMeter, NextPrompt
@@ -25,8 +25,7 @@ from workbench.conversation import (
     export_conversations,
     import_conversations,
 )
-from workbench.errors import ConfigError, EngineStoppedError, RequestError, WorkbenchError
-from workbench.failure import Failure
+from workbench.errors import ConfigError, EngineStoppedError, RequestError
 from workbench.session import Session, SessionState, SessionStatus
 from workbench.twin import Twin
 
@@ -92,7 +91,7 @@ class ChatBox(Part, anywidget.AnyWidget):
         # Callbacks come on the kernel's main thread or a subshell's, text on the reply's threads.
         self._lock = threading.RLock()
         super().__init__(system=system or "")
-        self._show_settings()
+        self.show_settings()
         self._follow_session(self._session.status)
         self._forget = self._session.observe(self._follow_session)
         self.on_msg(self._receive)
@@ -182,26 +181,26 @@ class ChatBox(Part, anywidget.AnyWidget):
             preset = self._settings.take(name)
             if preset.system is not None:
                 self._conversation.system = preset.system
-            self._show_settings()
+            self.show_settings()
             self._measure()
 
     def set_sampling(self, name: str, value: Any) -> None:
         """Change one sampling setting. Raises RequestError, and nothing changes."""
         with self._lock:
             self._settings.set(name, value)
-            self._show_settings()
+            self.show_settings()
 
     def save_preset(self, name: str) -> None:
         """Keep the settings and the system prompt as a preset. Raises ConfigError for a built-in one's name."""
         with self._lock:
             self._settings.save_as(name, self._conversation.system)
-            self._show_settings()
+            self.show_settings()
 
     def remove_preset(self, name: str) -> None:
         """Forget a saved preset. Raises ConfigError for a built-in or unknown one."""
         with self._lock:
             self._settings.remove(name)
-            self._show_settings()
+            self.show_settings()
 
     def inspect(self, number: int) -> None:
         """Hand a message to `on_inspect`. Raises RequestError for no such message."""
@@ -211,7 +210,7 @@ class ChatBox(Part, anywidget.AnyWidget):
         """Change the system prompt; empty is none."""
         with self._lock:
             self._conversation.system = text.strip() or None
-            self._show_settings()
+            self.show_settings()
             self._measure()
 
     def export_json(self) -> str:
@@ -228,7 +227,7 @@ class ChatBox(Part, anywidget.AnyWidget):
                 raise ConfigError("there is no conversation in it")
             self._conversation = conversations[0]
             self._view.forget()
-            self._show_settings()
+            self.show_settings()
             self._show_messages(busy=False)
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -255,24 +254,18 @@ class ChatBox(Part, anywidget.AnyWidget):
 
     def _begin(self, message: Message) -> None:
         """Have the model write a running message."""
-        conversation = self._conversation
-        prompt, continues = conversation.prompt(), conversation.continues_reply
         sampling = dict(self._settings.sampling)
         if self.looks_inside:
             sampling |= {"logprobs": True, "top_logprobs": _NUM_ALTERNATIVES}
+        prompt = ChatPrompt(self._conversation.prompt(), self._conversation.continues_reply, sampling)
         self._reply = Reply(
-            lambda: self._submit(prompt, continues, sampling),
+            lambda: prompt.submit(self._session),
             lambda piece: self._append(message, piece),
             lambda end: self._end(message, end),
             interval_s=_TEXT_INTERVAL_S,
         )
         self._show_messages(busy=True)
         self._reply.start()
-
-    def _submit(self, prompt: list[dict[str, object]], continues: bool, sampling: dict[str, Any]) -> Any:
-        if continues:
-            return self._session.submit(continue_tokens(self._session.llm, prompt), **sampling)
-        return self._session.submit(messages=prompt, **sampling)
 
     def _append(self, message: Message, piece: str) -> None:
         with self._lock:
@@ -283,12 +276,7 @@ class ChatBox(Part, anywidget.AnyWidget):
 
     def _end(self, message: Message, end: ReplyEnd) -> None:
         with self._lock:
-            message.status = end.status
-            message.figures = end.figures(self._session.status.facts)
-            message.failure = end.failure
-            message.num_given_chars = 0
-            llm = self._session.llm if self.ready and end.scores else None
-            message.tokens = heat_of(llm, end.scores) if llm is not None else ()
+            end.write_into(message, self._session)
             self._show_messages(busy=False)
         self._on_reply(message)
 
@@ -302,7 +290,8 @@ class ChatBox(Part, anywidget.AnyWidget):
         if not busy:
             self._measure()
 
-    def _show_settings(self) -> None:
+    def show_settings(self) -> None:
+        """Show the page the settings as they are, whatever it has in its fields."""
         with self.hold_sync():
             self.system = self._conversation.system or ""
             self.settings = self._settings.as_view()
@@ -327,7 +316,7 @@ class ChatBox(Part, anywidget.AnyWidget):
         self._measure()
 
     def _receive(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
-        """What the browser says. Refusals go back to it, so that the user's text is not lost."""
+        """What the browser says."""
         kind = str(content.get("type"))
         if kind == "hello":
             self._repeat_running_text()
@@ -337,19 +326,7 @@ class ChatBox(Part, anywidget.AnyWidget):
             self._draft = str(content.get("text", ""))
             self._measure()
         else:
-            self._do(kind, content)
-
-    def _do(self, kind: str, content: dict[str, Any]) -> None:
-        action = CHAT_ACTIONS.get(kind)
-        if action is None:
-            return
-        try:
-            action(self, content)
-        except (WorkbenchError, KeyError, TypeError, ValueError) as error:
-            self._show_settings()
-            self.send({"type": "refused", "to": kind, **Failure.of(error).as_dict()})
-        else:
-            self.send({"type": "accepted", "to": kind})
+            do_chat_action(self, content)
 
     def _repeat_running_text(self) -> None:
         with self._lock:

@@ -15,34 +15,24 @@ _END_S = 2.0
 
 
 class LatestJob:
-    """`ask(job)` returns at once. A job that waits when a newer one comes is dropped; one that runs is let end.
-
-    Jobs are asked whether they are still wanted through `is_latest(number)`, where number is what `ask` gave.
-    """
+    """`ask(job)` returns at once. A job that waits when a newer one comes is dropped; one that runs is let end."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._lock = threading.Lock()
         self._waiting: Callable[[], None] | None = None
         self._thread: threading.Thread | None = None
-        self._number = 0
         self._is_closed = False
 
-    def ask(self, job: Callable[[], None]) -> int:
-        """Have `job` run soon; gives its number."""
+    def ask(self, job: Callable[[], None]) -> None:
+        """Have `job` run soon."""
         with self._lock:
-            self._number += 1
             if self._is_closed:
-                return self._number
+                return
             self._waiting = job
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
-            return self._number
-
-    def is_latest(self, number: int) -> bool:
-        """Whether nothing newer was asked for since."""
-        return number == self._number and not self._is_closed
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until nothing is to do; True when that is so."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import anywidget
 import traitlets
 
+from widgets.choice_check import ChoiceCheck, allowed_option, hint_of, note_of
 from widgets.front_end import module_text, style_text
+from widgets.hub_finder import HubFinder
 from widgets.latest_job import LatestJob
-from widgets.menu import AUTO, ONE_GPU_REASON, Menu, Option
+from widgets.menu import AUTO, Menu
 from widgets.part import Part
 from widgets.spread_choice import SIZE_FIELDS, SpreadChoice
-from workbench.errors import ConfigError, WorkbenchError
+from workbench.errors import ConfigError
 from workbench.model_defaults import ModelDefaults
 from workbench.models.hub_search import HubModel, search_hub
 from workbench.parallel import ParallelismStrategy
@@ -76,16 +78,16 @@ class ModelPicker(Part, anywidget.AnyWidget):
         search: Callable[[str], list[HubModel]] = search_hub,
     ) -> None:
         self._menu = menu or Menu.of_this_machine()
+        self._check = ChoiceCheck(self._menu)
         self._defaults = defaults or ModelDefaults()
-        self._search = search
         self._on_change = on_change or (lambda choice: None)
         choice = choice or self._saved_for("default") or LoadChoice()
         # Refused here, before there is a widget that would have to be taken away again.
-        self._check(choice)
+        self._check.choice(choice)
         # Callbacks may run on the kernel's main thread or on a subshell's.
         self._lock = threading.RLock()
-        self._facts_job, self._search_job = LatestJob("workbench-model-facts"), LatestJob("workbench-hub-search")
-        self._jobs = (self._facts_job, self._search_job)
+        self._facts_job, self._finder = LatestJob("workbench-model-facts"), HubFinder(search, self._show_found)
+        self._jobs = (self._facts_job, self._finder.job)
         super().__init__(models=[option.as_dict() for option in self._menu.models])
         self._take(choice)
         self.on_msg(self._receive)
@@ -124,7 +126,7 @@ class ModelPicker(Part, anywidget.AnyWidget):
 
     def apply(self, choice: LoadChoice) -> None:
         """Set all fields. Raises ConfigError for a choice that can't be used here; nothing changes then."""
-        self._check(choice)
+        self._check.choice(choice)
         self._take(choice)
         self._on_change(self.choice)
 
@@ -141,7 +143,7 @@ class ModelPicker(Part, anywidget.AnyWidget):
     def find(self, text: str) -> None:
         """Search the hub in the background; the models found, or why not, are shown."""
         self.search_note = "Searching\u2026"
-        self._search_job.ask(lambda: self._find_now(text))
+        self._finder.find(text)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for what is looked up in the background; True when nothing is."""
@@ -152,34 +154,6 @@ class ModelPicker(Part, anywidget.AnyWidget):
         for job in self._jobs:
             job.close()
         super().close()
-
-    def _check(self, choice: LoadChoice) -> None:
-        backend = choice.backend or AUTO
-        _allowed(self._menu.backends, "backend", backend)
-        _allowed(self._menu.precisions(backend), "precision", choice.precision or AUTO)
-        kv_dtypes = self._menu.kv_dtypes(backend, choice.precision or AUTO)
-        _allowed(kv_dtypes, "kv_dtype", choice.kv_dtype or AUTO)
-        if choice.parallel is None:
-            self._checked_gpus(backend, choice.gpus)
-            return
-        spread = SpreadChoice.of(choice.parallel)
-        splits = self._menu.splits(backend, choice.precision or AUTO, choice.kv_dtype or AUTO)
-        _allowed(splits, "split", spread.strategy.value)
-        self._check_spread(backend, spread)
-
-    def _checked_gpus(self, backend: str, indexes: Sequence[Any], most: int = 1) -> list[int]:
-        if len(indexes) > most:
-            raise ConfigError(f"gpus {list(indexes)!r}: {ONE_GPU_REASON}")
-        options = self._menu.gpus(backend)
-        return [int(_allowed(options, "gpus", str(index)).value) for index in indexes]
-
-    def _check_spread(self, backend: str, spread: SpreadChoice) -> None:
-        most = self._menu.most_devices(backend)
-        if spread.num_devices > most:
-            kind = "processes are the most here" if not self._menu.gpus(backend) else "GPUs are there"
-            raise ConfigError(f"the sizes multiply to {spread.num_devices}; {most} {kind}")
-        if self._menu.gpus(backend):
-            self._checked_gpus(backend, spread.devices, most)
 
     def _take(self, choice: LoadChoice) -> None:
         backend = choice.backend or AUTO
@@ -198,12 +172,12 @@ class ModelPicker(Part, anywidget.AnyWidget):
         self.model, self.context_length = name, None
         saved = self._saved_for(name)
         if saved is not None:
-            self._check(saved)
+            self._check.choice(saved)
             self._take(saved)
         self._look_up_model(name)
 
     def _choose_backend(self, value: str) -> None:
-        self.backend = _allowed(self._menu.backends, "backend", value).value
+        self.backend = allowed_option(self._menu.backends, "backend", value).value
         self.gpus, self.kv_dtype = [], AUTO
         self._set_spread(None)
         # A precision that the new backend lacks gives way to its default.
@@ -212,17 +186,17 @@ class ModelPicker(Part, anywidget.AnyWidget):
             self.precision = AUTO
 
     def _choose_precision(self, value: str) -> None:
-        self.precision = _allowed(self._menu.precisions(self.backend), "precision", value).value
+        self.precision = allowed_option(self._menu.precisions(self.backend), "precision", value).value
         self.kv_dtype = AUTO
         self._leave_spread_if_refused()
 
     def _choose_kv_dtype(self, value: str) -> None:
-        self.kv_dtype = _allowed(self._menu.kv_dtypes(self.backend, self.precision), "kv_dtype", value).value
+        self.kv_dtype = allowed_option(self._menu.kv_dtypes(self.backend, self.precision), "kv_dtype", value).value
         self._leave_spread_if_refused()
 
     def _choose_split(self, value: str) -> None:
         splits = self._menu.splits(self.backend, self.precision, self.kv_dtype)
-        name = _allowed(splits, "split", value).value
+        name = allowed_option(splits, "split", value).value
         if name == AUTO:
             self._set_spread(None)
             self.gpus = []
@@ -234,14 +208,14 @@ class ModelPicker(Part, anywidget.AnyWidget):
         if self._spread is None:
             raise ConfigError(f"{name}: choose a split first")
         spread = self._spread.resized(name, value)
-        self._check_spread(self.backend, spread)
+        self._check.spread(self.backend, spread)
         self._set_spread(spread)
 
     def _choose_gpus(self, value: Any) -> None:
         if self._spread is None:
-            self.gpus = self._checked_gpus(self.backend, value)
+            self.gpus = self._check.gpus(self.backend, value)
             return
-        chosen = self._checked_gpus(self.backend, value, self._menu.most_devices(self.backend))
+        chosen = self._check.gpus(self.backend, value, self._menu.most_devices(self.backend))
         if len(chosen) < 2:
             raise ConfigError("a model is spread over two GPUs or more; choose one device to leave that")
         self._set_spread(self._spread.on(sorted(chosen)))
@@ -278,9 +252,9 @@ class ModelPicker(Part, anywidget.AnyWidget):
         for name, options in lists.items():
             setattr(self, name, [option.as_dict() for option in options])
         self.problem = ""
-        self.backend_hint = _hint(lists["backends"], self.backend)
-        self.precision_hint = _note(lists["precisions"], self.precision)
-        self.split_hint = _note(lists["splits"], self.split)
+        self.backend_hint = hint_of(lists["backends"], self.backend)
+        self.precision_hint = note_of(lists["precisions"], self.precision)
+        self.split_hint = note_of(lists["splits"], self.split)
         self.saved = self._saved_for(self.model) is not None
 
     def _saved_for(self, model: str) -> LoadChoice | None:
@@ -301,16 +275,9 @@ class ModelPicker(Part, anywidget.AnyWidget):
 
         self._facts_job.ask(look)
 
-    def _find_now(self, text: str) -> None:
-        try:
-            found = self._search(text)
-            models = "1 model" if len(found) == 1 else f"{len(found)} models"
-            note = f"{models} found" if found else f"no model with {text.strip()!r} in its name"
-        except WorkbenchError as error:
-            found, note = [], str(error)
+    def _show_found(self, found: list[dict[str, Any]], note: str) -> None:
         with self.hold_sync():
-            self.found = [_found_as_dict(model) for model in found]
-            self.search_note = note
+            self.found, self.search_note = found, note
 
     def _receive(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
         """A choice made in the browser; one that is refused is said there and taken back."""
@@ -342,34 +309,3 @@ class ModelPicker(Part, anywidget.AnyWidget):
 
 def _or_none(value: str) -> str | None:
     return None if value == AUTO else value
-
-
-def _allowed(options: tuple[Option, ...], field: str, value: str) -> Option:
-    for option in options:
-        if option.value == value and option.reason is not None:
-            raise ConfigError(f"{field} {value!r} can't be used here: {option.reason}")
-        if option.value == value:
-            return option
-    known = ", ".join(option.value for option in options) or "nothing on this backend"
-    raise ConfigError(f"{field} {value!r} is not known; use one of: {known}")
-
-
-def _note(options: tuple[Option, ...], value: str) -> str:
-    return next((option.note for option in options if option.value == value), "")
-
-
-def _hint(options: tuple[Option, ...], value: str) -> str:
-    """The note of the chosen option; without one, why the others can't be chosen."""
-    refused = "; ".join(f"{option.value}: {option.reason}" for option in options if option.reason is not None)
-    return _note(options, value) or refused
-
-
-def _found_as_dict(model: HubModel) -> dict[str, Any]:
-    facts = []
-    if model.num_parameters:
-        facts.append(f"{model.num_parameters / 1e9:.1f} billion weights")
-    if model.size_bytes:
-        facts.append(f"{model.size_bytes / 1e9:.1f} GB")
-    if model.is_gated:
-        facts.append("gated: needs an account")
-    return {"name": model.name, "facts": ", ".join(facts)}

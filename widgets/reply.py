@@ -9,10 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from widgets.chat_prompt import heat_of
 from widgets.coalescer import Coalescer
-from workbench.conversation import MessageStatus, ReplyFigures
+from workbench.conversation import Message, MessageStatus, ReplyFigures
 from workbench.errors import RequestAborted, WorkbenchError
 from workbench.failure import Failure
+from workbench.session import Session, SessionState
 
 if TYPE_CHECKING:
     from workbench.engine import Generation, Timings
@@ -34,6 +36,14 @@ class ReplyEnd:
     failure: Failure | None = None
     seed: int | None = None
     scores: tuple[TokenLogprobs, ...] = ()
+
+    def write_into(self, message: Message, session: Session) -> None:
+        """Let a message know of its end: figures, failure, and its tokens where they were asked for and can be read."""
+        status = session.status
+        message.status, message.failure, message.num_given_chars = self.status, self.failure, 0
+        message.figures = self.figures(status.facts)
+        can_read = bool(self.scores) and status.state is SessionState.READY
+        message.tokens = heat_of(session.llm, self.scores) if can_read else ()
 
     def figures(self, facts: LoadedFacts | None) -> ReplyFigures | None:
         """What a conversation keeps of it; None where the request never ran. `facts` are of the loaded model."""
