@@ -40,7 +40,11 @@ panel.plot.sampler._probes += (Moving(),)
 panel
 """
 _THREE_GENERATIONS = """
-running = [panel.session.submit(f"A story about {i}:", max_tokens=600, ignore_eos=True) for i in range(3)]
+running = [panel.session.submit(f"A story about {i}:", max_tokens=960, ignore_eos=True) for i in range(3)]
+"""
+_SECOND_PANEL = """
+second = Workbench(backend="cpu", context_length=1024, name="second")
+second.load_bar.load()
 """
 
 
@@ -96,7 +100,8 @@ def measure_open() -> dict[str, Any]:
 
 
 def measure_kernel() -> dict[str, Any]:
-    """Milliseconds of `1 + 1` while a model loads, and while three generations run."""
+    """Milliseconds of `1 + 1` while a model loads, while three generations run, and while a second panel loads a model
+    beside them."""
     with _kernel() as kernel:
         kernel.run(_OPEN_PANEL)
         kernel.run("panel.load_bar.load()")
@@ -106,8 +111,17 @@ def measure_kernel() -> dict[str, Any]:
         kernel.run(_THREE_GENERATIONS)
         generating = [kernel.run("1 + 1")[0] for _ in range(100)]
         assert kernel.run("sum(not one.is_finished for one in running)")[1] == "3", "the generations ended too early"
+        kernel.run(_SECOND_PANEL)
+        both = []
+        while kernel.run("second.session.status.state.value")[1] != "'ready'":
+            both.append(kernel.run("1 + 1")[0])
+        assert kernel.run("sum(not one.is_finished for one in running)")[1] == "3", "the generations ended too early"
         kernel.run("for one in running: one.abort()")
-    return {"loading": _spread_ms(loading), "three_generations": _spread_ms(generating)}
+    return {
+        "loading": _spread_ms(loading),
+        "three_generations": _spread_ms(generating),
+        "loading_beside_three_generations": _spread_ms(both),
+    }
 
 
 def measure_stop(num_rounds: int = 10) -> dict[str, Any]:

@@ -40,3 +40,13 @@ def test_an_interrupted_import_leaves_the_collector_on():
         assert not gc.isenabled()
         raise KeyboardInterrupt
     assert gc.isenabled()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there")
+def test_torchs_libraries_are_open_before_python_imports_them():
+    look = (
+        "import sys; from workbench.models.model_code import _open_torch_libraries as open_them; open_them();"
+        "print('libtorch_cpu' in open('/proc/self/maps').read(), 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
