@@ -13,7 +13,7 @@ import traitlets
 from widgets.front_end import module_text, style_text
 from widgets.latest_job import LatestJob
 from widgets.part import Part
-from widgets.plan_view import Measured, comparison_rows, plan_arguments, plan_as_view, spread_note
+from widgets.plan_view import Measured, comparison_rows, plan_arguments, plan_as_view
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.failure import Failure
 from workbench.session import LoadChoice
@@ -160,8 +160,7 @@ class PlanCard(Part, anywidget.AnyWidget):
             self._plan_of_loaded = plan
         with self._lock, self.hold_sync():
             self._plan, self.state, self.model, self.failure = plan, "ready", choice.model, None
-            view, note = plan_as_view(plan), spread_note(choice)
-            self.view = view if note is None else {**view, "notes": [note, *view["notes"]]}
+            self.view = plan_as_view(plan)
         self._show_measured()
 
     def _show_measured(self) -> None:
@@ -179,6 +178,8 @@ class PlanCard(Part, anywidget.AnyWidget):
         if "batch" in change:
             self.batch = change["batch"]
         fields = {names[name]: value for name, value in change.items() if name in names}
+        if "parallel" in change and change["parallel"] is None:
+            fields["parallel"] = None
         if self._choice is not None:
             self.price(replace(self._choice, **fields))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from workbench.planner import Plan
 
-__all__ = ["Measured", "comparison_rows", "plan_arguments", "plan_as_view", "spread_note"]
+__all__ = ["Measured", "comparison_rows", "plan_arguments", "plan_as_view"]
 
 _PARTS = {
     "weights": "Weights",
@@ -53,19 +53,9 @@ def plan_as_view(plan: Plan) -> dict[str, Any]:
     }
 
 
-def spread_note(choice: Any) -> str | None:
-    """What a plan of a choice does not say of its processes on the CPU; None where it says everything."""
-    if choice.parallel is None or choice.backend != "cpu":
-        return None
-    count, whole = choice.parallel.num_gpus, choice.parallel.strategy.value == "data"
-    share = "each of them needs as much" if whole else "they hold a share each, and a little more together"
-    return f"Planned for one process; of the {count} on the CPU {share}, from the same memory and cores."
-
-
 def plan_arguments(choice: Any, batch: int, kv_dtype: str | None = None) -> dict[str, Any]:
-    """Keywords of `workbench.plan` for a `LoadChoice`. Processes on the CPU are planned as one."""
-    spread = None if choice.backend == "cpu" else choice.parallel
-    more = {} if spread is None else {"parallel": spread}
+    """Keywords of `workbench.plan` for a `LoadChoice`."""
+    more = {} if choice.parallel is None else {"parallel": choice.parallel}
     return {
         **more,
         "backend": choice.backend,

@@ -225,7 +225,7 @@ class Workbench(Part, ipywidgets.VBox):
         gpus = change.get("gpus")
         if gpus and len(gpus) > 1:
             fields["gpus"], fields["parallel"] = (), GPUConfig(gpus, change.get("parallel") or "tensor")
-        elif "gpus" in change:
+        elif "gpus" in change or "parallel" in change:
             fields["gpus"], fields["parallel"] = tuple(gpus or ()), None
         if change.get("batch"):
             self.plan_card.batch = change["batch"]

@@ -25,7 +25,9 @@ from workbench.errors import (
 )
 from workbench.models.presets import PRESETS
 from workbench.models.random_model import make_random_model
+from workbench.parallel import GPUConfig
 from workbench.planner import Verdict
+from workbench.planner.calibration import Calibration
 from workbench.planner.model_shape import read_model_shape
 
 GIB = 1024**3
@@ -197,6 +199,31 @@ def test_pipeline_deals_out_layers_and_data_deals_out_requests() -> None:
     assert data.devices[0].parts.kv == pytest.approx(alone.devices[0].parts.kv / 2, rel=0.01)
     # Half of the requests each: a little faster together than one device with all.
     assert data.speed.batch_tokens_per_s > alone.speed.batch_tokens_per_s
+
+
+def test_processes_on_the_cpu_share_its_memory_and_its_speed() -> None:
+    options = {"backend": "cpu", "quant": "bf16", "context": 1024, "batch": 4, "calibration": Calibration()}
+    alone = plan("random:llama-3.2-1b", **options)
+    copies = plan("random:llama-3.2-1b", parallel="data", **options)
+    shares = plan("random:llama-3.2-1b", parallel=GPUConfig([0, 1], "tensor"), **options)
+    assert [device.label for device in copies.devices] == ["cpu:0", "cpu:1"]
+    assert all(device.parts.weights == alone.devices[0].parts.weights for device in copies.devices)
+    assert shares.devices[0].parts.weights < 0.7 * alone.devices[0].parts.weights
+    first, second = copies.devices
+    assert first.margin_bytes == second.margin_bytes
+    assert first.margin_bytes == pytest.approx(alone.margin_bytes - second.needed_bytes, abs=1 * GIB)
+    assert copies.host_load_bytes == first.needed_bytes + second.needed_bytes
+    # Half of the bandwidth each, for a whole copy or for half of one.
+    assert copies.speed.tokens_per_s < 0.7 * alone.speed.tokens_per_s < shares.speed.tokens_per_s
+    assert any("share the cores" in note for note in copies.notes)
+
+
+def test_copies_that_the_cpu_cannot_hold_are_advised_into_one_process(small_host: None) -> None:
+    made = plan("random:llama-3.2-1b", backend="cpu", quant="bf16", context=1024, parallel="data")
+    assert not made.fits
+    assert [dict(advice.change) for advice in made.advice] == [{"parallel": None}]
+    with pytest.raises(ConfigError, match="has none"):
+        plan("random:tiny", backend="cpu", gpus=2)
 
 
 def test_advice_on_a_gpu_names_the_other_gpus_and_the_cpu() -> None:

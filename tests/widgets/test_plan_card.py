@@ -8,6 +8,7 @@ import pytest
 from widgets import PlanCard
 from widgets.plan_view import Measured, comparison_rows
 from workbench.errors import ConfigError
+from workbench.parallel import GPUConfig
 from workbench.planner import plan
 from workbench.session import LoadChoice
 
@@ -114,3 +115,10 @@ def test_only_what_was_measured_is_compared():
 def test_text_leaves_out_what_changes_by_the_minute(card):
     assert repr(card).startswith("PlanCard\n  model    random:llama-3.1-8b\n  weights  bf16\n  context  4,096 tokens\n")
     assert "available" not in repr(card)
+
+
+def test_processes_on_the_cpu_are_priced_one_by_one(front_end, card):
+    card.price(LoadChoice("random:llama-3.1-8b", "cpu", "bf16", 4096, parallel=GPUConfig([0, 1], "tensor")))
+    assert card.wait(_LIMIT_S)
+    assert [device["label"] for device in card.view["devices"]] == ["cpu:0", "cpu:1"]
+    assert any("share the cores" in note for note in card.view["notes"])

@@ -50,6 +50,7 @@ def advise(inputs: PlanInputs, plan: Plan, build: Build, spare: tuple[Target, ..
         _fewer(inputs),
         _smaller_weights(inputs),
         _splits(inputs, spare),
+        _in_one_process(inputs),
         _on_the_cpu(inputs),
     )
     found = [advice for group in groups if (advice := _first(group, plan, build))]
@@ -60,6 +61,9 @@ def advise(inputs: PlanInputs, plan: Plan, build: Build, spare: tuple[Target, ..
 
 
 def _smaller_cache(inputs: PlanInputs) -> Iterator[_Change]:
+    if len(inputs.targets) > 1:
+        # Shares of a model keep keys and values as they are computed.
+        return
     for kv_dtype in available_kv_dtypes(inputs.dtype, inputs.target.backend_name)[1:]:
         if kv_dtype != inputs.kv_dtype:
             change = {"kv_dtype": kv_dtype}
@@ -101,7 +105,8 @@ def _smaller_weights(inputs: PlanInputs) -> Iterator[_Change]:
     if inputs.shape.packing:
         return
     sizes = {}
-    for name in (*DTYPE_NAMES, *QUANTIZED_NAMES):
+    # Shares of a model are not quantised.
+    for name in (*DTYPE_NAMES, *(QUANTIZED_NAMES if len(inputs.targets) == 1 else ())):
         try:
             quant, dtype = resolve_quant(name, inputs.target)
         except WorkbenchError:
@@ -128,6 +133,14 @@ def _splits(inputs: PlanInputs, spare: tuple[Target, ...]) -> Iterator[_Change]:
             sizes = ParallelShape(tensor=count)
             settled = inputs.changed(change, targets=targets[:count], sizes=sizes)
             yield _Change(f"split over {count} GPUs", change, settled)
+
+
+def _in_one_process(inputs: PlanInputs) -> Iterator[_Change]:
+    if inputs.target.is_gpu or len(inputs.targets) == 1:
+        return
+    change = {"parallel": None}
+    settled = {"targets": (inputs.host,), "sizes": ParallelShape()}
+    yield _Change("one process", change, inputs.changed(change, **settled))
 
 
 def _on_the_cpu(inputs: PlanInputs) -> Iterator[_Change]:

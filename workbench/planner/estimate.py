@@ -49,10 +49,15 @@ def build_plan(inputs: PlanInputs, rates_of: RatesOf, calibration: Calibration) 
         inputs = replace(inputs, context=context)
     if inputs.shape.packing:
         notes.append(f"the files are quantised themselves ({inputs.shape.packing}): sizes are those of the files")
-    devices = tuple(_device_plan(inputs, share, target) for share, target in zip(shares, inputs.targets, strict=True))
+    if _num_processes(inputs) > 1:
+        notes.append("the processes share the cores and the memory: each one has what the others leave")
+    devices = _device_plans(inputs, shares)
     work = _workload(inputs)
     host_needed = host_load_peak(inputs.shape, work, on_gpu=inputs.target.is_gpu)
-    predictor = _predictor(inputs, shares, rates_of(inputs.target), calibration)
+    if _num_processes(inputs) > 1:
+        # Each loads its own share; what it holds in the end is more than what passes through.
+        host_needed = sum(device.needed_bytes for device in devices)
+    predictor = _predictor(inputs, shares, rates_of(inputs.target).shared_by(_num_processes(inputs)), calibration)
     host_available = available_bytes(inputs, inputs.host)
     return Plan(
         model=inputs.shape.name,
@@ -107,14 +112,31 @@ def available_bytes(inputs: PlanInputs, target: Target) -> int:
 
 def _context_fits(inputs: PlanInputs, shares: list[DeviceShare], context: int) -> bool:
     inputs = replace(inputs, context=context)
-    for share, target in zip(shares, inputs.targets, strict=True):
-        device = _device_plan(inputs, share, target)
+    for device, target in zip(_device_plans(inputs, shares), inputs.targets, strict=True):
         if device.verdict is Verdict.DOES_NOT_FIT:
             return False
         without_kv = device.available_bytes - (device.needed_bytes - device.parts.kv)
         if not target.is_gpu and device.parts.kv > without_kv * _CPU_POOL_SHARE:
             return False
     return True
+
+
+def _num_processes(inputs: PlanInputs) -> int:
+    """How many processes share the CPU; 1 on GPUs, which share nothing."""
+    return 1 if inputs.target.is_gpu else len(inputs.targets)
+
+
+def _device_plans(inputs: PlanInputs, shares: list[DeviceShare]) -> tuple[DevicePlan, ...]:
+    """What each device needs; of several processes on the CPU each may have what the others leave."""
+    devices = [_device_plan(inputs, share, target) for share, target in zip(shares, inputs.targets, strict=True)]
+    if _num_processes(inputs) == 1:
+        return tuple(devices)
+    together = sum(device.needed_bytes for device in devices)
+    verdict = judge(together, devices[0].available_bytes)
+    return tuple(
+        replace(device, available_bytes=device.available_bytes - (together - device.needed_bytes), verdict=verdict)
+        for device in devices
+    )
 
 
 def _device_plan(inputs: PlanInputs, share: DeviceShare, target: Target) -> DevicePlan:

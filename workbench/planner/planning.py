@@ -56,8 +56,9 @@ def plan(
         context: most tokens of one request, prompt and answer; None for as many as the model allows and fit.
         batch: requests at the same time, each of the full context.
         kv_dtype: precision of keys and values; None for that of the weights' computation.
-        parallel: over several GPUs: a strategy's name, sizes such as {"tensor": 2, "data": 2}, or a GPUConfig. None
-            splits every layer over all of `gpus`.
+        parallel: over several GPUs, or with the backend "cpu" over processes that share its cores and memory: a
+            strategy's name, sizes such as {"tensor": 2, "data": 2}, or a GPUConfig. None splits every layer over all of
+            `gpus`.
         prompt_tokens: length of the prompt that the time to the first token is for.
         instance: an EC2 instance type to plan for, in place of this machine.
         memory_fraction: share of a GPU that the engine may take; None for the engine's default.
@@ -85,7 +86,7 @@ def plan(
     if context is not None:
         checked_count("context", context)
     gpu_ids, sizes = parse_parallel(parallel, gpus)
-    targets = _targets(backend, gpu_ids, instance, sizes)
+    targets = _targets(backend, gpus, gpu_ids, instance, sizes)
     resolved, dtype = resolve_quant(quant, targets[0])
     is_packed = resolved.config is not None and resolved.config.quantization_type is QuantizationType.GGUF
     shape = model if isinstance(model, ModelShape) else read_model_shape(model, packed=is_packed)
@@ -96,7 +97,7 @@ def plan(
     inputs = PlanInputs(
         shape=shape,
         targets=targets,
-        host=targets[0] if not targets[0].is_gpu else _host(instance),
+        host=targets[0] if len(targets) == 1 and not targets[0].is_gpu else _host(instance),
         sizes=sizes,
         quant=resolved,
         dtype=dtype,
@@ -118,8 +119,18 @@ def plan(
 
 
 def _targets(
-    backend: str | Backend | None, gpu_ids: list[int | str] | None, instance: str | None, sizes: ParallelShape
+    backend: str | Backend | None,
+    gpus: int | Sequence[int | str] | None,
+    gpu_ids: list[int | str] | None,
+    instance: str | None,
+    sizes: ParallelShape,
 ) -> tuple[Target, ...]:
+    name = backend.name if isinstance(backend, Backend) else backend
+    if name == "cpu" and gpus is None:
+        # As in a load: what a config calls ids then only counts processes.
+        host = _host(instance)
+        count = sizes.tensor * sizes.pipeline * sizes.data
+        return (host,) if count == 1 else tuple(replace(host, label=f"cpu:{index}") for index in range(count))
     if instance is not None:
         return instance_targets(instance, backend, None if gpu_ids is None else len(gpu_ids))
     return find_targets(backend, gpu_ids)
@@ -143,7 +154,7 @@ def _arguments(
     arguments = {
         "model": model,
         "backend": targets[0].backend_name,
-        "gpus": gpu_ids,
+        "gpus": gpu_ids if targets[0].is_gpu else None,
         "quant": quant,
         "batch": batch,
         "kv_dtype": kv_dtype,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workbench.aws import InstanceCatalogue
 
@@ -33,6 +33,14 @@ class DeviceRates:
     def flops_of(self, dtype: str) -> float:
         """Products in `dtype`; where that was not measured, the slowest of those that were."""
         return self.flops.get(dtype) or min(self.flops.values())
+
+    def shared_by(self, count: int) -> DeviceRates:
+        """The rates of each of `count` processes that use the device at once. Each starts its own operations."""
+        if count == 1:
+            return self
+        flops = {dtype: rate / count for dtype, rate in self.flops.items()}
+        origin = f"{self.origin}, shared by {count} processes"
+        return replace(self, read_bytes_per_s=self.read_bytes_per_s / count, flops=flops, origin=origin)
 
 
 def assumed_rates(backend_name: str, device_name: str, num_cores: int) -> DeviceRates:
