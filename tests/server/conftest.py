@@ -10,6 +10,7 @@ import httpx
 import openai
 import pytest
 from live_endpoint import ADMIN_KEY, USE_KEY, http_client, start_endpoint, wait_until_idle
+from step_gate import StepGate
 
 from workbench import EngineConfig, LlamaGPU
 from workbench.server.endpoint import Endpoint
@@ -28,6 +29,14 @@ def llm(embedded_model_folder: Path) -> Iterator[LlamaGPU]:
 
 
 @pytest.fixture(scope="session")
+def tiny_llm(tiny_model_folder: Path) -> Iterator[LlamaGPU]:
+    """A model that answers at once, for what does not depend on the answer."""
+    engine = EngineConfig(context_length=1024, kv_cache_tokens=16_384, max_num_seqs=16)
+    with LlamaGPU(tiny_model_folder, prefer_gpu=False, auto_detect_aws=False, engine=engine) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="session")
 def endpoint(llm: LlamaGPU) -> Iterator[Endpoint]:
     """One endpoint with default settings for all tests that need no others."""
     with start_endpoint(llm) as running:
@@ -41,6 +50,17 @@ def make_endpoint(llm: LlamaGPU) -> Iterator[MakeEndpoint]:
 
         def make(settings: ServerSettings | None = None, **options: object) -> Endpoint:
             return stack.enter_context(start_endpoint(llm, settings, **options))
+
+        yield make
+
+
+@pytest.fixture
+def make_tiny_endpoint(tiny_llm: LlamaGPU) -> Iterator[MakeEndpoint]:
+    """The same over the tiny model."""
+    with contextlib.ExitStack() as stack:
+
+        def make(settings: ServerSettings | None = None, **options: object) -> Endpoint:
+            return stack.enter_context(start_endpoint(tiny_llm, settings, **options))
 
         yield make
 
@@ -64,6 +84,14 @@ def client(endpoint: Endpoint) -> Iterator[openai.OpenAI]:
     """OpenAI's own client."""
     with openai.OpenAI(base_url=endpoint.url, api_key=USE_KEY, max_retries=0, timeout=60) as made:
         yield made
+
+
+@pytest.fixture
+def gate(llm: LlamaGPU, monkeypatch: pytest.MonkeyPatch) -> Iterator[StepGate]:
+    """The engine stands still but for the steps that the test allows."""
+    gate = StepGate(llm, monkeypatch)
+    yield gate
+    gate.open()
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -131,60 +128,6 @@ def test_files_that_are_wrong_are_found_while_the_old_model_serves(changing, mod
         assert str(models) not in reply.text
         assert changing.loads == []
         assert names(client) == ["first"]
-
-
-def test_a_load_that_fails_later_brings_the_old_model_back(models, make_endpoint):
-    attempts = []
-
-    def load_once(choice, progress):
-        attempts.append(choice.model)
-        if choice.model.endswith("second"):
-            raise MemoryError("no room")
-        return LlamaGPU(choice.model, progress=progress, **TINY)
-
-    session = Session(load_once)
-    session.adopt(LlamaGPU(models / "first", **TINY))
-    settings = ServerSettings(load=LoadSettings(model_roots=(str(models),)), queue=QueueSettings(drain_s=0.2))
-    endpoint = make_endpoint(settings, session=session, may_change=True)
-    with http_client(endpoint, ADMIN_KEY) as client:
-        reply = load(client, "second")
-        assert reply.status_code == 500 and reply.json()["error"]["code"] == "load_failed"
-        assert len(attempts) == 2
-        assert names(client) == ["first"]
-        assert client.post("/v1/completions", json={"prompt": "x"}).status_code == 200
-
-
-def test_of_many_loads_at_once_one_wins(models, make_endpoint):
-    may_load = threading.Event()
-
-    def slow_load(choice, progress):
-        may_load.wait(120)
-        return LlamaGPU(choice.model, progress=progress, **TINY)
-
-    session = Session(slow_load)
-    session.adopt(LlamaGPU(models / "first", **TINY))
-    settings = ServerSettings(load=LoadSettings(model_roots=(str(models),)), queue=QueueSettings(drain_s=0.2))
-    endpoint = make_endpoint(settings, session=session, may_change=True)
-    with http_client(endpoint, ADMIN_KEY) as client, ThreadPoolExecutor(20) as pool:
-        loads = [pool.submit(load, client, "second") for _ in range(20)]
-        refused = [future.result().status_code for future in islice(as_completed(loads, timeout=60), 19)]
-        assert refused == [409] * 19, "the one that loads is not done before it may"
-        assert client.post("/v1/completions", json={"prompt": "x"}).status_code == 503
-        may_load.set()
-        assert sorted(future.result().status_code for future in loads) == [200] + [409] * 19
-
-
-def test_a_load_waits_for_what_runs_and_then_ends_it(changing):
-    with http_client(changing, ADMIN_KEY) as client, ThreadPoolExecutor(1) as pool:
-        body = {"prompt": "x", "max_tokens": 1900, "ignore_eos": True, "stream": True}
-        with client.stream("POST", "/v1/completions", json=body) as running:
-            lines = running.iter_lines()
-            next(lines)
-            loading = pool.submit(load, client, "second")
-            rest = "".join(lines)
-        assert loading.result().status_code == 200
-    assert '"error"' in rest or '"finish_reason":"length"' in rest
-    assert rest.endswith("data: [DONE]")
 
 
 def test_a_notebooks_model_cannot_be_changed_from_outside(admin):

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,16 +27,40 @@ __all__ = ["StructureCompiler", "TokenMatcher", "token_vocabulary"]
 _JSON_WHITESPACE = r"[ ]?|\n[ \t]{0,20}"
 # Bounds the memory of one compiled structure to some 50 MB in the worst case (llguidance: 1-2 kB per state).
 _MAX_LEXER_STATES = 25_000
+_BYTES_PER_STATE = 2048
+# What a compiled structure takes at least, and for each character of its text. Measured with llguidance 1.9 for the
+# smallest (45 kB), for choices (28 bytes per character) and for properties (118).
+_LEAST_BYTES = 64 * 1024
+_BYTES_PER_CHAR = 128
 _NUM_COMPILE_THREADS = 2
 # A busy machine may take this many times longer over a structure than its own processor time.
 _PATIENCE = 6
 
 
+@dataclass(eq=False)
+class _Compiled:
+    """A structure that was compiled, or the reason why it is refused. `num_tokens` have been matched with it."""
+
+    outcome: LLMatcher | str
+    num_chars: int
+    num_tokens: int = 0
+
+    @property
+    def num_bytes(self) -> int:
+        """About what it takes. It grows while answers follow it, since its copies share the states that they find."""
+        if isinstance(self.outcome, str):
+            return self.num_chars
+        num_states = min(self.num_tokens, _MAX_LEXER_STATES)
+        return _LEAST_BYTES + _BYTES_PER_CHAR * self.num_chars + _BYTES_PER_STATE * num_states
+
+
 class TokenMatcher:
     """How far one answer is in its structure. Used by the engine's thread only."""
 
-    def __init__(self, matcher: LLMatcher) -> None:
-        self._matcher = matcher
+    def __init__(self, compiled: _Compiled) -> None:
+        assert not isinstance(compiled.outcome, str)  # refused ones are never followed
+        self._compiled = compiled
+        self._matcher = compiled.outcome.deep_copy()
 
     @property
     def is_complete(self) -> bool:
@@ -65,11 +90,13 @@ class TokenMatcher:
 
     def accept(self, token_id: int) -> bool:
         """Go on past a token; False if it may not come here, and then `error` says why."""
+        self._compiled.num_tokens += 1
         return self._matcher.consume_token(token_id)
 
 
 class StructureCompiler:
-    """Compiles structures for one model's tokens and keeps the latest ones. Every method may be called by any thread.
+    """Compiles structures for one model's tokens and keeps the latest `max_compiled` ones, as long as they take less
+    than `max_bytes` together. Every method may be called by any thread.
 
     `tokenizer` gives llguidance's view of the vocabulary; it is called once, when the first structure comes, and is no
     part of the time limit, which counts the compiler's own processor time. A structure that is refused is remembered
@@ -77,13 +104,19 @@ class StructureCompiler:
     """
 
     def __init__(
-        self, tokenizer: Callable[[], LLTokenizer], *, timeout_s: float = 5.0, max_compiled: int = 256
+        self,
+        tokenizer: Callable[[], LLTokenizer],
+        *,
+        timeout_s: float = 5.0,
+        max_compiled: int = 256,
+        max_bytes: int = 256 * 1024**2,
     ) -> None:
         self._make_tokenizer = tokenizer
         self._tokenizer: LLTokenizer | None = None
         self._timeout_s = timeout_s
         self._max_compiled = max_compiled
-        self._compiled: OrderedDict[StructureSpec, LLMatcher | str] = OrderedDict()
+        self._max_bytes = max_bytes
+        self._compiled: OrderedDict[StructureSpec, _Compiled] = OrderedDict()
         self._lock = threading.Lock()
         self._tokenizer_lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(_NUM_COMPILE_THREADS)
@@ -92,6 +125,12 @@ class StructureCompiler:
     def num_compiled(self) -> int:
         """How many structures are kept, refused ones included."""
         return len(self._compiled)
+
+    @property
+    def num_bytes(self) -> int:
+        """About what they take in memory."""
+        with self._lock:
+            return self._sum_bytes()
 
     def prepare(self, spec: StructureSpec) -> None:
         """Compile in a thread of its own, so that `matcher` answers at once.
@@ -103,24 +142,24 @@ class StructureCompiler:
 
     def matcher(self, spec: StructureSpec) -> TokenMatcher:
         """A new matcher at the structure's beginning. Raises what `prepare` raises."""
-        return TokenMatcher(self._find(spec).deep_copy())
+        return TokenMatcher(self._find(spec))
 
-    def _find(self, spec: StructureSpec) -> LLMatcher:
+    def _find(self, spec: StructureSpec) -> _Compiled:
         with self._lock:
             found = self._compiled.get(spec)
             if found is not None:
                 self._compiled.move_to_end(spec)
         if found is None:
             found = self._compile_in_thread(spec)
-        if isinstance(found, str):
-            raise RequestError(f"{spec.kind}: {found}")
+        if isinstance(found.outcome, str):
+            raise RequestError(f"{spec.kind}: {found.outcome}")
         return found
 
-    def _compile_in_thread(self, spec: StructureSpec) -> LLMatcher | str:
+    def _compile_in_thread(self, spec: StructureSpec) -> _Compiled:
         try:
             tokenizer = self._shared_tokenizer()
         except ValueError as error:
-            return _gist(str(error))
+            return _Compiled(_gist(str(error)), len(spec.text))
         # The compiler cannot be interrupted: one that takes too long ends by itself and keeps its slot until then.
         if not self._slots.acquire(timeout=self._timeout_s):
             raise OverloadedError("too many structures are being compiled: try again")
@@ -131,7 +170,7 @@ class StructureCompiler:
             found = self._compiled.get(spec)
         if found is None and not is_late:
             raise OverloadedError("the machine is too busy to compile a structure: try again")
-        return found or f"compiling it took longer than {self._timeout_s:g} s"
+        return found or _Compiled(f"compiling it took longer than {self._timeout_s:g} s", len(spec.text))
 
     def _wait(self, thread: threading.Thread) -> bool:
         """Wait for a thread to end, or for its processor time or our patience to run out; whether the first did."""
@@ -150,9 +189,15 @@ class StructureCompiler:
         finally:
             self._slots.release()
         with self._lock:
-            self._compiled[spec] = outcome
-            while len(self._compiled) > self._max_compiled:
+            self._compiled[spec] = _Compiled(outcome, len(spec.text))
+            while len(self._compiled) > 1 and self._is_too_much():
                 self._compiled.popitem(last=False)
+
+    def _is_too_much(self) -> bool:
+        return len(self._compiled) > self._max_compiled or self._sum_bytes() > self._max_bytes
+
+    def _sum_bytes(self) -> int:
+        return sum(kept.num_bytes for kept in self._compiled.values())
 
     def _shared_tokenizer(self) -> LLTokenizer:
         with self._tokenizer_lock:

@@ -91,7 +91,8 @@ class Tokenizer:
                 add_generation_prompt=add_generation_prompt and not continue_final_message,
                 continue_final_message=continue_final_message,
             )
-        except TemplateError as error:
+        # The sandbox refuses some arithmetic, such as endless ranges, in words of its own.
+        except (TemplateError, ArithmeticError) as error:
             raise RequestError(f"the model's chat template refuses these messages: {error}") from error
         except ValueError as error:
             raise RequestError(f"messages: {error}") from error

@@ -76,8 +76,6 @@ class ChatEncoder:
         return _without_tools(conversation.messages, functions), None
 
     def _render(self, messages: list[dict[str, Any]], tools: Any, conversation: Conversation) -> str:
-        from jinja2 import TemplateError
-
         if not self._template:
             raise RequestError("this model has no chat template, so it cannot take messages: use /v1/completions")
         options: dict[str, Any] = {} if tools is None else {"tools": tools}
@@ -93,7 +91,8 @@ class ChatEncoder:
                 continue_final_message=conversation.continue_final,
                 **options,
             )
-        except (TemplateError, ValueError, TypeError) as error:
+        # The template is a program of the model's author, run in a sandbox that raises what it likes.
+        except Exception as error:
             raise RequestError(f"messages: the model's chat template refuses them: {error}") from error
         # One conversation, not tokenised.
         assert isinstance(text, str)

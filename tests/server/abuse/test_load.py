@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gc
 import json
 import resource
 import socket
+import statistics
 import subprocess
 import sys
 import threading
@@ -17,11 +19,23 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import psutil
 import pytest
-from live_endpoint import USE_KEY, chat, http_client, num_whole_answers, streaming, wait_until_idle
+import torch
+from live_endpoint import (
+    USE_KEY,
+    chat,
+    http_client,
+    num_whole_answers,
+    start_endpoint,
+    streaming,
+    wait_until_idle,
+)
 from raw_http import address, head, open_socket, read_reply, send
+from step_gate import StepGate, wait_for
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
+from workbench import EngineConfig, LlamaGPU
+from workbench.engine.config import resolve_limits
 from workbench.server.keys import Scope, static_key
 from workbench.server.settings import ListenSettings, QueueSettings, RateLimits, ServerSettings, WireLimits
 
@@ -35,11 +49,12 @@ def rates(**limits):
 def is_alive(endpoint):
     """A health check and a normal request are answered."""
     with http_client(endpoint) as client:
-        return client.get("/health").status_code == client.post("/v1/chat/completions", json=chat()).status_code == 200
+        reply = client.post("/v1/completions", json={"prompt": [5], "max_tokens": 2})
+        return client.get("/health").status_code == reply.status_code == 200
 
 
-def test_17_of_many_requests_at_once_exactly_the_allowed_number_passes(make_endpoint):
-    endpoint = make_endpoint(rates(requests_per_minute=10))
+def test_17_of_many_requests_at_once_exactly_the_allowed_number_passes(make_tiny_endpoint):
+    endpoint = make_tiny_endpoint(rates(requests_per_minute=10))
     with http_client(endpoint) as client, ThreadPoolExecutor(50) as pool:
         replies = list(pool.map(lambda _: client.post("/tokenize", json={"prompt": "x"}), range(50)))
     assert sorted(reply.status_code for reply in replies) == [200] * 10 + [429] * 40
@@ -55,12 +70,12 @@ def test_17_of_many_requests_at_once_exactly_the_allowed_number_passes(make_endp
             assert 0 <= int(reply.headers["retry-after"]) - reset_s <= 2
 
 
-def test_17_keys_have_their_own_count_and_their_own_limits(make_endpoint):
+def test_17_keys_have_their_own_count_and_their_own_limits(make_tiny_endpoint):
     from dataclasses import replace
 
     rich = static_key("rich", Scope.USE, "key-of-a-rich-user")
     rich = replace(rich, key=replace(rich.key, limits=RateLimits(requests_per_minute=5)))
-    endpoint = make_endpoint(rates(requests_per_minute=1), extra_keys=(rich,))
+    endpoint = make_tiny_endpoint(rates(requests_per_minute=1), extra_keys=(rich,))
     with http_client(endpoint) as poor, http_client(endpoint, rich.secret) as other:
         assert [poor.post("/tokenize", json={"prompt": "x"}).status_code for _ in range(2)] == [200, 429]
         assert [other.post("/tokenize", json={"prompt": "x"}).status_code for _ in range(6)] == [200] * 5 + [429]
@@ -83,8 +98,8 @@ def test_18_tokens_are_charged_as_they_were_used(make_endpoint, llm):
         assert remaining(client.post("/tokenize", json={"prompt": "x"})) >= left
 
 
-def test_18_a_prompt_that_can_never_be_paid_is_a_400(make_endpoint):
-    endpoint = make_endpoint(rates(tokens_per_minute=10))
+def test_18_a_prompt_that_can_never_be_paid_is_a_400(make_tiny_endpoint):
+    endpoint = make_tiny_endpoint(rates(tokens_per_minute=10))
     with http_client(endpoint) as client:
         reply = client.post("/v1/completions", json={"prompt": list(range(100, 120)), "max_tokens": 1})
     assert reply.status_code == 400 and reply.json()["error"]["code"] == "tokens_per_minute_exceeded"
@@ -128,26 +143,67 @@ def fill_batch(endpoint, stack):
     return stack.enter_context(streaming(client, body))
 
 
-def test_19_one_keys_flood_does_not_delay_another_key(make_endpoint, llm):
+class TurnLog:
+    """Notes who comes to an endpoint's queue and who is let in, in order."""
+
+    def __init__(self, endpoint, monkeypatch):
+        self.events = []
+        queue = endpoint._services.queue
+        room = queue.room
+
+        @contextlib.asynccontextmanager
+        async def noted_room(key_id, *args, **options):
+            came = len(self.events)
+            self.events.append(("came", key_id))
+            async with room(key_id, *args, **options):
+                self.events.append(("in", key_id, came))
+                yield
+
+        monkeypatch.setattr(queue, "room", noted_room)
+
+    def turns_before(self, key_id):
+        """For each of a key's requests how many of others were let in while it waited."""
+        turns = []
+        for number, event in enumerate(self.events):
+            if event[:2] == ("in", key_id):
+                between = self.events[event[2] : number]
+                turns.append(sum(e[0] == "in" and e[1] != key_id for e in between))
+        return turns
+
+
+@pytest.mark.parametrize("num_flooding", [12, 36])
+def test_19_one_keys_flood_does_not_raise_another_keys_p99(make_tiny_endpoint, monkeypatch, num_flooding):
+    """Counted in turns, so that it holds on any machine: the wait is no longer when the flood's line is."""
     other = static_key("other", Scope.USE, "key-of-the-other-user")
-    endpoint = make_endpoint(extra_keys=(other,))
-    flood_body = {"prompt": "Hi", "max_tokens": 6, "ignore_eos": True, "n": 5}
-    finished = []
-    with http_client(endpoint) as flooding, http_client(endpoint, other.secret) as calm, ThreadPoolExecutor(20) as pool:
-        flood = [pool.submit(flooding.post, "/v1/completions", json=flood_body) for _ in range(20)]
-        for future in flood:
-            future.add_done_callback(lambda _: finished.append(time.monotonic()))
-        while flooding.get("/v1/monitor/queues").json()["waiting_for_room"] < 14:
-            time.sleep(0.01)
-        assert calm.post("/v1/completions", json={"prompt": "Hi", "max_tokens": 1}).status_code == 200
-        calm_done = time.monotonic()
-        assert all(future.result().status_code == 200 for future in flood)
-    # The calm one had its turn after what ran already, and not after the whole line of 16.
-    assert sum(done > calm_done for done in finished) >= 8
+    endpoint = make_tiny_endpoint(extra_keys=(other,))
+    log = TurnLog(endpoint, monkeypatch)
+    may_end = threading.Event()
+
+    def flood(client):
+        statuses = set()
+        while not may_end.is_set():
+            statuses.add(client.post("/v1/completions", json={"prompt": [1], "max_tokens": 2, "n": 10}).status_code)
+        return statuses
+
+    with http_client(endpoint) as flooding, http_client(endpoint, other.secret) as calm:
+        flooding._transport = httpx.HTTPTransport(limits=httpx.Limits(max_connections=num_flooding))
+        with ThreadPoolExecutor(num_flooding) as pool:
+            floods = [pool.submit(flood, flooding) for _ in range(num_flooding)]
+            try:
+                wait_for(lambda: endpoint._services.queue.num_waiting >= num_flooding - 3, 60)
+                for _ in range(20):
+                    assert calm.post("/v1/completions", json={"prompt": "Hi", "max_tokens": 1}).status_code == 200
+            finally:
+                may_end.set()
+            assert [future.result() for future in floods] == [{200}] * num_flooding
+    turns = log.turns_before("other")
+    assert len(turns) == 20
+    # Half of the batch is freed at once, for the flood's next one if it is its turn, and then for the calm one.
+    assert statistics.quantiles(turns, n=100)[98] <= 2
 
 
-def test_20_failed_attempts_are_limited_by_the_real_address(make_endpoint):
-    endpoint = make_endpoint()
+def test_20_failed_attempts_are_limited_by_the_real_address(make_tiny_endpoint):
+    endpoint = make_tiny_endpoint()
     with http_client(endpoint, "wrong-key") as client:
         statuses = [
             client.get(
@@ -183,7 +239,7 @@ def test_21_nobody_waits_for_ever(make_endpoint):
     with http_client(endpoint) as client, contextlib.ExitStack() as stack:
         fill_batch(endpoint, stack)
         assert client.post("/v1/completions", json={"prompt": "Hi"}).status_code == 503
-        assert 'reason="queue_timeout"' in client.get("/metrics").text
+        assert 'rejections_total{reason="queue_timeout"} 1.0' in client.get("/metrics").text
 
 
 def test_21_concurrency_per_key_is_bounded(make_endpoint, llm):
@@ -196,36 +252,40 @@ def test_21_concurrency_per_key_is_bounded(make_endpoint, llm):
     assert is_alive(endpoint)
 
 
-async def vanish(endpoint, llm, count):
+async def vanish(endpoint, gate, count):
     """`count` clients ask for long answers, half of them as streams, and break their connections in the middle."""
 
     async def ask(stream):
         body = json.dumps({**chat(stream=stream), **LONG, "temperature": 1}).encode()
         lines = ("Content-Type: application/json", f"Content-Length: {len(body)}")
-        reader, writer = await asyncio.open_connection(*address(endpoint))
+        _, writer = await asyncio.open_connection(*address(endpoint))
         writer.write(head("POST", "/v1/chat/completions", *lines) + body)
         await writer.drain()
-        return reader, writer
+        return writer
 
-    async def leave_stream():
-        reader, writer = await ask(True)
-        await reader.readuntil(b"assistant")
-        writer.transport.abort()
-
-    await asyncio.gather(*(leave_stream() for _ in range(count // 2)))
-    before = llm.stats().requests_total
-    whole = [await ask(False) for _ in range(count // 2)]
-    while llm.stats().requests_total < before + 10:
-        await asyncio.sleep(0.01)
-    for _, writer in whole:
+    writers = await asyncio.gather(*(ask(stream=number % 2 == 0) for number in range(count)))
+    await asyncio.to_thread(wait_for, lambda: len(endpoint._services.servings) == count, 120)
+    await asyncio.to_thread(wait_for, lambda: len(gate.engine.scheduler.waiting) >= 16, 120)
+    await asyncio.to_thread(gate.allow, 3)
+    assert len(gate.engine.scheduler.running) == 16, "the batch is full, and the others wait"
+    for writer in writers:
         writer.transport.abort()
 
 
-def test_22_clients_that_vanish_leave_the_engine_idle(endpoint, llm):
-    before = num_whole_answers(llm)
-    asyncio.run(asyncio.wait_for(vanish(endpoint, llm, 200), 120))
-    wait_until_idle(llm)
-    assert num_whole_answers(llm) == before, "every one of them was stopped"
+def test_22_clients_that_vanish_leave_the_engine_idle(endpoint, llm, gate):
+    """Within two steps from when the server knows; what that is in seconds, benchmarks/server.py says (vanish)."""
+    asyncio.run(asyncio.wait_for(vanish(endpoint, gate, 200), 250))
+    wait_for(lambda: not endpoint._services.servings, 120)
+    at_leaving = gate.num_done
+    while gate.engine.has_work:
+        gate.allow(1)
+        assert gate.num_done - at_leaving <= 2
+    gate.engine.check_integrity()
+    queue = endpoint._services.queue
+    queue.check_integrity()
+    assert queue.num_running == queue.num_waiting == 0
+    gate.open()
+    assert num_whole_answers(llm) == gate.num_whole_answers, "every one of them was stopped"
     assert is_alive(endpoint)
 
 
@@ -260,8 +320,8 @@ def test_23_a_client_that_does_not_read_is_dropped_and_delays_nobody(make_endpoi
     assert psutil.Process().memory_info().rss - memory_before < 200 * 2**20
 
 
-def test_24_slow_headers_and_bodies_end_in_time(make_endpoint):
-    endpoint = make_endpoint(ServerSettings(wire=WireLimits(header_timeout_s=0.4, body_timeout_s=0.4)))
+def test_24_slow_headers_and_bodies_end_in_time(make_tiny_endpoint):
+    endpoint = make_tiny_endpoint(ServerSettings(wire=WireLimits(header_timeout_s=0.4, body_timeout_s=0.4)))
     with open_socket(endpoint) as silent, open_socket(endpoint) as slow, open_socket(endpoint) as half:
         slow.sendall(b"GET /health HTTP/1.1\r\nHost: loc")
         half.sendall(
@@ -273,8 +333,8 @@ def test_24_slow_headers_and_bodies_end_in_time(make_endpoint):
     assert is_alive(endpoint)
 
 
-def test_24_a_second_request_on_a_connection_has_no_more_time_than_the_first(make_endpoint):
-    endpoint = make_endpoint(ServerSettings(wire=WireLimits(header_timeout_s=0.4)))
+def test_24_a_second_request_on_a_connection_has_no_more_time_than_the_first(make_tiny_endpoint):
+    endpoint = make_tiny_endpoint(ServerSettings(wire=WireLimits(header_timeout_s=0.4)))
     with open_socket(endpoint) as connection:
         connection.sendall(head("GET", "/health"))
         assert read_reply(connection).status == 200
@@ -292,8 +352,8 @@ def many_files():
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_24_many_idle_connections_leave_room_and_too_many_are_closed(make_endpoint, many_files):
-    endpoint = make_endpoint(ServerSettings(wire=WireLimits(max_connections=1020)))
+def test_24_many_idle_connections_leave_room_and_too_many_are_closed(make_tiny_endpoint, many_files):
+    endpoint = make_tiny_endpoint(ServerSettings(wire=WireLimits(max_connections=1020)))
     with contextlib.ExitStack() as stack:
         for _ in range(1000):
             stack.enter_context(open_socket(endpoint))
@@ -330,6 +390,43 @@ def test_25_stopping_lets_short_answers_end_and_tells_long_ones(make_endpoint, l
     assert rest[-1] == "data: [DONE]"
     assert not endpoint.is_running
     wait_until_idle(llm)
+
+
+def tensor_bytes():
+    """What the tensors that are alive take on the device, each storage once."""
+    gc.collect()
+    tensors = [held for held in gc.get_objects() if issubclass(type(held), torch.Tensor)]
+    return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+
+
+def test_25_the_device_has_room_for_as_much_as_before(monkeypatch):
+    """On a stand-in for a GPU: it has 64 MiB, and in use is what this process's tensors take."""
+
+    def admitted():
+        """The KV pool that a model would be given now."""
+        free_bytes = 64 * 2**20 - tensor_bytes()
+        shape = {"model_max_context": 1024, "kv_bytes_per_token": 512, "free_bytes": free_bytes}
+        return resolve_limits(EngineConfig(), on_gpu=True, **shape).num_blocks
+
+    before = admitted()
+    engine = EngineConfig(context_length=1024, kv_cache_tokens=16_384, native_kernels=False)
+    with LlamaGPU("random:tiny", prefer_gpu=False, auto_detect_aws=False, quant_type="fp32", engine=engine) as llm:
+        gate = StepGate(llm, monkeypatch)
+        with start_endpoint(llm) as endpoint, http_client(endpoint) as client:
+            assert admitted() < before - (llm.weight_bytes + 16_384 * 512) // (2 * 512 * 32)
+            stopping = threading.Thread(target=endpoint.stop, args=(0.0,))
+            with ThreadPoolExecutor(1) as pool:
+                running = pool.submit(client.post, "/v1/completions", json={"prompt": [5], "n": 4, **LONG})
+                wait_for(lambda: endpoint._services.servings and gate.engine.has_work)
+                stopping.start()
+                assert running.result().json()["error"]["code"] == "server_stopping"
+                gate.open()
+            stopping.join()
+        wait_until_idle(llm)
+        gate.engine.check_integrity()
+    # The test's own hold on the engine.
+    gate = monkeypatch.undo()
+    assert admitted() == before
 
 
 def refused_while_stopping(client):
@@ -405,8 +502,8 @@ def upgrade():
     return head("GET", "/v1/stream", *own)
 
 
-def test_26_silent_websockets_end_in_time(make_endpoint, many_files):
-    endpoint = make_endpoint(ServerSettings(wire=WireLimits(socket_idle_timeout_s=0.5)))
+def test_26_silent_websockets_end_in_time(make_tiny_endpoint, many_files):
+    endpoint = make_tiny_endpoint(ServerSettings(wire=WireLimits(socket_idle_timeout_s=0.5)))
 
     async def open_and_wait():
         reader, writer = await asyncio.open_connection(*address(endpoint))
@@ -453,8 +550,8 @@ def test_26_compression_is_not_offered(endpoint):
         assert "sec-websocket-extensions" not in ws.response.headers
 
 
-def test_26_a_sockets_prompts_are_limited_like_requests(make_endpoint):
-    endpoint = make_endpoint(rates(requests_per_minute=2))
+def test_26_a_sockets_prompts_are_limited_like_requests(make_tiny_endpoint):
+    endpoint = make_tiny_endpoint(rates(requests_per_minute=2))
     with websocket(endpoint) as ws:
         codes = []
         for _ in range(3):
@@ -465,9 +562,9 @@ def test_26_a_sockets_prompts_are_limited_like_requests(make_endpoint):
     assert codes == [None, None, "rate_limit_exceeded"]
 
 
-def test_no_thread_is_left_by_an_endpoint(make_endpoint):
+def test_no_thread_is_left_by_an_endpoint(make_tiny_endpoint):
     before = {thread.name for thread in threading.enumerate()}
-    endpoint = make_endpoint(ServerSettings(ListenSettings()))
+    endpoint = make_tiny_endpoint(ServerSettings(ListenSettings()))
     assert is_alive(endpoint)
     endpoint.stop()
     started = time.monotonic()

@@ -6,9 +6,12 @@ import json
 import socket
 import threading
 
+import psutil
 import pytest
 from live_endpoint import chat, http_client, streaming
 
+from workbench.engine import StructureSpec, grammar
+from workbench.engine.grammar import StructureCompiler
 from workbench.server.settings import ServerSettings, WireLimits
 
 PATH = "/v1/chat/completions"
@@ -257,9 +260,8 @@ SCHEMAS = {
     "negation": {"not": {"type": "string"}},
     "impossible": {"type": "integer", "minimum": 5, "maximum": 1},
     "wrong words": {"properties": 7, "required": "x"},
-    "many words": {"enum": [f"word {i}" for i in range(10**5)]},
+    "a million numbers": {"enum": list(range(10**6))},
     "large": {"description": "x" * 300_000, "type": "string"},
-    "deep": nested(150),
 }
 
 
@@ -271,8 +273,7 @@ def as_format(schema):
 def test_42_a_schema_that_cannot_be_enforced_is_a_400(http, name):
     reply = http.post(PATH, json=chat(response_format=as_format(SCHEMAS[name])))
     assert reply.status_code == 400, reply.text
-    # Nesting beyond 200 levels is refused as JSON already.
-    assert reply.json()["error"]["param"] == (None if name == "deep" else "response_format")
+    assert reply.json()["error"]["param"] == "response_format"
     tool = {"type": "function", "function": {"name": "f", "parameters": SCHEMAS[name]}}
     assert http.post(PATH, json=chat(tools=[tool], tool_choice="required")).status_code == 400
 
@@ -283,6 +284,39 @@ def test_42_a_schema_that_cannot_be_enforced_is_a_400(http, name):
 def test_42_an_endless_answer_ends_at_its_limit(http, schema):
     reply = http.post(PATH, json=chat(response_format=as_format(schema), max_tokens=6)).json()
     assert reply["choices"][0]["finish_reason"] in ("length", "stop")
+
+
+def test_42_nesting_without_end_is_refused_before_it_is_followed(http):
+    deep = '{"allOf": [' * 500 + "true" + "]}" * 500
+    body = json.dumps(chat(response_format=as_format("DEEP"))).replace('"DEEP"', deep)
+    reply = http.post(PATH, content=body, headers={"content-type": "application/json"})
+    assert reply.status_code == 400 and reply.json()["error"]["code"] == "invalid_json"
+
+
+@pytest.mark.parametrize("depth", [10, 90])
+def test_42_nesting_that_can_be_read_is_enforced_or_refused(http, depth):
+    reply = http.post(PATH, json=chat(response_format=as_format(nested(depth)), max_tokens=3))
+    assert reply.status_code in (200, 400), reply.text
+
+
+@pytest.mark.parametrize(
+    ("grammar", "status"),
+    [
+        ("start: start", 400),
+        ("start: a\na: b\nb: a", 400),
+        ("root ::= root", 400),
+        ('start: start "a" | "a"', 200),
+        ('start: "(" start ")" | "x"', 200),
+        ('root ::= "a" root | "b"', 200),
+    ],
+)
+def test_42_a_grammar_that_calls_itself_ends_at_its_limit_or_is_refused(http, grammar, status):
+    reply = http.post(PATH, json=chat(structured_outputs={"grammar": grammar}, max_tokens=6))
+    assert reply.status_code == status, reply.text
+    if status == 400:
+        assert reply.json()["error"]["param"] == "structured_outputs"
+    else:
+        assert reply.json()["usage"]["completion_tokens"] <= 6
 
 
 def test_42_no_reference_is_followed_out_of_the_schema(http):
@@ -300,30 +334,65 @@ def test_42_a_body_of_10_mb_is_not_even_read(http):
     assert reply.status_code == 413
 
 
-def test_42_compiling_holds_up_nobody(http, llm, monkeypatch):
+def test_42_compiling_holds_up_neither_a_stream_nor_anybody(http, llm, monkeypatch):
+    """While a structure is being compiled a health check is answered and a running stream goes on."""
     structures = llm._client.structures
-    monkeypatch.setattr(structures, "_compile", answering_meanwhile(http, structures._compile))
+    compile_one = structures._compile
     heavy = {"type": "object", "properties": {f"property_{i}": {"enum": list(range(40))} for i in range(400)}}
-    assert http.post(PATH, json=chat(response_format=as_format(heavy))).status_code == 200
+    with streaming(http, {"prompt": "Hi", "max_tokens": 900, "ignore_eos": True}) as lines:
+
+        def held(*args):
+            assert len([next(lines) for _ in range(6)]) == 6
+            compile_one(*args)
+
+        monkeypatch.setattr(structures, "_compile", answering_meanwhile(http, held))
+        assert http.post(PATH, json=chat(response_format=as_format(heavy))).status_code == 200
 
 
-def test_43_many_structures_take_a_bounded_memory(http, llm):
-    import psutil
-
+def test_42_a_structure_that_takes_too_long_is_a_400(http, llm, monkeypatch):
     structures = llm._client.structures
+    monkeypatch.setattr(structures, "_timeout_s", 0.02)
+    heavy = {"type": "object", "properties": {f"property_{i}": {"type": "string"} for i in range(2000)}}
+    error = refused(http, PATH, chat(response_format=as_format(heavy)), "response_format")
+    assert "longer than" in error["message"]
+
+
+def test_43_ten_thousand_structures_take_a_bounded_memory_and_no_disk(llm, workbench_home, monkeypatch):
+    """Real ones until the cache has been full twice, then ten thousand that cost nothing to compile."""
+    structures = llm._client.structures
+    files = set(workbench_home.rglob("*"))
     for number in range(300):
-        structures_prepare(structures, number)
-    before = psutil.Process().memory_info().rss
-    for number in range(300, 1100):
-        structures_prepare(structures, number)
-    assert structures.num_compiled <= 256
-    assert psutil.Process().memory_info().rss - before < 60 * 2**20
+        structures.prepare(StructureSpec("json_schema", json.dumps({"const": f"value {number}"})))
+    memory_before = psutil.Process().memory_info().rss
+    for number in range(300, 600):
+        structures.prepare(StructureSpec("json_schema", json.dumps({"const": f"value {number}"})))
+    one = grammar._compiled(StructureSpec("regex", "a"), structures._shared_tokenizer())
+    monkeypatch.setattr(grammar, "_compiled", lambda spec, tokenizer: one.deep_copy())
+    for number in range(10_000):
+        structures.prepare(StructureSpec("regex", f"a{number}"))
+        if number % 500 == 0:
+            assert structures.num_compiled == 256 and structures.num_bytes <= 256 * 2**20
+    assert psutil.Process().memory_info().rss - memory_before < 60 * 2**20
+    assert set(workbench_home.rglob("*")) == files
 
 
-def structures_prepare(structures, number):
-    from workbench.engine import StructureSpec
-
-    structures.prepare(StructureSpec("json_schema", json.dumps({"const": f"value {number}"})))
+def test_43_large_structures_are_fewer(llm):
+    """Bounded by bytes before the number is reached, and by what answers find on their way through one."""
+    mebibyte = 2**20
+    small = StructureCompiler(llm._client.structures._shared_tokenizer, max_bytes=4 * mebibyte)
+    for number in range(12):
+        text = json.dumps({"enum": [f"{number} {i}" for i in range(700)]})
+        small.prepare(StructureSpec("json_schema", text))
+        assert small.num_bytes <= 4 * mebibyte
+    assert 1 <= small.num_compiled < 6
+    used = StructureSpec("regex", "[ab]*")
+    matcher, before = small.matcher(used), small.num_bytes
+    (token_id,) = llm.tokenizer.encode("a")
+    for _ in range(1000):
+        assert matcher.accept(token_id)
+    assert small.num_bytes - before >= mebibyte
+    small.prepare(StructureSpec("regex", "[cd]*"))
+    assert small.num_bytes <= 4 * mebibyte
 
 
 def function(name, **fields):
