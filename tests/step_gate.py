@@ -40,7 +40,7 @@ class StepGate:
         self._is_open = True
 
 
-def wait_for(is_so: Callable[[], bool], timeout_s: float = 30.0) -> None:
+def wait_for(is_so: Callable[[], bool], timeout_s: float = 60.0) -> None:
     end_s = time.monotonic() + timeout_s
     while not is_so():
         assert time.monotonic() < end_s, "it did not happen"
