@@ -35,7 +35,12 @@ def main() -> None:
         options.model,
         backend="cuda" if options.device == "cuda" else "cpu",
         quant_type=options.dtype,
-        engine=EngineConfig(context_length=options.context, enable_prefix_caching=False, kv_dtype=options.kv_dtype),
+        engine=EngineConfig(
+            context_length=options.context,
+            enable_prefix_caching=False,
+            kv_dtype=options.kv_dtype,
+            cpu_offload_layers=options.offload_layers,
+        ),
     )
     report["load_s"] = round(time.perf_counter() - started, 2)
     print("loaded", llm, llm.runner_reason, llm.limits, report["load_s"], "s", flush=True)
@@ -255,6 +260,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", default="default")
     parser.add_argument("--dtype", default=None)
     parser.add_argument("--kv-dtype", default=None, choices=("fp8",))
+    parser.add_argument("--offload-layers", type=int, default=None, help="layers that stay in the host's memory")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batches", type=_counts, default=[1, 8])
     parser.add_argument("--prompt", type=int, default=128, help="tokens")

@@ -24,6 +24,7 @@ _CHOICES = [
     LoadChoice("x", "cuda", gpus=(0, 2)),
     LoadChoice("y", "cuda", None, 512, (1,), "fp8"),
     LoadChoice("z", "cpu", "bf16", 512, parallel=GPUConfig([0, 1], "data")),
+    LoadChoice("v", "cuda", "bf16", cpu_offload_layers=4),
     LoadChoice("w", "cuda", parallel=GPUConfig(num_gpus=8, strategy="hybrid", pipeline_parallel_size=4)),
 ]
 
@@ -78,7 +79,7 @@ def test_a_cell_is_read_and_never_run():
         ("print(1)", "exactly one call"),
         ("LlamaGPU('a')\nLlamaGPU('b')", "there are 2"),
         ("LlamaGPU('a', temperature=1)", "'temperature' is not part of a choice"),
-        ("LlamaGPU('a', context_length='long')", "whole number of tokens"),
+        ("LlamaGPU('a', context_length='long')", "must be a whole number"),
         ("LlamaGPU('a', gpus=1)", "gpus=1: must be a list"),
         ("LlamaGPU(", "no Python"),
         ("workbench serve --port 80", "'--port' is not part of a choice"),

@@ -26,12 +26,24 @@ class ChoiceCheck:
         allowed_option(menu.backends, "backend", backend)
         allowed_option(menu.precisions(backend), "precision", precision)
         allowed_option(menu.kv_dtypes(backend, precision), "kv_dtype", kv_dtype)
+        self.cpu_offload_layers(backend, choice.cpu_offload_layers, is_spread=choice.parallel is not None)
         if choice.parallel is None:
             self.gpus(backend, choice.gpus)
             return
         spread = SpreadChoice.of(choice.parallel)
         allowed_option(menu.splits(backend, precision, kv_dtype), "split", spread.strategy.value)
         self.spread(backend, spread)
+
+    def cpu_offload_layers(self, backend: str, count: int | None, *, is_spread: bool) -> None:
+        """Layers that stay in the host's memory, beside one GPU."""
+        if count is None:
+            return
+        if type(count) is not int or count < 1:
+            raise ConfigError(f"cpu_offload_layers {count!r}: must be a whole number of at least 1, or empty")
+        if not self._menu.gpus(backend):
+            raise ConfigError("cpu_offload_layers: on a CPU every layer is in the host's memory")
+        if is_spread:
+            raise ConfigError("cpu_offload_layers: goes with one GPU; choose one device first")
 
     def gpus(self, backend: str, indexes: Sequence[Any], most: int = 1) -> list[int]:
         """GPUs of a backend by index, `most` of them at most; gives them as numbers."""

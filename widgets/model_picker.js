@@ -44,6 +44,10 @@ function render({ model, el }) {
     type: "number", min: "1", step: "1",
     onchange: () => choose("context_length", context.value === "" ? null : Number(context.value)),
   });
+  const offload = element("input", {
+    type: "number", min: "1", step: "1",
+    onchange: () => choose("cpu_offload_layers", offload.value === "" ? null : Number(offload.value)),
+  });
 
   const modelField = field("Model", "Which model to load", models);
   const other = { input, ...field("Folder, .gguf file or hub id", "A local folder, a .gguf file, org/name, or random:preset", input) };
@@ -51,6 +55,7 @@ function render({ model, el }) {
   const precisionField = field("Weights", "Precision or quantisation of the weights", precisions);
   const contextField = field("Context length, tokens", "Most tokens of one request; empty: as many as the model allows", context);
   const kvField = field("Keys and values", "What the KV cache is kept in", kvDtypes);
+  const offloadField = field("Layers in the host's memory", "Layers that are copied to the GPU for each step; empty: none", offload);
   const splitField = field("Several devices", "How the model is spread over GPUs, or over processes on the CPU", splits);
   const gpus = element("fieldset", { class: "wb-field wb-checks" });
   const problem = element("p", { class: "wb-problem", role: "alert" });
@@ -67,7 +72,7 @@ function render({ model, el }) {
     element("div", { class: "wb-grid" }, modelField.node, other.node, backendField.node, precisionField.node, contextField.node),
     gpus,
     element("details", { class: "wb-fold" }, element("summary", {}, "More: cache precision, several devices, hub search, saved default"),
-      element("div", { class: "wb-grid" }, kvField.node, splitField.node, ...Object.values(sizeInputs).map((size) => size.node)),
+      element("div", { class: "wb-grid" }, kvField.node, offloadField.node, splitField.node, ...Object.values(sizeInputs).map((size) => size.node)),
       element("div", { class: "wb-row wb-end" }, searchField.node, button("Search", "Search the hub", find, "wb-small"), note),
       results,
       element("div", { class: "wb-row" }, save, forget)),
@@ -91,6 +96,8 @@ function render({ model, el }) {
       size.node.hidden = !(name in sizes);
       showValue(size.input, sizes[name] ?? "");
     }
+    showValue(offload, model.get("cpu_offload_layers") ?? "");
+    offloadField.node.hidden = model.get("gpu_options").length === 0;
     showValue(context, model.get("context_length") ?? "");
     const most = model.get("max_context");
     if (most) context.max = most;
@@ -123,7 +130,7 @@ function render({ model, el }) {
   }
 
   const lists = ["models", "backends", "precisions", "kv_dtypes", "splits"];
-  const values = ["model", "backend", "precision", "kv_dtype", "split", "sizes", "split_hint", "context_length", "max_context"];
+  const values = ["model", "backend", "precision", "kv_dtype", "split", "sizes", "split_hint", "context_length", "max_context", "cpu_offload_layers", "gpu_options"];
   const endings = [
     follow(model, [...lists, ...values, "problem", "backend_hint", "precision_hint", "saved", "search_note"], update),
     follow(model, ["gpu_options", "gpus", "problem"], updateGpus),

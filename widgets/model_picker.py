@@ -25,7 +25,10 @@ from workbench.twin import Twin
 
 __all__ = ["ModelPicker"]
 
-_FIELDS = ("model", "backend", "precision", "kv_dtype", "split", *SIZE_FIELDS, "gpus", "context_length")
+_FIELDS = (
+    *("model", "backend", "precision", "kv_dtype", "cpu_offload_layers", "split", *SIZE_FIELDS),
+    *("gpus", "context_length"),
+)
 # What a spread over the CPU begins with.
 _FEW_PROCESSES = 2
 
@@ -57,6 +60,7 @@ class ModelPicker(Part, anywidget.AnyWidget):
     gpus = traitlets.List(traitlets.Int()).tag(sync=True)
     context_length = traitlets.Int(None, allow_none=True).tag(sync=True)
     max_context = traitlets.Int(None, allow_none=True).tag(sync=True)
+    cpu_offload_layers = traitlets.Int(None, allow_none=True).tag(sync=True)
     backend_hint = traitlets.Unicode().tag(sync=True)
     precision_hint = traitlets.Unicode().tag(sync=True)
     split_hint = traitlets.Unicode().tag(sync=True)
@@ -105,12 +109,14 @@ class ModelPicker(Part, anywidget.AnyWidget):
                 self.context_length,
                 tuple(self.gpus) if spread is None else (),
                 _or_none(self.kv_dtype),
+                self.cpu_offload_layers,
                 None if spread is None else spread.config(),
             )
 
     def choose(self, field: str, value: Any) -> None:
         """Set one field, as a click would: "model", "backend", "precision", "gpus", "context_length", "kv_dtype",
-        "split" ("tensor", "pipeline", "data", "hybrid" or "auto") and its "tensor_size", "pipeline_size", "data_size".
+        "cpu_offload_layers", "split" ("tensor", "pipeline", "data", "hybrid" or "auto") and its "tensor_size",
+        "pipeline_size", "data_size".
 
         Raises ConfigError for a value that is unknown or can't be used here; nothing changes then.
         """
@@ -161,7 +167,7 @@ class ModelPicker(Part, anywidget.AnyWidget):
             is_new_model = choice.model != self.model
             self.model, self.backend, self.precision = choice.model, backend, choice.precision or AUTO
             self.context_length, self.gpus = choice.context_length, list(choice.gpus)
-            self.kv_dtype = choice.kv_dtype or AUTO
+            self.kv_dtype, self.cpu_offload_layers = choice.kv_dtype or AUTO, choice.cpu_offload_layers
             self._set_spread(None if choice.parallel is None else SpreadChoice.of(choice.parallel))
             self._explain()
         if is_new_model:
@@ -178,7 +184,7 @@ class ModelPicker(Part, anywidget.AnyWidget):
 
     def _choose_backend(self, value: str) -> None:
         self.backend = allowed_option(self._menu.backends, "backend", value).value
-        self.gpus, self.kv_dtype = [], AUTO
+        self.gpus, self.kv_dtype, self.cpu_offload_layers = [], AUTO, None
         self._set_spread(None)
         # A precision that the new backend lacks gives way to its default.
         options = self._menu.precisions(self.backend)
@@ -193,6 +199,10 @@ class ModelPicker(Part, anywidget.AnyWidget):
     def _choose_kv_dtype(self, value: str) -> None:
         self.kv_dtype = allowed_option(self._menu.kv_dtypes(self.backend, self.precision), "kv_dtype", value).value
         self._leave_spread_if_refused()
+
+    def _choose_cpu_offload_layers(self, value: int | None) -> None:
+        self._check.cpu_offload_layers(self.backend, value, is_spread=self._spread is not None)
+        self.cpu_offload_layers = value
 
     def _choose_split(self, value: str) -> None:
         splits = self._menu.splits(self.backend, self.precision, self.kv_dtype)
@@ -302,6 +312,8 @@ class ModelPicker(Part, anywidget.AnyWidget):
         if self._spread is not None:
             sizes = ", ".join(f"{name.removesuffix('_size')} {size}" for name, size in self.sizes.items())
             rows.append(("spread", f"{self.split} ({sizes})"))
+        if self.cpu_offload_layers is not None:
+            rows.append(("in the host's memory", f"{self.cpu_offload_layers} layers"))
         if self.context_length is not None:
             rows.append(("context", f"{self.context_length} tokens"))
         return Twin("ModelPicker", tuple(rows))

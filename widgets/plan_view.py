@@ -64,6 +64,7 @@ def plan_arguments(choice: Any, batch: int, kv_dtype: str | None = None) -> dict
         "context": choice.context_length,
         "batch": batch,
         "kv_dtype": kv_dtype,
+        "cpu_offload_layers": choice.cpu_offload_layers,
     }
 
 

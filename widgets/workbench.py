@@ -220,8 +220,9 @@ class Workbench(Part, ipywidgets.VBox):
 
     def _apply_advice(self, change: Mapping[str, Any]) -> None:
         """Set the panel to a piece of the plan's advice."""
-        names = {"context": "context_length", "quant": "precision", "backend": "backend", "kv_dtype": "kv_dtype"}
-        fields = {names[name]: value for name, value in change.items() if name in names}
+        names = {"context": "context_length", "quant": "precision"}
+        same = ("backend", "kv_dtype", "cpu_offload_layers")
+        fields = {names.get(name, name): value for name, value in change.items() if name in names or name in same}
         gpus = change.get("gpus")
         if gpus and len(gpus) > 1:
             fields["gpus"], fields["parallel"] = (), GPUConfig(gpus, change.get("parallel") or "tensor")

@@ -28,7 +28,8 @@ FORMAT = "workbench.choice"
 VERSION = 1
 # Field of a choice -> keyword of LlamaGPU; `gpus` becomes a device_index.
 _KEYWORDS = {"backend": "backend", "precision": "quant_type"}
-_ENGINE_KEYWORDS = ("context_length", "kv_dtype")
+_ENGINE_KEYWORDS = ("context_length", "kv_dtype", "cpu_offload_layers")
+_NUMBERS = ("context_length", "cpu_offload_layers")
 _FLAGS = {
     "model": "--model",
     "backend": "--backend",
@@ -36,6 +37,7 @@ _FLAGS = {
     "context_length": "--context-length",
     "gpus": "--device-index",
     "kv_dtype": "--kv-dtype",
+    "cpu_offload_layers": "--cpu-offload-layers",
     "parallel": "--parallel",
 }
 
@@ -51,7 +53,7 @@ def choice_to_code(choice: LoadChoice) -> str:
     if choice.gpus:
         arguments.append(f"device_index={choice.gpus[0]}" if len(choice.gpus) == 1 else f"gpus={choice.gpus!r}")
     engine = [f"{name}={getattr(choice, name)!r}" for name in _ENGINE_KEYWORDS if getattr(choice, name) is not None]
-    if choice.kv_dtype is None:
+    if choice.kv_dtype is None and choice.cpu_offload_layers is None:
         # The one of the engine's knobs that LlamaGPU takes by itself.
         arguments += engine
         names = "LlamaGPU"
@@ -198,7 +200,7 @@ def _number_or_numbers(name: str, value: str) -> Any:
     try:
         if name == "gpus":
             return tuple(int(part) for part in value.split(","))
-        return int(value) if name == "context_length" else value
+        return int(value) if name in _NUMBERS else value
     except ValueError:
         raise ConfigError(f"{_FLAGS[name]} {value!r}: must be a whole number") from None
 
@@ -221,9 +223,9 @@ def _choice(values: Mapping[str, Any]) -> LoadChoice:
     for name in ("backend", "precision", "kv_dtype"):
         if not isinstance(values.get(name), str | None):
             raise ConfigError(f"{name}={values[name]!r}: must be a name or nothing")
-    context_length = values.get("context_length")
-    if context_length is not None and type(context_length) is not int:
-        raise ConfigError(f"context_length={context_length!r}: must be a whole number of tokens or nothing")
+    for name in _NUMBERS:
+        if values.get(name) is not None and type(values[name]) is not int:
+            raise ConfigError(f"{name}={values[name]!r}: must be a whole number or nothing")
     if isinstance(values.get("parallel"), Mapping):
         values["parallel"] = _parallel_config(values["parallel"])
     if not isinstance(values.get("parallel"), GPUConfig | None):

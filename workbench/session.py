@@ -47,7 +47,11 @@ def load_engine(choice: LoadChoice, progress: ProgressCallback) -> LlamaGPU:
         backend=choice.backend,
         quant_type=choice.precision,
         device_index=choice.gpus[0] if choice.gpus else 0,
-        engine=EngineConfig(context_length=choice.context_length, kv_dtype=choice.kv_dtype),
+        engine=EngineConfig(
+            context_length=choice.context_length,
+            kv_dtype=choice.kv_dtype,
+            cpu_offload_layers=choice.cpu_offload_layers,
+        ),
         parallel=choice.parallel,
         progress=progress,
     )

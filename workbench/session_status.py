@@ -29,7 +29,7 @@ class SessionState(Enum):
 @dataclass(frozen=True)
 class LoadChoice:
     """What to load. `backend`, `precision`, `context_length` (tokens) and `kv_dtype` (of the cache) are None for
-    "choose for me".
+    "choose for me"; `cpu_offload_layers` stay in the host's memory.
 
     `gpus` are indexes of the backend's devices, empty for its first one. `parallel` spreads the model over
     several.
@@ -41,6 +41,7 @@ class LoadChoice:
     context_length: int | None = None
     gpus: tuple[int, ...] = ()
     kv_dtype: str | None = None
+    cpu_offload_layers: int | None = None
     parallel: GPUConfig | None = None
 
     def __post_init__(self) -> None:
@@ -48,6 +49,8 @@ class LoadChoice:
             raise ConfigError(f"model is {self.model!r}: the name of a model, a folder or a file is needed")
         if self.context_length is not None and self.context_length < 1:
             raise ConfigError(f"context_length is {self.context_length}: 1 token or more is needed, or None")
+        if self.cpu_offload_layers is not None and self.cpu_offload_layers < 1:
+            raise ConfigError(f"cpu_offload_layers is {self.cpu_offload_layers}: 1 layer or more is needed, or None")
         object.__setattr__(self, "gpus", tuple(self.gpus))
         if len(set(self.gpus)) != len(self.gpus) or not all(type(index) is int and index >= 0 for index in self.gpus):
             raise ConfigError(f"gpus is {self.gpus!r}: must be different indexes of at least 0")

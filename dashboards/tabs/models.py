@@ -21,6 +21,8 @@ __all__ = ["ModelsTab"]
 
 _OPTIONS = {"show_progress": "hidden", "api_visibility": "private"}
 _ONE_AT_A_TIME = {**_OPTIONS, "concurrency_limit": 1, "concurrency_id": "model"}
+# Arguments of a plan that have a control here.
+_SETTABLE = {"model", "backend", "quant", "context"}
 
 
 class ModelsTab:
@@ -120,8 +122,10 @@ class ModelsTab:
         except WorkbenchError as error:
             failure = Failure.of(error)
             return f"<p>{html.escape(failure.cause)} {html.escape(failure.next_step)}</p>", hidden
-        advice = [(f"{a.text}: {a.cost}", index) for index, a in enumerate(made.advice)]
-        self._parts.desk(request).advice = [dict(a.change) for a in made.advice]
+        # What there is no control for stands among the plan's own words only.
+        settable = [a for a in made.advice if {name for name, value in a.change.items() if value} <= _SETTABLE]
+        advice = [(f"{a.text}: {a.cost}", index) for index, a in enumerate(settable)]
+        self._parts.desk(request).advice = [dict(a.change) for a in settable]
         return made._repr_html_(), gr.Radio(choices=advice, value=None, visible=bool(advice))
 
     def _reclaimable_bytes(self) -> int:

@@ -190,6 +190,33 @@ def test_a_cache_in_8_bits_takes_half_and_is_loaded_so() -> None:
     assert {"kv_dtype": "fp8"} in [dict(advice.change) for advice in tight.advice]
 
 
+def test_layers_in_the_hosts_memory_are_priced_and_loaded_so() -> None:
+    whole = plan("random:llama-3.1-8b", backend=machine(1), context=4096)
+    kept = plan("random:llama-3.1-8b", backend=machine(1), context=4096, cpu_offload_layers=8)
+    moved = kept.host_load_bytes - whole.host_load_bytes
+    # 8 of 32 layers: all but the vocabulary's two matrices.
+    assert moved == pytest.approx((16.06e9 - 2 * 128_256 * 4096 * 2) / 4, rel=0.01)
+    on_device = whole.devices[0].parts.weights - kept.devices[0].parts.weights
+    # One matrix, the largest of a layer, is there for a moment.
+    assert on_device == moved - 4096 * 14_336 * 2
+    # A token waits for all of it to come over the bus.
+    assert 1 / kept.speed.tokens_per_s - 1 / whole.speed.tokens_per_s > moved / kept.speed.rates.host_copy_bytes_per_s
+    assert kept.speed.bound == "communication"
+    assert kept.load_arguments()["engine"].cpu_offload_layers == 8
+
+
+def test_what_does_not_fit_may_stay_in_the_hosts_memory() -> None:
+    # 14.4 GiB for 16.1 GB of weights; the host of every machine that runs this has room for the rest.
+    settings = {"backend": machine(1), "context": 2048, "memory_fraction": 0.18}
+    (advice,) = [advice for advice in plan("random:llama-3.1-8b", **settings).advice if "keep " in advice.text]
+    count = advice.change["cpu_offload_layers"]
+    assert advice.text == f"keep {count} layers in the host's memory"
+    assert not plan("random:llama-3.1-8b", **settings, cpu_offload_layers=count - 1).fits
+    taken = plan("random:llama-3.1-8b", **settings, **advice.change)
+    assert taken.fits
+    assert taken.speed.tokens_per_s == advice.tokens_per_s
+
+
 def test_pipeline_deals_out_layers_and_data_deals_out_requests() -> None:
     alone = plan("random:llama-3.1-8b", backend=machine(1), context=8192, batch=8)
     pipeline = plan("random:llama-3.1-8b", backend=machine(2), parallel="pipeline", gpus=2, context=8192, batch=8)
@@ -283,6 +310,8 @@ def test_what_was_planned_can_be_loaded() -> None:
         ({"gpus": 0}, ConfigError, "gpus=0"),
         ({"gpus": []}, ConfigError, "gpus=[]"),
         ({"kv_dtype": "int3"}, ConfigError, "kv_dtype='int3'"),
+        ({"cpu_offload_layers": 1}, ConfigError, "on a CPU every layer is in the host's memory"),
+        ({"cpu_offload_layers": 0}, ConfigError, "cpu_offload_layers=0: must be"),
         ({"parallel": "sideways"}, ConfigError, "sideways"),
         ({"parallel": {"tensor": 0}}, ConfigError, "tensor=0"),
         ({"parallel": {"rows": 2}}, ConfigError, "rows"),

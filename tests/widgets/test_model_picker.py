@@ -169,3 +169,15 @@ def test_a_model_is_spread_over_processes_of_the_cpu_and_back(front_end, menu):
     assert (picker.choice, picker.split) == (choice, "hybrid")
     with pytest.raises(ConfigError, match="16 processes are the most here"):
         picker.apply(LoadChoice(backend="cpu", parallel=GPUConfig(num_gpus=17, strategy="data")))
+
+
+def test_layers_in_the_hosts_memory_go_with_one_gpu(front_end, gpu_menu, menu):
+    picker = ModelPicker(menu=gpu_menu)
+    front_end.tell(picker, type="choose", field="cpu_offload_layers", value=4)
+    assert (picker.choice.cpu_offload_layers, picker.problem) == (4, "")
+    front_end.tell(picker, type="choose", field="cpu_offload_layers", value=0)
+    assert "at least 1" in picker.problem
+    front_end.tell(picker, type="choose", field="backend", value="cpu")
+    assert picker.choice.cpu_offload_layers is None
+    with pytest.raises(ConfigError, match="on a CPU every layer"):
+        ModelPicker(menu=menu).choose("cpu_offload_layers", 2)

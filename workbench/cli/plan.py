@@ -27,6 +27,7 @@ def command(
     context: Annotated[int | None, typer.Option(help="Most tokens of one request.", show_default="what fits")] = None,
     batch: Annotated[int, typer.Option(help="Requests at the same time.")] = 1,
     kv_dtype: Annotated[str | None, typer.Option(help="Precision of keys and values.")] = None,
+    cpu_offload_layers: Annotated[int | None, typer.Option(help="Layers kept in the host's memory.")] = None,
     parallel: Annotated[
         str | None, typer.Option(help="tensor, pipeline, data or hybrid; or sizes: tensor=2,data=2.")
     ] = None,
@@ -45,6 +46,7 @@ def command(
         context=context,
         batch=batch,
         kv_dtype=kv_dtype,
+        cpu_offload_layers=cpu_offload_layers,
         parallel=_parallel(parallel),
         prompt_tokens=prompt_tokens,
         instance=instance,

@@ -18,6 +18,7 @@ from workbench.errors import ModelFormatError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+from workbench.models.loaded_model import count_bytes
 
 __all__ = ["ModelShare", "stage_layers"]
 
@@ -83,6 +84,10 @@ class ModelShare:
         """See ModelPart."""
         cut = self._cuts.get(name)
         return tensor if cut is None else cut.of(tensor)
+
+    def device_bytes(self, shell: PreTrainedModel) -> int:
+        """See ModelPart: the shell has been narrowed to what this rank holds."""
+        return count_bytes(shell)
 
     def _check_family(self, shell: PreTrainedModel) -> None:
         config: Any = shell.config.get_text_config()

@@ -59,6 +59,8 @@ class ParallelEngine:
     ) -> None:
         if engine.draft_tokens:
             raise ConfigError("draft_tokens: a model over several devices guesses nothing ahead; leave it out")
+        if engine.cpu_offload_layers:
+            raise ConfigError("cpu_offload_layers: over several devices every rank holds its share; leave it out")
         self.config = config
         self._files = files
         self._backend = backend

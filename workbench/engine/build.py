@@ -78,7 +78,14 @@ def build_engine(
         else probe_layers(loaded.module, loaded.device, warm_up_tokens)
     )
     embedder = Embedder(loaded.module, loaded.embedding, loaded.device) if loaded.embedding else None
-    plan = plan_runner(loaded.module, layers, loaded.device, low_bit, keep_module=embedder is not None)
+    plan = plan_runner(
+        loaded.module,
+        layers,
+        loaded.device,
+        low_bit,
+        keep_module=embedder is not None,
+        num_host_layers=loaded.num_host_layers,
+    )
     loaded.weight_bytes = plan.weight_bytes or loaded.weight_bytes
     kv_dtype = _kv_dtype(config, plan, loaded.dtype)
     limits = resolve_limits(

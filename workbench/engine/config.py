@@ -34,6 +34,8 @@ class EngineConfig:
         num_threads: CPU threads for the model; default is the number of physical cores this process may use.
         native_kernels: on a CPU, compute with this package's own kernels where it has the instructions and a compiler;
             false keeps to torch's operators, which are several times slower.
+        cpu_offload_layers: the weights of so many decoder layers stay in the host's memory, where a model does not fit
+            the GPU, and are copied there for each step (by accelerate): slow, since every token waits for the copies.
         draft_tokens: most tokens of each answer that are guessed ahead in a step, from what followed the same tokens
             before, and checked in one pass: the text stays the same to the bit, and text that repeats itself or its
             prompt comes in fewer passes. Only where a step ends before the next begins: on a CPU. Default: none.
@@ -56,6 +58,7 @@ class EngineConfig:
     enable_prefix_caching: bool = True
     num_threads: int | None = None
     native_kernels: bool = True
+    cpu_offload_layers: int | None = None
     draft_tokens: int | None = None
     engine_name: str = field(default="paged", metadata={"flags": ("--engine",)})
     isolation: str | None = None

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from workbench.backends import Backend, get_backend
 from workbench.backends.processor import Processor
 from workbench.engine.config import EngineConfig, EngineLimits
+from workbench.errors import ConfigError
 from workbench.models import EmbeddingRecipe, LoadedModel, ModelFiles, ModelSpec
 from workbench.models.bare_config import read_bare_config
+from workbench.models.layer_offload import LayerOffload
 from workbench.models.loaded_model import QuantizedFacts
 from workbench.models.model_code import import_model_code, import_torch
 from workbench.plugins import default_plugins
@@ -64,6 +66,7 @@ class EngineLaunch:
 
     def load(self, progress: ProgressCallback, backend: Backend) -> LoadedModel:
         """The model in memory, quantised unless the engine does that. After whatever it raises nothing is allocated."""
+        offload = self._offload(backend)
         try:
             loaded = self._load_bare(progress, backend)
             if loaded is not None:
@@ -72,19 +75,37 @@ class EngineLaunch:
             from workbench.engine.attention import register_attention
             from workbench.models import load_model
 
-            return load_model(
+            device = backend.torch_device(self.device_index)
+            loaded = load_model(
                 self.files,
-                device=backend.torch_device(self.device_index),
+                device=device,
                 dtype=self.dtype,
                 attn_implementation=register_attention(),
                 keep_packed=self.keeps_packed,
                 quantization=None if self.keeps_packed or self.low_bit else self.quantization,
                 cache=self.cache,
+                part=offload,
                 progress=progress,
             )
+            if offload is not None:
+                offload.attach(loaded.module, device)
+                loaded.num_host_layers = offload.num_layers
+            return loaded
         except BaseException:
             release(backend)
             raise
+
+    def _offload(self, backend: Backend) -> LayerOffload | None:
+        """Raises ConfigError where nothing can stay in the host's memory."""
+        count = self.config.cpu_offload_layers
+        if count is None:
+            return None
+        if backend.device_type == "cpu":
+            raise ConfigError(f"cpu_offload_layers={count}: on a CPU every layer is in the host's memory")
+        if self.quantization is not None:
+            name = self.quantization.quantization_type.value
+            raise ConfigError(f"cpu_offload_layers={count}: goes with fp32, bf16 and fp16 weights, not with {name}")
+        return LayerOffload(count)
 
     def _load_bare(self, progress: ProgressCallback, backend: Backend) -> LoadedModel | None:
         """The weights alone, where the native decoder is there to compute with them: transformers' model classes, which

@@ -111,14 +111,18 @@ def plan_runner(
     low_bit: str | None = None,
     *,
     keep_module: bool = False,
+    num_host_layers: int = 0,
 ) -> RunnerPlan:
     """Choose the fastest way to run a model here, and take its weights over where they are fused.
 
     With `keep_module` none that takes the module's weights apart. `low_bit` ("int8", "int4", "fp8") packs them on the
-    way, layer by layer. Raises BackendUnavailableError with the reason if that cannot be done here.
+    way, layer by layer; the weights of `num_host_layers` come and go with each step, which no graph captures. Raises
+    BackendUnavailableError with the reason if that cannot be done here.
     """
     num_kv_heads = max(shape.num_kv_heads for shape in layers.values())
     obstacle = kernels_unavailable_reason(device, layers)
+    if num_host_layers:
+        obstacle = f"the weights of {num_host_layers} layers stay in the host's memory"
     if obstacle is not None:
         _refuse(low_bit, obstacle)
         return RunnerPlan(module, device, num_kv_heads, obstacle=obstacle, keep_module=keep_module)

@@ -37,7 +37,7 @@ class LoadedModel:
     `weight_bytes` counts tied weights once; `generation_defaults` is what the model's author suggests for sampling;
     `embedding` is how the model makes embeddings, None if it was not trained for that.
     `quantized` says how the matrices were made smaller, None where they were not. With `is_bare` the module holds
-    weights and cannot compute.
+    weights and cannot compute. The weights of `num_host_layers` are not on the device but copied there for each step.
     """
 
     module: PreTrainedModel
@@ -52,6 +52,7 @@ class LoadedModel:
     embedding: EmbeddingRecipe | None = None
     quantized: QuantizedFacts | None = None
     is_bare: bool = False
+    num_host_layers: int = 0
 
 
 def describe_loaded(

@@ -112,9 +112,9 @@ def _load_part(
                 )
             check_fits(shell, tensors)
             part.narrow(shell)
-            check_memory(count_bytes(shell), device, dtype)
+            check_memory(part.device_bytes(shell), device, dtype)
             stream_weights(shell, tensors, device, progress, cut=part.cut)
-    loaded.weight_bytes = count_bytes(shell)
+    loaded.weight_bytes = part.device_bytes(shell)
     return loaded
 
 

@@ -1,4 +1,5 @@
-"""What loading needs to know to read only a part of a model: a rank's share of it, or a stage's layers."""
+"""What loading needs to know to read only a part of a model: a rank's share of it, a stage's layers, or what
+lies on a GPU of a model that is larger."""
 
 from __future__ import annotations
 
@@ -20,4 +21,8 @@ class ModelPart(Protocol):
 
     def cut(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """Of the whole model's tensor `name`, what belongs to the part, in memory of its own."""
+        ...
+
+    def device_bytes(self, shell: PreTrainedModel) -> int:
+        """What the narrowed shell takes of the device once it is filled."""
         ...

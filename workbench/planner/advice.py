@@ -51,6 +51,7 @@ def advise(inputs: PlanInputs, plan: Plan, build: Build, spare: tuple[Target, ..
         _smaller_weights(inputs),
         _splits(inputs, spare),
         _in_one_process(inputs),
+        _offloads(inputs),
         _on_the_cpu(inputs),
     )
     found = [advice for group in groups if (advice := _first(group, plan, build))]
@@ -118,9 +119,13 @@ def _smaller_weights(inputs: PlanInputs) -> Iterator[_Change]:
     for name in sorted(sizes, key=lambda name: -sizes[name][0]):
         num_bytes, quant, dtype = sizes[name]
         if num_bytes < now_bytes:
-            change = {"quant": name}
+            change: dict[str, Any] = {"quant": name}
+            host_layers = inputs.host_layers
+            if host_layers and quant.config is not None:
+                # Quantised weights stay on the device.
+                change, host_layers = {**change, "cpu_offload_layers": None}, 0
             kv_dtype = dtype if inputs.kv_dtype == inputs.dtype else inputs.kv_dtype
-            settled = inputs.changed(change, quant=quant, dtype=dtype, kv_dtype=kv_dtype)
+            settled = inputs.changed(change, quant=quant, dtype=dtype, kv_dtype=kv_dtype, host_layers=host_layers)
             yield _Change(f"{name} weights", change, settled)
 
 
@@ -130,8 +135,10 @@ def _splits(inputs: PlanInputs, spare: tuple[Target, ...]) -> Iterator[_Change]:
         if len(inputs.targets) < count <= len(targets) and inputs.target.is_gpu:
             gpus = [int(target.label.partition(":")[2]) for target in targets[:count]]
             change = {"gpus": gpus, "parallel": "tensor"}
+            if inputs.host_layers:
+                change["cpu_offload_layers"] = None
             sizes = ParallelShape(tensor=count)
-            settled = inputs.changed(change, targets=targets[:count], sizes=sizes)
+            settled = inputs.changed(change, targets=targets[:count], sizes=sizes, host_layers=0)
             yield _Change(f"split over {count} GPUs", change, settled)
 
 
@@ -143,15 +150,28 @@ def _in_one_process(inputs: PlanInputs) -> Iterator[_Change]:
     yield _Change("one process", change, inputs.changed(change, **settled))
 
 
+def _offloads(inputs: PlanInputs) -> Iterator[_Change]:
+    """From one more layer in the host's memory than now to all of them."""
+    if not inputs.target.is_gpu or len(inputs.targets) > 1 or inputs.quant.config is not None or inputs.shape.packing:
+        return
+    for count in range(inputs.host_layers + 1, inputs.shape.spec.num_layers + 1):
+        # The engine's own kernels, which an 8-bit cache needs, keep everything on the device.
+        change = {"cpu_offload_layers": count, **({"kv_dtype": None} if inputs.kv_dtype != inputs.dtype else {})}
+        text = f"keep {count} layer{'s' if count > 1 else ''} in the host's memory"
+        settled = inputs.changed(change, host_layers=count, kv_dtype=inputs.dtype)
+        yield _Change(text, change, settled)
+
+
 def _on_the_cpu(inputs: PlanInputs) -> Iterator[_Change]:
     if not inputs.target.is_gpu or inputs.shape.packing:
         return
-    change = {"backend": "cpu", "gpus": None, "parallel": None, "kv_dtype": None}
+    change = {"backend": "cpu", "gpus": None, "parallel": None, "kv_dtype": None, "cpu_offload_layers": None}
     try:
         quant, dtype = resolve_quant(inputs.arguments.get("quant"), inputs.host)
     except WorkbenchError:
         return
     settled = {"targets": (inputs.host,), "sizes": ParallelShape(), "quant": quant, "dtype": dtype, "kv_dtype": dtype}
+    settled["host_layers"] = 0
     yield _Change("run on the CPU", change, inputs.changed(change, **settled))
 
 

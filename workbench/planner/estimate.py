@@ -41,7 +41,7 @@ def build_plan(inputs: PlanInputs, rates_of: RatesOf, calibration: Calibration) 
     offset = calibration.memory_offset(inputs.device_key, inputs.model_class)
     inputs = replace(inputs, overhead_offset=offset)
     notes: list[str] = []
-    shares = lay_out(inputs.shape, inputs.sizes, inputs.batch)
+    shares = lay_out(inputs.shape, inputs.sizes, inputs.batch, inputs.host_layers)
     if inputs.context is None:
         context = largest_context(inputs, shares)
         if context < inputs.shape.spec.max_context:
@@ -53,7 +53,7 @@ def build_plan(inputs: PlanInputs, rates_of: RatesOf, calibration: Calibration) 
         notes.append("the processes share the cores and the memory: each one has what the others leave")
     devices = _device_plans(inputs, shares)
     work = _workload(inputs)
-    host_needed = host_load_peak(inputs.shape, work, on_gpu=inputs.target.is_gpu)
+    host_needed = host_load_peak(inputs.shape, work, shares[0], on_gpu=inputs.target.is_gpu)
     if _num_processes(inputs) > 1:
         # Each loads its own share; what it holds in the end is more than what passes through.
         host_needed = sum(device.needed_bytes for device in devices)
@@ -85,7 +85,7 @@ def build_plan(inputs: PlanInputs, rates_of: RatesOf, calibration: Calibration) 
 
 def largest_context(inputs: PlanInputs, shares: list[DeviceShare] | None = None) -> int:
     """The most tokens a request can have so that the whole batch fits; a small context where none does."""
-    shares = shares or lay_out(inputs.shape, inputs.sizes, inputs.batch)
+    shares = shares or lay_out(inputs.shape, inputs.sizes, inputs.batch, inputs.host_layers)
     longest = inputs.shape.spec.max_context
     if _context_fits(inputs, shares, longest):
         return longest

@@ -30,7 +30,8 @@ KV_DTYPES = ("fp32", "bf16", "fp16", "fp8")
 
 @dataclass(frozen=True)
 class PlanInputs:
-    """`context` is None for "as much as fits"; `reclaim_bytes` are given back on each device before the load starts."""
+    """`context` is None for "as much as fits"; `reclaim_bytes` are given back on each device before the load starts;
+    the last `host_layers` stay in the host's memory."""
 
     shape: ModelShape
     targets: tuple[Target, ...]
@@ -46,6 +47,7 @@ class PlanInputs:
     reclaim_bytes: int
     arguments: Mapping[str, Any]
     overhead_offset: int = 0
+    host_layers: int = 0
 
     @property
     def device_key(self) -> str:

@@ -19,7 +19,8 @@ _SIZES = ("tensor", "pipeline", "data")
 @dataclass(frozen=True)
 class DeviceShare:
     """What one device holds. `whole` are weights that it has all of, `split` those of which it has one part in
-    `tensor`; `layers` are those it computes, `kv_heads` the cache's heads of each, `batch` the requests it serves."""
+    `tensor`, `on_host` those that stay in the host's memory and are copied for each step; `layers` are those it
+    computes, `kv_heads` the cache's heads of each, `batch` the requests it serves."""
 
     whole: tuple[WeightShape, ...]
     split: tuple[WeightShape, ...]
@@ -28,11 +29,12 @@ class DeviceShare:
     batch: int
     tensor: int
     has_head: bool
+    on_host: tuple[WeightShape, ...] = ()
 
     @property
     def weights(self) -> tuple[WeightShape, ...]:
-        """Everything that it holds, in whole or in part."""
-        return self.whole + self.split
+        """Everything that it computes with, in whole or in part."""
+        return self.whole + self.split + self.on_host
 
 
 def parse_parallel(
@@ -60,8 +62,8 @@ def parse_parallel(
     return (list(range(count)) if ids is None and count > 1 else ids), shape
 
 
-def lay_out(shape: ModelShape, sizes: ParallelShape, batch: int) -> list[DeviceShare]:
-    """One share a device, in the order replica, stage, rank.
+def lay_out(shape: ModelShape, sizes: ParallelShape, batch: int, host_layers: int = 0) -> list[DeviceShare]:
+    """One share a device, in the order replica, stage, rank; the last `host_layers` stay in the host's memory.
 
     Raises ConfigError where heads or layers cannot be dealt out that way, with the sizes that can.
     """
@@ -74,21 +76,29 @@ def lay_out(shape: ModelShape, sizes: ParallelShape, batch: int) -> list[DeviceS
         )
     if sizes.pipeline > spec.num_layers:
         raise ConfigError(f"parallel: pipeline={sizes.pipeline} is more than the model's {spec.num_layers} layers")
+    if host_layers > spec.num_layers:
+        raise ConfigError(f"cpu_offload_layers={host_layers}: the model has {spec.num_layers} layers")
+    if host_layers and sizes.tensor * sizes.pipeline * sizes.data > 1:
+        raise ConfigError(f"cpu_offload_layers={host_layers}: goes with one GPU; leave out parallel")
     stages = _stages(spec.num_layers, sizes.pipeline)
     shares = []
     for replica in range(sizes.data):
         requests = batch // sizes.data + (replica < batch % sizes.data)
         for stage in stages:
-            shares += [_share(shape, sizes, stage, requests)] * sizes.tensor
+            shares += [_share(shape, sizes, stage, requests, spec.num_layers - host_layers)] * sizes.tensor
     return shares
 
 
-def _share(shape: ModelShape, sizes: ParallelShape, layers: range, batch: int) -> DeviceShare:
+def _share(shape: ModelShape, sizes: ParallelShape, layers: range, batch: int, first_on_host: int) -> DeviceShare:
     is_first, is_last = layers.start == 0, layers.stop == shape.spec.num_layers
     whole: list[WeightShape] = []
     split: list[WeightShape] = []
+    on_host: list[WeightShape] = []
     for weight in shape.weights:
         if not _belongs(weight, layers, is_first, is_last, shape.has_own_head):
+            continue
+        if weight.layer is not None and weight.layer >= first_on_host:
+            on_host.append(weight)
             continue
         # Norms and biases are small and every rank has them; so is the input table where it is only looked up.
         stays = weight.role is WeightRole.SMALL or (weight.role is WeightRole.TABLE and shape.has_own_head)
@@ -101,6 +111,7 @@ def _share(shape: ModelShape, sizes: ParallelShape, layers: range, batch: int) -
         batch,
         sizes.tensor,
         is_last,
+        merge_alike(on_host),
     )
 
 

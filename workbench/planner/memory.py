@@ -3,7 +3,7 @@ takes whatever the model. Pure arithmetic."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from workbench.backends import dtype_bytes
 from workbench.planner.layout import DeviceShare
@@ -88,6 +88,9 @@ def device_memory(shape: ModelShape, share: DeviceShare, work: Workload, *, on_g
     """The parts on a device that holds `share`."""
     weights = total_bytes(shape, work.quant, work.dtype, share.whole)
     weights += total_bytes(shape, work.quant, work.dtype, share.split) // share.tensor
+    # Of what stays in the host's memory one matrix at a time is here.
+    copies = (total_bytes(shape, work.quant, work.dtype, (replace(one, count=1),)) for one in share.on_host)
+    weights += max(copies, default=0)
     blocks = share.batch * -(-work.context // BLOCK_TOKENS) + 1
     kv = blocks * BLOCK_TOKENS * kv_bytes_per_token(shape, work.kv_dtype, share.kv_heads, len(share.layers))
     activations = _activations(shape, share, work, on_gpu)
@@ -96,10 +99,11 @@ def device_memory(shape: ModelShape, share: DeviceShare, work: Workload, *, on_g
     return MemoryParts(weights, kv, activations, workspace, graphs, CONTEXT_BYTES if on_gpu else CPU_PROCESS_BYTES)
 
 
-def host_load_peak(shape: ModelShape, work: Workload, *, on_gpu: bool) -> int:
-    """Most of the host's memory while the model is loaded: on a CPU the model itself, on a GPU what passes through."""
+def host_load_peak(shape: ModelShape, work: Workload, share: DeviceShare, *, on_gpu: bool) -> int:
+    """Most of the host's memory while the model is loaded: on a CPU the model itself, on a GPU what passes through and
+    what stays of the device's `share`."""
     if on_gpu:
-        return _CUDA_HOST_BYTES + _READ_CHUNK_BYTES
+        return _CUDA_HOST_BYTES + _READ_CHUNK_BYTES + total_bytes(shape, work.quant, work.dtype, share.on_host)
     plain = total_bytes(shape, _unquantized(work.quant), work.dtype)
     if work.quant.config is None:
         return CPU_PROCESS_BYTES + plain + _READ_CHUNK_BYTES

@@ -37,6 +37,7 @@ def plan(
     context: int | None = None,
     batch: int = 1,
     kv_dtype: str | None = None,
+    cpu_offload_layers: int | None = None,
     parallel: str | GPUConfig | ParallelShape | Mapping[str, int] | None = None,
     prompt_tokens: int = 512,
     instance: str | None = None,
@@ -56,6 +57,7 @@ def plan(
         context: most tokens of one request, prompt and answer; None for as many as the model allows and fit.
         batch: requests at the same time, each of the full context.
         kv_dtype: precision of keys and values; None for that of the weights' computation.
+        cpu_offload_layers: the weights of so many layers stay in the host's memory, as with `EngineConfig`.
         parallel: over several GPUs, or with the backend "cpu" over processes that share its cores and memory: a
             strategy's name, sizes such as {"tensor": 2, "data": 2}, or a GPUConfig. None splits every layer over all of
             `gpus`.
@@ -81,13 +83,20 @@ def plan(
             assert stand_in.quant_type is None or isinstance(stand_in.quant_type, str)
             # As in a load: what this machine lacks, and what was sized for the other model, is chosen anew.
             backend, quant, gpus, parallel, kv_dtype = stand_in.backend, stand_in.quant_type, None, None, None
+            cpu_offload_layers = None
     checked_count("batch", batch)
     checked_count("prompt_tokens", prompt_tokens)
     if context is not None:
         checked_count("context", context)
+    if cpu_offload_layers is not None:
+        checked_count("cpu_offload_layers", cpu_offload_layers)
     gpu_ids, sizes = parse_parallel(parallel, gpus)
     targets = _targets(backend, gpus, gpu_ids, instance, sizes)
     resolved, dtype = resolve_quant(quant, targets[0])
+    if cpu_offload_layers is not None and not targets[0].is_gpu:
+        raise ConfigError(f"cpu_offload_layers={cpu_offload_layers}: on a CPU every layer is in the host's memory")
+    if cpu_offload_layers is not None and resolved.config is not None:
+        raise ConfigError(f"cpu_offload_layers={cpu_offload_layers}: goes with fp32, bf16 and fp16, not with {quant}")
     is_packed = resolved.config is not None and resolved.config.quantization_type is QuantizationType.GGUF
     shape = model if isinstance(model, ModelShape) else read_model_shape(model, packed=is_packed)
     if is_packed and not shape.is_gguf:
@@ -107,7 +116,10 @@ def plan(
         prompt_tokens=prompt_tokens,
         memory_fraction=EngineConfig().memory_fraction if memory_fraction is None else memory_fraction,
         reclaim_bytes=reclaim_bytes,
-        arguments=_arguments(shape.name, targets, gpu_ids, resolved.name, batch, kv_dtype, sizes, instance),
+        arguments=_arguments(
+            shape.name, targets, gpu_ids, resolved.name, batch, kv_dtype, cpu_offload_layers, sizes, instance
+        ),
+        host_layers=cpu_offload_layers or 0,
     )
     learnt = Calibration.read() if calibration is None else calibration
 
@@ -147,6 +159,7 @@ def _arguments(
     quant: str,
     batch: int,
     kv_dtype: str | None,
+    cpu_offload_layers: int | None,
     sizes: ParallelShape,
     instance: str | None,
 ) -> Mapping[str, Any]:
@@ -158,6 +171,7 @@ def _arguments(
         "quant": quant,
         "batch": batch,
         "kv_dtype": kv_dtype,
+        "cpu_offload_layers": cpu_offload_layers,
         "parallel": split if len(targets) > 1 else None,
     }
     return MappingProxyType(arguments if instance is None else {**arguments, "instance": instance})

@@ -16,19 +16,23 @@ _REACHED_COMPUTE = 0.55
 _CPU_CORE_BYTES_PER_S, _CPU_MOST_BYTES_PER_S = 8e9, 200e9
 _CPU_CORE_FP32_FLOPS = 50e9
 _UNKNOWN_GPU_BYTES_PER_S, _UNKNOWN_GPU_FLOPS = 500e9, 50e12
+# PCI Express 4 with 16 lanes gives about this much of its 32 GB/s; newer buses twice that.
+_HOST_COPY_BYTES_PER_S = 25e9
 _CPU_LAUNCH_S, _GPU_LAUNCH_S = 12e-6, 6e-6
 
 
 @dataclass(frozen=True)
 class DeviceRates:
     """`read_bytes_per_s` from memory; `flops` per second of large products by precision ("fp32", "bf16", "fp16");
-    `launch_s` of host time for one small operation. `origin` says where they come from."""
+    `launch_s` of host time for one small operation; `host_copy_bytes_per_s` from the host's pinned memory to a GPU.
+    `origin` says where they come from."""
 
     read_bytes_per_s: float
     flops: Mapping[str, float]
     launch_s: float
     origin: str
     is_measured: bool = False
+    host_copy_bytes_per_s: float = _HOST_COPY_BYTES_PER_S
 
     def flops_of(self, dtype: str) -> float:
         """Products in `dtype`; where that was not measured, the slowest of those that were."""

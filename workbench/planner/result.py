@@ -163,7 +163,12 @@ class Plan:
 
         tokens = self.batch * -(-self.context // 16) * 16
         kv_dtype = None if self.kv_dtype == self.dtype else self.kv_dtype
-        engine = EngineConfig(context_length=self.context, kv_cache_tokens=tokens, kv_dtype=kv_dtype)
+        engine = EngineConfig(
+            context_length=self.context,
+            kv_cache_tokens=tokens,
+            kv_dtype=kv_dtype,
+            cpu_offload_layers=self.arguments.get("cpu_offload_layers"),
+        )
         arguments = {"model_path": self.model, "backend": self.backend_name, "quant_type": self.quant, "engine": engine}
         gpus = self.arguments.get("gpus")
         if gpus and isinstance(gpus[0], int):

@@ -9,7 +9,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from workbench.planner.machine_file import MachineFile
@@ -25,6 +25,7 @@ _FILE = MachineFile("rooflines.json")
 _MIB = 1024**2
 # Beyond any cache, and a quarter of a second's reading at most.
 _CPU_READ_BYTES, _GPU_READ_BYTES = 256 * _MIB, 2048 * _MIB
+_COPY_BYTES = 256 * _MIB
 _CPU_SIDE, _GPU_SIDE = 1024, 8192
 _SECONDS_EACH = 0.25
 _LEAST_REPEATS, _MOST_REPEATS = 3, 200
@@ -38,7 +39,9 @@ def known_rates(target: Target) -> DeviceRates:
         entry = _FILE.read().get(device_key(target))
         if isinstance(entry, dict) and entry.get("versions") == device_versions(target):
             try:
-                measured = _Measured(entry["read_bytes_per_s"], dict(entry["flops"]), entry["launch_s"])
+                measured = _Measured(
+                    entry["read_bytes_per_s"], dict(entry["flops"]), entry["launch_s"], entry["host_copy_bytes_per_s"]
+                )
                 return measured.rates()
             except (KeyError, TypeError, ValueError):
                 pass
@@ -62,6 +65,7 @@ def measure_rates(target: Target) -> DeviceRates:
         "read_bytes_per_s": measured.read_bytes_per_s,
         "flops": measured.flops,
         "launch_s": measured.launch_s,
+        "host_copy_bytes_per_s": measured.host_copy_bytes_per_s,
         "versions": device_versions(target),
     }
     _FILE.update(lambda content: {**content, device_key(target): entry})
@@ -89,11 +93,14 @@ class _Measured:
     read_bytes_per_s: float
     flops: dict[str, float]
     launch_s: float
+    host_copy_bytes_per_s: float | None
 
     def rates(self) -> DeviceRates:
         if not (self.read_bytes_per_s > 0 and self.launch_s > 0 and self.flops):
             raise ValueError("a measured rate must be above 0")
-        return DeviceRates(self.read_bytes_per_s, self.flops, self.launch_s, "measured here", is_measured=True)
+        rates = DeviceRates(self.read_bytes_per_s, self.flops, self.launch_s, "measured here", is_measured=True)
+        copy = self.host_copy_bytes_per_s
+        return rates if copy is None else replace(rates, host_copy_bytes_per_s=copy)
 
 
 def _measure(target: Target) -> _Measured:
@@ -107,7 +114,15 @@ def _measure(target: Target) -> _Measured:
     del numbers
     side = _GPU_SIDE if target.is_gpu else _CPU_SIDE
     flops = {name: _matmul_flops(name, side, device, wait) for name in target.dtypes}
-    return _Measured(read_bytes / read_s, flops, _launch_s(device, wait))
+    copy = _host_copy_bytes_per_s(device, wait) if target.is_gpu else None
+    return _Measured(read_bytes / read_s, flops, _launch_s(device, wait), copy)
+
+
+def _host_copy_bytes_per_s(device: str, wait: Callable[[], None]) -> float:
+    import torch
+
+    kept = torch.ones(_COPY_BYTES // 4, dtype=torch.float32, pin_memory=True)
+    return _COPY_BYTES / _best_s(lambda: kept.to(device), wait)
 
 
 def _matmul_flops(dtype: str, side: int, device: str, wait: Callable[[], None]) -> float:

@@ -9,7 +9,7 @@ from workbench.planner.layout import DeviceShare
 from workbench.planner.memory import Workload, kv_bytes_per_token
 from workbench.planner.model_shape import ModelShape
 from workbench.planner.rates import DeviceRates
-from workbench.planner.weight_bytes import bytes_read
+from workbench.planner.weight_bytes import bytes_read, total_bytes
 from workbench.planner.weight_shape import WeightRole
 
 __all__ = ["StepTime", "decode_step", "prefill", "turning_batch"]
@@ -30,7 +30,8 @@ _CPU_STEP_TOKENS, _GPU_STEP_TOKENS = 512, 8192
 
 @dataclass(frozen=True)
 class StepTime:
-    """Seconds by what takes them: reading memory, computing, starting operations on the host, talking to other devices.
+    """Seconds by what takes them: reading memory, computing, starting operations on the host, talking to other devices
+    or copying from the host's memory.
 
     `bytes_read` and `operations` are what memory and arithmetic have to do.
 
@@ -92,8 +93,8 @@ def prefill(
     for share in shares:
         read = _read_bytes(shape, share, work, min(tokens, step_tokens)) * num_steps
         products = 2 * _multiplied(shape, share, tokens, 1) + _attention_products(shape, share, tokens)
-        host_s = num_steps * _host_s(len(share.layers), rates, 1, on_gpu)
-        communication_s = num_steps * _communication_s(share)
+        host_s = num_steps * _host_s(share, rates, 1, on_gpu)
+        communication_s = num_steps * (_communication_s(share) + _copy_s(shape, share, work, rates))
         parts.append(_part(read, products, host_s, communication_s, rates, work.dtype))
     return _sum(parts, on_gpu)
 
@@ -137,8 +138,9 @@ def _decode_part(
     num_passes = -(-batch // _rows_at_once(on_gpu))
     read = num_passes * _read_bytes(shape, share, work, batch) + kv
     products = 2 * _multiplied(shape, share, batch, batch)
-    host_s = num_passes * _host_s(len(share.layers), rates, batch, on_gpu)
-    return _part(read, products, host_s, _communication_s(share), rates, work.dtype)
+    host_s = num_passes * _host_s(share, rates, batch, on_gpu)
+    communication_s = _communication_s(share) + num_passes * _copy_s(shape, share, work, rates)
+    return _part(read, products, host_s, communication_s, rates, work.dtype)
 
 
 def _rows_at_once(on_gpu: bool) -> int:
@@ -154,7 +156,7 @@ def _part(
 
 
 def _read_bytes(shape: ModelShape, share: DeviceShare, work: Workload, tokens: int) -> float:
-    whole = bytes_read(shape, work.quant, work.dtype, tokens, share.whole)
+    whole = bytes_read(shape, work.quant, work.dtype, tokens, share.whole + share.on_host)
     return whole + bytes_read(shape, work.quant, work.dtype, tokens, share.split) / share.tensor
 
 
@@ -180,15 +182,23 @@ def _attention_products(shape: ModelShape, share: DeviceShare, tokens: int) -> f
     return len(share.layers) * heads * (shape.key_dim + shape.value_dim) * tokens * tokens
 
 
-def _host_s(num_layers: int, rates: DeviceRates, batch: int, on_gpu: bool) -> float:
-    if on_gpu:
-        return num_layers * _FUSED_KERNELS * _GRAPH_KERNEL_S + _STEP_OPERATIONS * rates.launch_s / 2
-    operations = num_layers * _EAGER_OPERATIONS + _STEP_OPERATIONS + batch * _REQUEST_OPERATIONS
+def _host_s(share: DeviceShare, rates: DeviceRates, batch: int, on_gpu: bool) -> float:
+    # What is copied for each step is in no captured graph.
+    if on_gpu and not share.on_host:
+        return len(share.layers) * _FUSED_KERNELS * _GRAPH_KERNEL_S + _STEP_OPERATIONS * rates.launch_s / 2
+    operations = len(share.layers) * _EAGER_OPERATIONS + _STEP_OPERATIONS + batch * _REQUEST_OPERATIONS
     return operations * rates.launch_s
 
 
 def _communication_s(share: DeviceShare) -> float:
     return 2 * len(share.layers) * _REDUCE_S if share.tensor > 1 else 0.0
+
+
+def _copy_s(shape: ModelShape, share: DeviceShare, work: Workload, rates: DeviceRates) -> float:
+    """What stays in the host's memory goes over the bus for each pass; computing waits for it."""
+    if not share.on_host:
+        return 0.0
+    return total_bytes(shape, work.quant, work.dtype, share.on_host) / rates.host_copy_bytes_per_s
 
 
 def _sum(parts: Sequence[StepTime], on_gpu: bool) -> StepTime:

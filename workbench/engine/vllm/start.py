@@ -26,6 +26,7 @@ _NOT_VLLMS = (
     "kv_cache_bytes",
     "kv_dtype",
     "num_threads",
+    "cpu_offload_layers",
     "draft_tokens",
     "max_prompt_tokens_beside_decodes",
 )
