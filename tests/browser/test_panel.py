@@ -79,7 +79,8 @@ def test_choose_predict_and_take_advice(lab):
     picker.get_by_label("Several devices").select_option("data")
     picker.get_by_label("Replicas", exact=True).fill("3")
     picker.get_by_label("Replicas", exact=True).press("Tab")
-    expect(lab.page.locator(".wb-plan")).to_contain_text("of the 3 on the CPU each of them needs as much")
+    expect(lab.page.locator(".wb-plan")).to_contain_text("cpu:2")
+    expect(lab.page.locator(".wb-plan")).to_contain_text("the processes share the cores and the memory")
     picker.get_by_label("Several devices").select_option("auto")
     expect(picker.get_by_label("Replicas", exact=True)).to_be_hidden()
 
@@ -100,7 +101,7 @@ def test_choose_predict_and_take_advice(lab):
     expect(lab.button("Save as default")).to_have_count(1)
     lab.execute(
         "from workbench.models.hub_search import HubModel\n"
-        "panel.picker._search = lambda text: [HubModel('org/' + text, 8 * 10**9, 16 * 10**9, 1, False)]"
+        "panel.picker._finder._search = lambda text: [HubModel('org/' + text, 8 * 10**9, 16 * 10**9, 1, False)]"
     )
     picker.get_by_label("Search the Hugging Face Hub").fill("llama")
     picker.get_by_label("Search the Hugging Face Hub").press("Enter")
@@ -386,3 +387,16 @@ def _too_wide(lab, width):
         }""",
         width,
     )
+
+
+def test_a_trade_off_is_measured_by_a_click(open_notebook):
+    shown = 'QuantizationTradeoff("random:tiny", ["fp32", "int8"], backend="cpu")'
+    lab = open_notebook("tradeoff.ipynb", f"from widgets import QuantizationTradeoff\n{shown}")
+    lab.run_all()
+    part = lab.page.locator(".wb-tradeoff")
+    part.get_by_text("Measure", exact=True).click()
+    expect(part.get_by_role("status")).to_have_text("Measured", timeout=120_000)
+    expect(part.locator("tbody tr")).to_have_count(2)
+    expect(part.locator("svg")).to_be_visible()
+    lab.screenshot("tradeoff-light")
+    assert lab.take_problems() == []

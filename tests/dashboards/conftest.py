@@ -55,7 +55,7 @@ def session(embedded_model_folder: Path, native_library_path: Path | None) -> It
 
     def load(choice: LoadChoice, progress) -> LlamaGPU:
         # One thread: browser and server have a core of their own then, and nothing waits for a thread that waits.
-        context = choice.context_length or 1024
+        context = choice.context_length or 2048
         engine = EngineConfig(context_length=context, kv_cache_tokens=32_768, max_num_seqs=32, num_threads=1)
         return LlamaGPU(
             choice.model, False, False, choice.precision or quick, backend="cpu", engine=engine, progress=progress

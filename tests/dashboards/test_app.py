@@ -45,7 +45,7 @@ def test_a_reply_streams_with_its_figures_and_the_box_is_free_again(page):
     expect(page.box).to_have_value("")
     page.wait_for_replies(1)
     expect(page.chat).to_contain_text("Paris")
-    for words in ("tokens/s", "first token after", "context", "of 1,024"):
+    for words in ("tokens/s", "first token after", "context", "of 2,048"):
         expect(page.notes.last).to_contain_text(words)
     expect(page.part("wb-meter")).to_contain_text("history")
 
@@ -70,7 +70,7 @@ def test_regenerating_makes_versions_and_undo_gives_the_question_back(page):
 
 
 def test_escape_stops_and_frees_the_engine_and_the_reply_can_go_on(page, session):
-    page.new_chat(most_tokens=400)
+    page.new_chat(most_tokens=1800)
     page.send(LONG)
     page.wait_for_text()
     page.page.keyboard.press("Escape")
@@ -267,7 +267,7 @@ def test_a_given_text_is_scored_and_the_next_token_shown(page):
 
 
 def test_the_monitor_shows_a_request_and_cancels_it(page, session):
-    page.new_chat(most_tokens=600)
+    page.new_chat(most_tokens=1800)
     page.send(LONG)
     page.wait_for_text()
     page.tab("Monitor")
@@ -349,7 +349,7 @@ def test_the_cluster_tab_says_what_one_process_does(page):
 def test_two_browsers_share_a_batch_and_closing_one_stops_only_its_own(page, app, open_page, session):
     other = open_page(app.url).wait_until_ready()
     for one in (page, other):
-        one.new_chat(most_tokens=700)
+        one.new_chat(most_tokens=1800)
         one.send(LONG)
     page.wait_for_text()
     other.wait_for_text()
@@ -407,7 +407,7 @@ def test_unload_and_load_with_a_plan(page, session, embedded_model_folder):
 
 
 def test_a_dead_engine_shows_a_banner_and_is_restarted(page, session):
-    page.new_chat(most_tokens=600)
+    page.new_chat(most_tokens=1800)
     page.send(LONG)
     page.wait_for_text()
 

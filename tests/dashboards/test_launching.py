@@ -45,7 +45,7 @@ def test_a_program_chats_scores_and_asks_for_the_status(client, session):
 
 
 def test_text_comes_as_it_grows_and_cancelling_stops_the_model(client, session):
-    job = client.submit("Tell me a long story.", sampling='{"max_tokens": 900, "ignore_eos": true}', api_name="/chat")
+    job = client.submit("Tell me a long story.", sampling='{"max_tokens": 1800, "ignore_eos": true}', api_name="/chat")
     deadline_s = time.monotonic() + 60
     while len(job.outputs()) < 4 and time.monotonic() < deadline_s:
         time.sleep(0.05)
@@ -155,7 +155,7 @@ def test_the_app_chats_with_a_remote_endpoint(session):
 def test_stopping_the_app_stops_its_replies(session):
     with dashboards.launch(session.llm, name="to stop") as app, ThreadPoolExecutor(1) as pool:
         client = _client(app)
-        client.submit("Tell me a story.", sampling='{"max_tokens": 900, "ignore_eos": true}', api_name="/chat")
+        client.submit("Tell me a story.", sampling='{"max_tokens": 1800, "ignore_eos": true}', api_name="/chat")
         deadline_s = time.monotonic() + 60
         while session.stats().num_running == 0 and time.monotonic() < deadline_s:
             time.sleep(0.02)

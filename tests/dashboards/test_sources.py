@@ -43,7 +43,7 @@ async def _text(source, ask) -> str:
 
 async def test_the_state_names_the_model_and_its_context(source):
     state = source.state()
-    assert state.is_ready and state.max_context == 1024 and state.model
+    assert state.is_ready and state.max_context == 2048 and state.model
     assert state.model in await source.models()
 
 
@@ -98,7 +98,7 @@ async def test_a_tool_is_called_and_its_result_goes_back(source):
 
 
 async def test_leaving_frees_the_engine(source, session):
-    ask = ChatAsk(HELLO, params=SamplingParams(max_tokens=900, ignore_eos=True))
+    ask = ChatAsk(HELLO, params=SamplingParams(max_tokens=1800, ignore_eos=True))
     async with aclosing(source.stream(ask)) as pieces:
         await anext(pieces)
     await asyncio.to_thread(wait_until_idle, session.llm)
@@ -108,7 +108,7 @@ async def test_a_stopped_reply_keeps_what_has_come(source, session):
     conversation = Conversation()
     conversation.add("user", "Tell me a story.")
     conversation.reply()
-    ask = ChatAsk(params=SamplingParams(max_tokens=900, ignore_eos=True))
+    ask = ChatAsk(params=SamplingParams(max_tokens=1800, ignore_eos=True))
     reply = RunningReply.of(source, conversation, ask)
     async for message in reply.updates(0.01):
         if len(message.text) > 10:
@@ -130,7 +130,7 @@ async def test_a_text_is_scored_alone_and_as_a_reply(source):
 
 async def test_the_context_is_counted(source):
     use = await source.context_use([{"role": "system", "content": "Be brief."}, *HELLO], "And now?")
-    assert use.max_context == 1024 and min(use.system_tokens, use.history_tokens, use.draft_tokens) > 0
+    assert use.max_context == 2048 and min(use.system_tokens, use.history_tokens, use.draft_tokens) > 0
     alone = await source.context_use([], "")
     assert (alone.history_tokens, alone.draft_tokens) == (0, 0) and alone.system_tokens > 0
 
