@@ -9,7 +9,7 @@ import pytest
 
 from workbench import LlamaGPU
 from workbench.backends import Backend
-from workbench.errors import RequestError
+from workbench.errors import ConfigError, RequestError
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,20 @@ def test_the_call_forms_of_the_documented_examples(llm):
     assert llm.batch_infer(["hello"] * 3, batch_size=2, max_tokens=6, **seeded) == [text] * 3
     assert llm.batch_infer(["hello"] * 3, 2, max_tokens=6, **seeded) == [text] * 3
     assert llm.batch_infer([]) == []
+    assert llm.batch_infer((prompt for prompt in ["hello"] * 2), max_tokens=6, **seeded) == [text] * 2
+
+
+def test_half_of_a_surrogate_pair_is_no_text(llm):
+    for ask in (llm.infer, llm.chat):
+        with pytest.raises(RequestError, match="half of a surrogate pair at position"):
+            ask("a\ud800b", max_tokens=2)
+
+
+def test_a_context_that_the_model_has_not_is_refused_before_it_is_read(tiny_model_folder):
+    steps = []
+    with pytest.raises(ConfigError, match="the model was trained for at most"):
+        LlamaGPU(str(tiny_model_folder), context_length=10**9, progress=steps.append, check_plan=False)
+    assert steps == []
 
 
 def test_no_bound_means_until_the_model_stops_or_the_context_is_full(tiny_model_folder):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -24,7 +25,8 @@ from workbench.parallel import GPUConfig
 from workbench.planner import Comparison, LoadGuard, LoadRecord, Plan
 from workbench.plugins import PluginManager, default_plugins
 from workbench.profile_run import profiled_prompt, record_profile
-from workbench.progress import ProgressCallback, no_progress
+from workbench.progress import ProgressCallback
+from workbench.progress_display import ProgressDisplay
 from workbench.prompt import Messages, Prompt, encode_prompt
 from workbench.quantize import QuantizationCache, QuantizationConfig, parse_quant_type
 from workbench.running_model import ModelStart, RunningModel
@@ -42,6 +44,8 @@ __all__ = ["LlamaGPU", "Messages", "Prompt"]
 
 _DEFAULT_MAX_TOKENS = SamplingParams().max_tokens
 _LONGEST_DELAY_S = 60
+# Nobody wants a line in a log or a notebook for each load; a first download takes longer.
+_LINES_AFTER_S = 15.0
 
 
 class LlamaGPU(HasTwin):
@@ -68,7 +72,8 @@ class LlamaGPU(HasTwin):
         degrade: with `parallel`, use what is there of the GPUs, down to the CPU alone; `degraded_reason` says so.
         cluster: run whole copies of the model on a Ray cluster, on one machine or many, instead of here; each replica
             opens it with the other settings. `backend` and `prefer_gpu` are then about the replicas' machines.
-        progress: called with `Progress` values while loading; raising LoadCancelled in it cancels.
+        progress: called with `Progress` values while loading; raising LoadCancelled in it cancels. Without it a bar is
+            shown on a terminal, and elsewhere lines on stderr where it takes long, as the first download does.
         trust_remote_code, allow_pickle: allow files that run code when loaded.
         check_plan: plan the load first and issue PlanWarning where it will not fit; loading goes on all the same.
             `plan` and `comparison()` then hold predicted and measured figures. With `parallel` nothing is compared;
@@ -136,10 +141,10 @@ class LlamaGPU(HasTwin):
         self.device_index = choice.device_index
         self.dtype, self.dtype_reason = choice.dtype, choice.dtype_reason
         self.quantization: QuantizationConfig | None = None if requested is None else requested.config
-        report = progress or no_progress
-        files = Catalogue().resolve(
-            self.model_path, progress=report, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
-        )
+        with _shown(progress) as report:
+            files = Catalogue().resolve(
+                self.model_path, progress=report, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
+            )
         self.model_name = files.name
         weights = self.dtype if requested is None else requested.name
         # On a GPU the engine packs these for its own kernels; a config with flags of its own is done as it says.
@@ -171,7 +176,9 @@ class LlamaGPU(HasTwin):
         if self._checks_plan:
             guard = self._new_guard()
             guard.warn(stacklevel=2)
-        self._take(self._start.run(self.plugins, report), guard)
+        with _shown(progress) as report:
+            running = self._start.run(self.plugins, report)
+        self._take(running, guard)
 
     def _take(self, running: RunningModel, guard: LoadGuard | None) -> None:
         """Have what runs now as this object's model."""
@@ -330,17 +337,19 @@ class LlamaGPU(HasTwin):
         """The model's continuation of a prompt."""
         return self.submit(input_data, **sampling).result().text
 
-    def batch_infer(self, input_data: Sequence[Prompt], batch_size: int | None = None, **sampling: Any) -> list[str]:
+    def batch_infer(self, input_data: Iterable[Prompt], batch_size: int | None = None, **sampling: Any) -> list[str]:
         """Continuations of several prompts, in their order; at most `batch_size` at once (None: all)."""
         if isinstance(input_data, str):
             raise RequestError("batch_infer takes a list of prompts; for one prompt use infer")
         if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
             raise RequestError(f"batch_size={batch_size!r}: must be an integer of at least 1, or None")
-        self._check_all(input_data, sampling)
+        # Any iterable: it is gone through twice.
+        prompts = list(input_data)
+        self._check_all(prompts, sampling)
         running: deque[Generation] = deque()
         texts: list[str] = []
         try:
-            for prompt in input_data:
+            for prompt in prompts:
                 if len(running) == batch_size:
                     texts.append(running.popleft().result().text)
                 running.append(self.submit(prompt, **sampling))
@@ -524,7 +533,9 @@ class LlamaGPU(HasTwin):
         """
         self.unload()
         guard = self._new_guard() if self._checks_plan else None
-        self._take(self._start.run(self.plugins, progress or no_progress), guard)
+        with _shown(progress) as report:
+            running = self._start.run(self.plugins, report)
+        self._take(running, guard)
 
     def __enter__(self) -> LlamaGPU:
         return self
@@ -580,6 +591,16 @@ def _paced(pieces: Iterator[str], delay_s: float) -> Iterator[str]:
         if number:
             time.sleep(delay_s)
         yield piece
+
+
+@contextmanager
+def _shown(progress: ProgressCallback | None) -> Iterator[ProgressCallback]:
+    """The caller's way of showing progress, else ours."""
+    if progress is not None:
+        yield progress
+        return
+    with ProgressDisplay(lines_after_s=_LINES_AFTER_S) as display:
+        yield display
 
 
 def _engine_config(engine: EngineConfig | None, context_length: int | None) -> EngineConfig:

@@ -22,6 +22,7 @@ def resolve(config=None, **facts):
         {"context_length": 1.5},
         {"context_length": True},
         {"kv_cache_bytes": -1},
+        {"num_threads": 10**6},
         {"block_size": 0},
         {"max_num_seqs": 0},
         {"max_num_batched_tokens": 0},
@@ -88,6 +89,17 @@ def test_a_pool_that_does_not_fit_says_what_is_needed_and_what_would_fit(config,
     assert caught.value.needed_bytes >= 10**6 and caught.value.free_bytes == free_bytes
     assert "kv_cache_tokens=288" in caught.value.would_fit
     resolve(EngineConfig(kv_cache_tokens=288), free_bytes=free_bytes)
+
+
+def test_what_would_fit_is_no_more_than_the_models_context():
+    with pytest.raises(OutOfMemoryError) as caught:
+        resolve(EngineConfig(kv_cache_bytes=10**13), free_bytes=10**12)
+    assert "context_length=1024" in caught.value.would_fit
+
+
+def test_a_pool_smaller_than_a_block_is_a_wrong_setting():
+    with pytest.raises(ConfigError, match="kv_cache_bytes=1: must be more, since one block of 16 tokens takes"):
+        resolve(EngineConfig(kv_cache_bytes=1), free_bytes=10**9)
 
 
 def test_where_not_one_block_fits_a_smaller_model_is_the_advice():

@@ -130,7 +130,7 @@ def test_a_beginning_is_added_the_way_the_model_does(folder: Path) -> None:
 def test_a_damaged_tokenizer_is_a_format_error(folder: Path) -> None:
     (folder / "tokenizer.json").write_text('{"version": "1.0"')
 
-    with pytest.raises(ModelFormatError, match=f"the tokenizer in {folder} cannot be loaded: "):
+    with pytest.raises(ModelFormatError, match=f"the tokenizer in {folder} cannot be loaded, its files"):
         load_tokenizer(folder)
 
 

@@ -23,8 +23,8 @@ from workbench.benchmark import (
 )
 from workbench.benchmark.engine_choice import OURS
 from workbench.benchmark.formats import as_csv, as_text
-from workbench.cli.progress_display import ProgressDisplay
 from workbench.errors import ConfigError
+from workbench.progress_display import ProgressDisplay
 
 __all__ = ["OutputFormat", "command"]
 

@@ -13,6 +13,7 @@ from workbench.cli.answer import answer_json
 from workbench.cli.model_settings import ModelSettings
 from workbench.cli.settings_options import takes_settings
 from workbench.engine import EngineConfig, SamplingParams
+from workbench.errors import RequestError
 
 if TYPE_CHECKING:
     from workbench.engine import Generation
@@ -41,6 +42,9 @@ def command(
     engine: EngineConfig,
 ) -> None:
     text = sys.stdin.read() if prompt == "-" else prompt
+    if not text:
+        # Before a model is loaded for it.
+        raise RequestError("the prompt is empty: give some text")
     if stream is None:
         stream = sys.stdout.isatty() and not as_json and sampling.n == 1
     if stream and sampling.n > 1 and not as_json:

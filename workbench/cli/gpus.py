@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.byte_size import byte_size
+from workbench.byte_size import byte_size
 from workbench.telemetry.gpu_inventory import GPUInventory, ListedGPU, read_gpu_inventory
 
 if TYPE_CHECKING:

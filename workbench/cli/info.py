@@ -12,7 +12,7 @@ import typer
 
 from workbench import __version__
 from workbench.backends import Backend, BackendStatus, detect, select_backend
-from workbench.cli.byte_size import byte_size
+from workbench.byte_size import byte_size
 from workbench.engine.engines import known_engines
 from workbench.paths import home
 from workbench.plugins import default_plugins

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli.deferred_interrupt import DeferredInterrupt
-from workbench.cli.progress_display import ProgressDisplay
 from workbench.parallel.sizes_text import config_from_text
 from workbench.progress import Progress
+from workbench.progress_display import ProgressDisplay
 
 if TYPE_CHECKING:
     from workbench.cli.services import Services

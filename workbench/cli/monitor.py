@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.cli.byte_size import byte_size
+from workbench.byte_size import byte_size
 from workbench.errors import ConfigError
 from workbench.telemetry import Sampler
 from workbench.telemetry.sensors import machine_sensors

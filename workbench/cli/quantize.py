@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli.byte_size import byte_size
-from workbench.cli.progress_display import ProgressDisplay
+from workbench.byte_size import byte_size
 from workbench.errors import ConfigError
+from workbench.progress_display import ProgressDisplay
 
 __all__ = ["command"]
 

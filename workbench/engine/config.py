@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, fields
 
 from workbench.errors import ConfigError, OutOfMemoryError
 
-__all__ = ["EngineConfig", "EngineLimits", "resolve_limits"]
+__all__ = ["EngineConfig", "EngineLimits", "resolve_limits", "wanted_context"]
 
 _MIB = 1024**2
+_MOST_THREADS = 1024
 # Measured on two cores with the native kernels, whose attention uses the vector units only.
 _CPU_DOUBLING_CONTEXT = 512
 
@@ -80,6 +81,8 @@ class EngineConfig:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{one.name}={value!r}: must be an integer of at least 1")
+            if one.name == "num_threads" and value > _MOST_THREADS:
+                raise ConfigError(f"num_threads={value}: at most {_MOST_THREADS}")
         fraction = self.memory_fraction
         if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
             raise ConfigError(f"memory_fraction={self.memory_fraction!r}: must be above 0 and at most 1")
@@ -122,16 +125,16 @@ def resolve_limits(
             f"draft_tokens={config.draft_tokens}: on a GPU a step begins before the last tokens are known, so there is "
             "nothing to guess from; leave it out"
         )
-    wanted_context = _wanted_context(config, model_max_context)
+    context = wanted_context(config, model_max_context)
     bytes_per_block = kv_bytes_per_token * config.block_size
-    num_blocks = _num_blocks(config, on_gpu, wanted_context, bytes_per_block, free_bytes, reasons)
+    num_blocks = _num_blocks(config, on_gpu, context, bytes_per_block, free_bytes, reasons)
     capacity = num_blocks * config.block_size
-    if capacity < wanted_context:
-        reasons["max_context"] = f"the KV pool holds {capacity} tokens, the model allows {wanted_context}"
+    if capacity < context:
+        reasons["max_context"] = f"the KV pool holds {capacity} tokens, the model allows {context}"
     max_num_batched_tokens = config.max_num_batched_tokens or (8192 if on_gpu else 512)
     beside_decodes = config.max_prompt_tokens_beside_decodes or (1536 if on_gpu else 256)
     return EngineLimits(
-        max_context=min(wanted_context, capacity),
+        max_context=min(context, capacity),
         block_size=config.block_size,
         num_blocks=num_blocks,
         kv_bytes=num_blocks * bytes_per_block,
@@ -145,7 +148,8 @@ def resolve_limits(
     )
 
 
-def _wanted_context(config: EngineConfig, model_max_context: int) -> int:
+def wanted_context(config: EngineConfig, model_max_context: int) -> int:
+    """Most tokens of a request, in tokens. Raises ConfigError for more than the model was trained for."""
     if config.context_length is None:
         return model_max_context
     if config.context_length > model_max_context:
@@ -173,17 +177,23 @@ def _num_blocks(
     else:
         wanted = min(max(512 * _MIB, one_context), free_bytes // 2)
         reasons["kv_bytes"] = "512 MiB or one full context, at most half of the free memory"
+    if config.kv_cache_bytes is not None and wanted < bytes_per_block <= free_bytes:
+        block = f"one block of {config.block_size} tokens takes {bytes_per_block:,} bytes"
+        raise ConfigError(f"kv_cache_bytes={wanted}: must be more, since {block}")
     if wanted > free_bytes or wanted < bytes_per_block:
         raise OutOfMemoryError(
             f"the KV pool needs {max(wanted, bytes_per_block) / _MIB:,.0f} MiB, "
             f"and {free_bytes / _MIB:,.0f} MiB are free",
             needed_bytes=max(wanted, bytes_per_block),
             free_bytes=free_bytes,
-            would_fit=_what_would_fit(free_bytes, bytes_per_block, config.block_size),
+            would_fit=_what_would_fit(free_bytes, bytes_per_block, config.block_size, context),
         )
     return wanted // bytes_per_block
 
 
-def _what_would_fit(free_bytes: int, bytes_per_block: int, block_size: int) -> tuple[str, ...]:
+def _what_would_fit(free_bytes: int, bytes_per_block: int, block_size: int, context: int) -> tuple[str, ...]:
     tokens = free_bytes // bytes_per_block * block_size
-    return (f"kv_cache_tokens={tokens}", f"context_length={tokens}") if tokens else ("a smaller model",)
+    if not tokens:
+        return ("a smaller model",)
+    # A pool may hold more than one request's context, and no request more than the model's.
+    return (f"kv_cache_tokens={tokens}", f"context_length={min(tokens, context)}")

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from workbench.backends import Backend, get_backend
 from workbench.backends.processor import Processor
-from workbench.engine.config import EngineConfig, EngineLimits
-from workbench.errors import ConfigError
+from workbench.engine.config import EngineConfig, EngineLimits, wanted_context
+from workbench.errors import ConfigError, ModelFormatError
 from workbench.models import EmbeddingRecipe, LoadedModel, ModelFiles, ModelSpec
 from workbench.models.bare_config import read_bare_config
 from workbench.models.layer_offload import LayerOffload
 from workbench.models.loaded_model import QuantizedFacts
 from workbench.models.model_code import import_model_code, import_torch
+from workbench.models.spec import read_config
 from workbench.plugins import default_plugins
 from workbench.progress import ProgressCallback
 from workbench.quantize import QuantizationCache, QuantizationConfig, QuantizationType
@@ -67,6 +68,7 @@ class EngineLaunch:
     def load(self, progress: ProgressCallback, backend: Backend) -> LoadedModel:
         """The model in memory, quantised unless the engine does that. After whatever it raises nothing is allocated."""
         offload = self._offload(backend)
+        self._check_context()
         try:
             loaded = self._load_bare(progress, backend)
             if loaded is not None:
@@ -94,6 +96,17 @@ class EngineLaunch:
         except BaseException:
             release(backend)
             raise
+
+    def _check_context(self) -> None:
+        """Raises ConfigError for a context that the model has not, before anything large is read."""
+        if self.config.context_length is None or self.files.path is None:
+            return
+        try:
+            spec = ModelSpec.from_config(read_config(self.files.path))
+        except ModelFormatError:
+            # What the file leaves to its family's defaults is known once the model is there.
+            return
+        wanted_context(self.config, spec.max_context)
 
     def _offload(self, backend: Backend) -> LayerOffload | None:
         """Raises ConfigError where nothing can stay in the host's memory."""

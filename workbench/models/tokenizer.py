@@ -38,7 +38,11 @@ class Tokenizer:
         return bool(self.hf.chat_template)
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        """Token ids of `text`; with special tokens the way this model's own tokenizer adds them (BOS or none)."""
+        """Token ids of `text`; with special tokens the way this model's own tokenizer adds them (BOS or none).
+
+        Raises `RequestError` for what is no text: half of a surrogate pair.
+        """
+        _check_text(text)
         # Whether it fits is for the engine to say, which knows the context that it was given: no warning about it.
         token_ids: list[int] = self.hf.encode(text, add_special_tokens=add_special_tokens, verbose=False)
         return token_ids
@@ -110,6 +114,16 @@ class Tokenizer:
         return token
 
 
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            f"the text has half of a surrogate pair at position {error.start} ({text[error.start]!r}), which is no "
+            "character: decode it anew, or leave it out"
+        ) from None
+
+
 def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Tokenizer:
     """The tokenizer of a model folder. Raises `ModelFormatError` when it cannot be built from the files."""
     failure = None
@@ -122,7 +136,8 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Tokenize
             hf = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=trust_remote_code)
     # Boundary: the tokenizer's files decide which of transformers' many errors comes out.
     except Exception as error:
-        failure = f"the tokenizer in {folder} cannot be loaded: {type(error).__name__}: {_first_line(error)}"
+        failure = f"the tokenizer in {folder} cannot be loaded, its files are damaged or of another kind: "
+        failure += f"{type(error).__name__}: {_first_line(error)}"
     if failure or hf is None:
         raise ModelFormatError(failure or f"there is no tokenizer in {folder}")
     return Tokenizer(hf, _eos_token_ids(folder, hf.eos_token_id))

@@ -12,6 +12,7 @@ from workbench.backends.dtypes import torch_dtype
 from workbench.errors import ModelFormatError, WorkbenchError
 from workbench.models.files import ModelFiles
 from workbench.models.safetensors_header import TensorEntry
+from workbench.models.spec import ModelSpec, read_config
 from workbench.models.weight_reader import READABLE_DTYPES, WeightReader
 from workbench.progress import Progress, ProgressCallback
 from workbench.shell import place, restore_buffers
@@ -147,9 +148,26 @@ def blaming_files(files: ModelFiles) -> Iterator[None]:
         raise
     # Boundary: the model's files decide which of transformers' many errors comes out.
     except Exception as error:
-        failure = f"{files.path or files.name} cannot be loaded: {type(error).__name__}: {error}"
+        failure = _contradiction(files) or f"{files.path or files.name} cannot be loaded: {_in_words(error)}"
     if failure:
         raise ModelFormatError(failure)
+
+
+def _contradiction(files: ModelFiles) -> str | None:
+    """What config.json itself has wrong, where that is why it cannot be loaded."""
+    if files.path is None:
+        return None
+    try:
+        ModelSpec.from_config(read_config(files.path))
+    except ModelFormatError as error:
+        return f"{files.path}: {error}"
+    return None
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"its config asks for {error}, which transformers does not know"
+    return f"{type(error).__name__}: {error}"
 
 
 def _wanted_tensors(shell: nn.Module) -> dict[str, torch.Tensor]:

@@ -134,7 +134,7 @@ def _splits(inputs: PlanInputs, spare: tuple[Target, ...]) -> Iterator[_Change]:
     for count in _SPLITS:
         if len(inputs.targets) < count <= len(targets) and inputs.target.is_gpu:
             gpus = [int(target.label.partition(":")[2]) for target in targets[:count]]
-            change = {"gpus": gpus, "parallel": "tensor"}
+            change: dict[str, Any] = {"gpus": gpus, "parallel": "tensor"}
             if inputs.host_layers:
                 change["cpu_offload_layers"] = None
             sizes = ParallelShape(tensor=count)

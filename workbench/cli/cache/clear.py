@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from workbench.cli.byte_size import byte_size
+from workbench.byte_size import byte_size
 from workbench.quantize import QuantizationCache
 
 __all__ = ["command"]

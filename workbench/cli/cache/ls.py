@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli.byte_size import byte_size
+from workbench.byte_size import byte_size
 from workbench.quantize import QuantizationCache
 
 __all__ = ["command"]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli.byte_size import byte_size
+from workbench.byte_size import byte_size
 
 __all__ = ["command"]
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli.progress_display import ProgressDisplay
+from workbench.progress_display import ProgressDisplay
 
 __all__ = ["command"]
 

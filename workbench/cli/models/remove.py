@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli.byte_size import byte_size
+from workbench.byte_size import byte_size
 
 __all__ = ["command"]
 

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, plain lines elsewhere, nothing for work that ends within a second."""
+"""Progress on stderr: a bar on a terminal, plain lines elsewhere, nothing for work that ends soon."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from workbench.cli.byte_size import byte_size
+from workbench.byte_size import byte_size
 from workbench.progress import Progress
 
 if TYPE_CHECKING:
@@ -23,11 +23,20 @@ _LINE_EVERY_S = 10.0
 
 
 class ProgressDisplay:
-    """A progress callback for the time of a `with` block."""
+    """A progress callback for the time of a `with` block.
 
-    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    A bar comes after a second, lines after `lines_after_s`.
+    """
+
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        lines_after_s: float = _SHOW_AFTER_S,
+    ) -> None:
         self._stream = stream or sys.stderr
         self._clock = clock
+        self._lines_after_s = lines_after_s
         self._started_s: float | None = None
         self._stage: str | None = None
         self._stage_started_s = 0.0
@@ -48,12 +57,13 @@ class ProgressDisplay:
         now = self._clock()
         if self._started_s is None:
             self._started_s = now
-        if now - self._started_s < _SHOW_AFTER_S:
+        is_terminal = self._stream.isatty()
+        if now - self._started_s < (_SHOW_AFTER_S if is_terminal else self._lines_after_s):
             return
         is_new = progress.stage != self._stage
         if is_new:
             self._stage, self._stage_started_s = progress.stage, now
-        if self._stream.isatty():
+        if is_terminal:
             self._show_bar(progress, is_new)
         elif is_new or now - self._last_line_s >= _LINE_EVERY_S:
             self._last_line_s = now

@@ -2,9 +2,9 @@ import io
 
 import pytest
 
-from workbench.cli.byte_size import byte_size
-from workbench.cli.progress_display import ProgressDisplay
+from workbench.byte_size import byte_size
 from workbench.progress import Progress
+from workbench.progress_display import ProgressDisplay
 
 
 class Terminal(io.StringIO):
@@ -31,6 +31,17 @@ def test_short_work_shows_nothing():
     moments = (0.0, Progress("load", 0, 10)), (0.9, Progress("load", 10, 10))
     assert shown(io.StringIO(), *moments) == ""
     assert shown(Terminal(), *moments) == ""
+
+
+def test_lines_can_be_kept_back_longer():
+    clock, stream = Clock(), io.StringIO()
+    with ProgressDisplay(stream, clock, lines_after_s=15.0) as display:
+        for clock.now_s in (0.0, 14.0):
+            display(Progress("load weights", 1, 9, "tensors"))
+        assert stream.getvalue() == ""
+        clock.now_s = 16.0
+        display(Progress("load weights", 2, 9, "tensors"))
+    assert stream.getvalue() == "load weights: 2 of 9 tensors (22%)\n"
 
 
 def test_a_log_gets_a_line_per_stage_and_one_each_ten_seconds():
