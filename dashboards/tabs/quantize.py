@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import threading
 from collections.abc import AsyncIterator
 
 import gradio as gr
@@ -46,7 +47,9 @@ class QuantizePart:
                 self.start = gr.Button("Quantise", variant="primary", size="sm", elem_id="wb-quantize-start")
                 self.stop = gr.Button("Cancel quantising", size="sm", elem_id="wb-quantize-stop")
             self.said = gr.HTML("", elem_id="wb-quantize-said", padding=False)
-        running = self.start.click(
+        # Raised by whoever presses the button; one model is quantised at a time.
+        self._is_cancelled = threading.Event()
+        self.start.click(
             self._quantize,
             [model, self.kind, self.out],
             [self.said],
@@ -54,7 +57,7 @@ class QuantizePart:
             concurrency_id="model",
             **_OPTIONS,
         )
-        self.stop.click(self._stopped, None, [self.said], cancels=[running], concurrency_limit=None, **_OPTIONS)
+        self.stop.click(self._cancel, None, None, concurrency_limit=None, **_OPTIONS)
 
     async def _quantize(self, request: gr.Request, model: str, kind: str, out: str) -> AsyncIterator[str]:
         try:
@@ -63,12 +66,12 @@ class QuantizePart:
         except WorkbenchError as error:
             raise shown_error(error) from None
         newest: Progress | None = None
-        is_wanted = True
+        is_cancelled = self._is_cancelled = threading.Event()
 
         def note(progress: Progress) -> None:
             nonlocal newest
             newest = progress
-            if not is_wanted:
+            if is_cancelled.is_set():
                 raise LoadCancelled("quantising was cancelled")
 
         work = asyncio.create_task(
@@ -81,15 +84,21 @@ class QuantizePart:
                 yield progress_bar(f"Quantising to {kind}", newest)
                 await asyncio.wait({work}, timeout=_LOOK_INTERVAL_S)
             yield _result_html(await work)
+        except LoadCancelled:
+            yield "<p>Quantising was cancelled; nothing was kept.</p>"
         except WorkbenchError as error:
             raise shown_error(error) from None
         finally:
-            is_wanted = False
-            # Of one that was cancelled nobody asks how it ended.
+            # Also where the page has gone; of work that goes on without it nobody asks how it ended.
+            is_cancelled.set()
             work.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
-    async def _stopped(self) -> str:
-        return "<p>No model is being quantised.</p>"
+    async def _cancel(self, request: gr.Request) -> None:
+        try:
+            self._parts.require_admin(request)
+        except WorkbenchError as error:
+            raise shown_error(error) from None
+        self._is_cancelled.set()
 
 
 def _result_html(made: QuantizedFolder) -> str:

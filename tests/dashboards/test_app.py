@@ -373,10 +373,17 @@ def test_the_trade_off_of_precisions_is_measured_and_drawn(page, tiny_model_fold
     expect(page.part("wb-tradeoff-plot").locator("svg")).to_be_visible(timeout=2 * WAIT_MS)
 
 
-def test_a_model_is_quantised_into_a_folder_and_loaded_from_there(page, session, tiny_model_folder, tmp_path):
+def test_a_model_is_quantised_into_a_folder_and_loaded_from_there(
+    page, session, embedded_model_folder, tiny_model_folder, tmp_path
+):
     page.tab("Models")
-    page.choose("wb-model", str(tiny_model_folder))
     page.unfold("Quantise and keep")
+    page.choose("wb-model", str(embedded_model_folder))
+    page.press("wb-quantize-start")
+    expect(page.part("wb-quantize-said")).to_contain_text("Quantising to int8")
+    page.press("wb-quantize-stop")
+    expect(page.part("wb-quantize-said")).to_contain_text("cancelled; nothing was kept", timeout=WAIT_MS)
+    page.choose("wb-model", str(tiny_model_folder))
     page.choose("wb-quantize-kind", "int8")
     page.part("wb-quantize-out").locator("textarea, input").fill(str(tmp_path / "small"))
     page.press("wb-quantize-start")
