@@ -1,15 +1,17 @@
-"""The plugins that are here, switched on and off, and the widgets that they bring. Knows a manager, no plugin."""
+"""The plugins that are here, got from an index, switched on and off, and the widgets that they bring."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import partial
 
 import ipywidgets
 
 from widgets.part import Part
+from widgets.plugin_shelf import PluginShelf
 from workbench.errors import ConfigError, WorkbenchError
-from workbench.plugins import PluginManager, PluginRow, default_plugins, plugin_rows
+from workbench.plugins import PluginActions, PluginManager, PluginRow, default_plugins, plugin_rows
 from workbench.session import Session
 from workbench.twin import Twin
 
@@ -21,8 +23,9 @@ _IS_ON = ("active", "enabled", "failed")
 class PluginsCard(Part, ipywidgets.VBox):
     """One row a plugin: its name, version and state, a button that switches it, and what is wrong with it if anything.
 
-    Below stand the widgets that active plugins bring; `session` is what those work on. Switching a plugin on tries its
-    import in a process of its own and can take seconds: it runs on a thread, and `wait()` waits for it.
+    Below stand an index to get plugins from, and the widgets that active plugins bring; `session` is what those work
+    on. Switching a plugin on tries its import in a process of its own, and installing may read the network: both run on
+    a thread, and `wait()` waits for it.
     """
 
     _worker: threading.Thread | None = None
@@ -30,12 +33,15 @@ class PluginsCard(Part, ipywidgets.VBox):
     def __init__(self, session: Session | None = None, *, manager: PluginManager | None = None) -> None:
         self._session = session or Session()
         self._manager = manager or default_plugins()
+        self._actions = PluginActions(self._manager)
         self._lock = threading.RLock()
         self._opened: dict[str, ipywidgets.Widget] = {}
         self._message = ipywidgets.Label("")
         self._rows = ipywidgets.VBox([])
         self._contributed = ipywidgets.VBox([])
-        super().__init__([ipywidgets.Label("Plugins"), self._rows, self._message, self._contributed])
+        self._shelf = PluginShelf(self._act)
+        title = ipywidgets.Label("Plugins")
+        super().__init__([title, self._rows, self._shelf, self._message, self._contributed])
         self.add_class("wb-plugins")
         self._manager.load_enabled()
         self.refresh()
@@ -60,6 +66,31 @@ class PluginsCard(Part, ipywidgets.VBox):
     def disable(self, name: str) -> None:
         """Switch a plugin off, as a click does; returns at once."""
         self._start(f"switching {name} off", partial(self._manager.disable, name))
+
+    def look(self, index: str = "") -> None:
+        """Say what an index offers, and suggest its names. Like all below returns at once; `message` has the outcome.
+
+        An empty `index` is what WORKBENCH_PLUGIN_INDEX says.
+        """
+        self._start("reading the index", partial(self._look, index))
+
+    def install(self, name: str, index: str = "", *, allow_unsigned: bool = False) -> None:
+        """Get a plugin from an index, checked and switched off."""
+        work = partial(self._actions.install, name, index, allow_unsigned=allow_unsigned)
+        self._start(f"installing {name}", work)
+
+    def update(self, name: str = "", index: str = "", *, allow_unsigned: bool = False) -> None:
+        """Get a newer version of one plugin or, without a name, of all that are installed."""
+        work = partial(self._actions.update, name, index, allow_unsigned=allow_unsigned)
+        self._start(f"updating {name or 'all'}", work)
+
+    def roll_back(self, name: str) -> None:
+        """Use the version before again."""
+        self._start(f"going back with {name}", partial(self._actions.roll_back, name))
+
+    def remove(self, name: str) -> None:
+        """Delete an installed plugin's files; what it has written itself stays."""
+        self._start(f"removing {name}", partial(self._actions.remove, name))
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Whether what was started has ended within the time."""
@@ -117,7 +148,21 @@ class PluginsCard(Part, ipywidgets.VBox):
             self._opened.pop(name).close()
         self._contributed.children = [self.contributed(name) for name in here]
 
-    def _start(self, words: str, work: partial) -> None:
+    def _act(self, action: str) -> None:
+        shelf = self._shelf
+        if action == "look":
+            self.look(shelf.index)
+        elif action in ("install", "update"):
+            getattr(self, action)(shelf.name, shelf.index, allow_unsigned=shelf.allows_unsigned)
+        else:
+            getattr(self, action)(shelf.name)
+
+    def _look(self, index: str) -> str:
+        offered = self._actions.offered(index)
+        self._shelf.offer([name for name, _, _ in offered])
+        return "; ".join(f"{name} {version}: {words}" for name, version, words in offered) or "the index is empty"
+
+    def _start(self, words: str, work: Callable[[], str | None]) -> None:
         with self._lock:
             if not self.wait(0):
                 self._message.value = "one thing at a time: wait for the last switch to end"
@@ -126,14 +171,13 @@ class PluginsCard(Part, ipywidgets.VBox):
             self._worker = threading.Thread(target=self._work, args=(work,), name="workbench-plugins-card", daemon=True)
             self._worker.start()
 
-    def _work(self, work: partial) -> None:
+    def _work(self, work: Callable[[], str | None]) -> None:
         try:
-            work()
-            problem = ""
+            outcome = work() or ""
         except WorkbenchError as error:
-            problem = str(error)
+            outcome = str(error)
         self.refresh()
-        self._message.value = problem
+        self._message.value = outcome
 
 
 def _made(make, session: Session) -> ipywidgets.Widget:

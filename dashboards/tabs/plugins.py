@@ -9,9 +9,8 @@ from typing import Any
 import gradio as gr
 
 from dashboards.parts import AppParts, shown_error
-from dashboards.plugin_actions import PluginActions
 from workbench.errors import WorkbenchError
-from workbench.plugins import PluginRow, plugin_rows
+from workbench.plugins import PluginActions, PluginRow, plugin_rows
 
 __all__ = ["PluginsTab"]
 

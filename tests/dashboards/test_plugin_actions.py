@@ -9,9 +9,8 @@ import pytest
 from plugin_packages import tab_source, write_module, write_wheel
 
 from dashboards.contributed_tab import ContributedTab
-from dashboards.plugin_actions import PluginActions
 from workbench.errors import ConfigError, PluginError
-from workbench.plugins import PluginManager, write_index
+from workbench.plugins import PluginActions, PluginManager, write_index
 from workbench.session import Session
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import ipywidgets
 import pytest
+from plugin_packages import write_wheel
 
 from widgets.plugins_card import PluginsCard
 from workbench.errors import ConfigError
-from workbench.plugins import BasePlugin, PluginManager, PluginMetadata, hookimpl
+from workbench.plugins import BasePlugin, PluginManager, PluginMetadata, hookimpl, write_index
 
 
 class Toys(BasePlugin):
@@ -75,3 +78,36 @@ def test_closing_leaves_nothing_open(front_end, manager: PluginManager) -> None:
     card.refresh()
     card.close()
     assert isinstance(card.twin().as_text(), str)
+
+
+def test_plugins_are_got_from_an_index_by_clicks(front_end, manager: PluginManager, tmp_path: Path) -> None:
+    shelf = tmp_path / "shelf"
+    write_wheel(shelf, "shy", "1.0")
+    write_index(shelf)
+    card = PluginsCard(manager=manager)
+    place, buttons = card._shelf.children
+    index, name, unsigned = place.children
+    click = {button.description: button.click for button in buttons.children}
+
+    def message_after(action: str) -> str:
+        click[action]()
+        assert card.wait(60)
+        return card.message
+
+    index.value = str(shelf)
+    assert message_after("Look") == "shy 1.0: " and name.options == ("shy",)
+    assert message_after("Install") == "choose a plugin"
+    name.value = "shy"
+    assert "signed" in message_after("Install") and ("shy", "off") not in card.twin().rows
+    unsigned.value = True
+    assert "shy 1.0 is installed (not signed); it wants" in message_after("Install")
+    assert ("shy", "off") in card.twin().rows
+    write_wheel(shelf, "shy", "1.1")
+    write_index(shelf)
+    assert message_after("Update").startswith("shy: 1.1")
+    assert message_after("Go back").startswith("shy is at 1.0 again")
+    assert message_after("Remove") == "shy is removed." and ("shy", "off") not in card.twin().rows
+    index.value = "/nothing/here"
+    assert "/nothing/here" in message_after("Look")
+    card.close()
+    assert card._shelf.comm is None

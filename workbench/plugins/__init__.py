@@ -1,5 +1,6 @@
 """Plugins: how they are written, found, installed and run. Importing this imports no plugin and no torch."""
 
+from workbench.plugins.actions import PluginActions
 from workbench.plugins.base import (
     BasePlugin,
     Filtered,
@@ -38,6 +39,7 @@ __all__ = [
     "HookSpecs",
     "KeyRing",
     "LogitsProcessor",
+    "PluginActions",
     "PluginContext",
     "PluginEventManager",
     "PluginManager",

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.errors import PluginError
-from workbench.plugins import default_plugins, plugin_rows
+from workbench.plugins import PluginActions, default_plugins
 
 __all__ = ["command"]
 
@@ -19,12 +18,7 @@ def command(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    manager = default_plugins()
-    manager.load_enabled()
-    rows = {row.name: row.as_dict() for row in plugin_rows(manager)}
-    if name not in rows:
-        raise PluginError(f"there is no plugin {name!r}; there are {', '.join(rows)}")
-    facts = {**rows[name], "settings": dict(manager.store.read().settings.get(name, {}))}
+    facts = PluginActions(default_plugins()).info(name)
     if as_json:
         print(json.dumps(facts, indent=2))
         return

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.errors import PluginError
-from workbench.plugins import PluginMarketplace
+from workbench.plugins import PluginActions, default_plugins
 
 __all__ = ["command"]
 
@@ -16,8 +15,4 @@ def command(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="A name as `workbench plugins ls` shows it.")],
 ) -> None:
-    market = PluginMarketplace()
-    if not market.uninstall_plugin(name):
-        installed = ", ".join(market.list_installed_plugins()) or "none"
-        raise PluginError(f"plugin {name} is not installed from an index; installed are: {installed}")
-    typer.echo(f"{name} is removed", err=True)
+    typer.echo(PluginActions(default_plugins()).remove(name), err=True)

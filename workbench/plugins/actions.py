@@ -1,4 +1,4 @@
-"""What the Plugins tab does, as `workbench plugins` does it; each action gives a sentence. Knows no component."""
+"""What surfaces with buttons do to plugins, as `workbench plugins` does it; each action gives a sentence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 from typing import Any
 
 from workbench.errors import ConfigError, PluginError
-from workbench.plugins import PluginManager, PluginMarketplace, plugin_rows
+from workbench.plugins.manager import PluginManager
+from workbench.plugins.marketplace import PluginMarketplace
+from workbench.plugins.overview import plugin_rows
 
 __all__ = ["PluginActions"]
 
