@@ -34,7 +34,7 @@ FIGURES = ("decode", "prefill", "streams")
 _FIGURES_OF = {"transformers-compiled": ("decode",)}
 # Ours, with the precision after a colon, and the others.
 _ALL = ("workbench:gguf", "workbench:bf16", "transformers", "transformers-compiled", "transformers-batching",
-        "llama.cpp", "vllm")  # fmt: skip
+        "transformers-serve", "llama.cpp", "vllm")  # fmt: skip
 
 
 class Peer:

@@ -13,7 +13,16 @@ __all__ = ["ENGINE_NAMES", "OURS", "EngineChoice"]
 
 OURS = "workbench"
 # As `peer_engine.py` knows them.
-ENGINE_NAMES = (OURS, "transformers", "transformers-compiled", "transformers-batching", "llama.cpp", "vllm")
+ENGINE_NAMES = (
+    OURS,
+    "transformers",
+    "transformers-compiled",
+    "transformers-batching",
+    "transformers-serve",
+    "transformers-serve-batching",
+    "llama.cpp",
+    "vllm",
+)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ imports nothing of this project but for our own engine.
 from __future__ import annotations
 
 import argparse
+import atexit
+import importlib.util
 import json
 import os
 import sys
@@ -187,11 +189,25 @@ class Vllm:
         return []
 
 
+def _serve(options: argparse.Namespace, *, batching: bool) -> PeerEngine:
+    # By its path: under another interpreter this package cannot be imported.
+    spec: Any = importlib.util.spec_from_file_location("served_peer", Path(__file__).with_name("served_peer.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    engine: PeerEngine = module.TransformersServe(
+        options.folder, _torch_device(options), options.threads, batching=batching
+    )
+    atexit.register(engine.stop)  # type: ignore[attr-defined]
+    return engine
+
+
 ENGINES: dict[str, Callable[[argparse.Namespace], PeerEngine]] = {
     "workbench": Workbench,
     "transformers": lambda options: Generate(options, compiled=False),
     "transformers-compiled": lambda options: Generate(options, compiled=True),
     "transformers-batching": ContinuousBatching,
+    "transformers-serve": lambda options: _serve(options, batching=False),
+    "transformers-serve-batching": lambda options: _serve(options, batching=True),
     "llama.cpp": LlamaCpp,
     "vllm": Vllm,
 }
