@@ -13,7 +13,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 unexport JUPYTER_PATH PYTHONHOME
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: lab setup test lint typecheck docs bench wheel coverage clean
+.PHONY: lab setup test lint typecheck docs bench wheel coverage audit clean
 
 # The page is a default_url and no file argument, so that the address printed under --no-browser leads there too, and
 # the file browser shows the whole project.
@@ -46,10 +46,15 @@ bench: setup
 wheel: setup
 	.venv/bin/python -m build --no-isolation --outdir dist $(ARGS)
 
-# Of what ARGS name: the whole suite takes several times as long under it.
+# Of what ARGS name, or of all tests; KEEP=1 adds to what was measured before.
 coverage: setup
-	$(IN_VENV) .venv/bin/coverage run --source=workbench,widgets,dashboards -m pytest $(or $(ARGS),tests)
-	.venv/bin/coverage report --skip-covered --show-missing
+	PATH="$(CURDIR)/.venv/bin:$$PATH" .ci/coverage $(ARGS)
+
+# Whether the pins go together, and whether any of them has a known weakness; the second asks the package index.
+audit: setup
+	.venv/bin/pip check
+	test -x build/audit/bin/pip-audit || ($(PYTHON) -m venv build/audit && build/audit/bin/pip install --quiet pip-audit)
+	build/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip $(ARGS)
 
 clean:
 	rm -rf .venv .venv.lock .venv.incomplete

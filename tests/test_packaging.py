@@ -230,11 +230,12 @@ def test_make_test_sets_up_and_runs_tests_and_notebooks() -> None:
     assert pytest_run.rstrip().endswith(" tests notebooks")
 
 
-@pytest.mark.parametrize("target", ["lint", "docs", "bench", "wheel", "coverage"])
+@pytest.mark.parametrize("target", ["lint", "docs", "bench", "wheel", "coverage", "audit"])
 def test_each_target_sets_up_first_and_runs_from_the_environment(target: str) -> None:
     set_up, *commands = _planned(target)
     assert set_up == "python3 .ci/environment.py"
-    assert commands and all(".venv/bin/" in command for command in commands)
+    assert commands and ".venv/bin" in commands[0]
+    assert all(".venv/bin" in command or "build/audit/bin" in command for command in commands)
 
 
 @pytest.fixture
