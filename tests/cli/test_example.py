@@ -41,6 +41,22 @@ def test_choices(words, key, value, capsys):
     assert values["statistics"]["mean_confidence"] > 0
 
 
+def test_unsure_results_and_families_are_left_out_when_asked(capsys):
+    words = ["language_detection", "--input", "Bonjour"]
+    assert run(weighing(), *words, "--no-include-families") == 0
+    (result,) = json.loads(capsys.readouterr().out)["results"]
+    assert "family" not in result
+    for threshold, num_kept in ((result["confidence"], 1), (1.0, 0)):
+        for example in (words, ["document_classification"]):
+            assert run(weighing(), *example, "--confidence-threshold", str(threshold)) == 0
+            values = json.loads(capsys.readouterr().out)
+            if example is words:
+                assert (len(values["results"]), values["num_left_out"]) == (num_kept, 1 - num_kept)
+    assert values["results"] == [] and values["statistics"]["mean_confidence"] is None
+    assert run(weighing(), *words, "--confidence-threshold", "2") == 1
+    assert "must be 0 to 1" in capsys.readouterr().err
+
+
 def test_entities_of_a_file_s_lines_go_to_a_file(tmp_path, capsys):
     lines, out = tmp_path / "lines.txt", tmp_path / "out.json"
     lines.write_text("Ann left.\n\nAnn came.\n")
@@ -60,6 +76,9 @@ def test_questions_from_a_file(tmp_path, capsys):
     assert run(AnsweringLlama("1889"), "question_answering", "--input-file", str(pairs)) == 0
     (result,) = json.loads(capsys.readouterr().out)["results"]
     assert (result["answer"], result["found_in_context"]) == ("1889", True)
+    words = ["question_answering", "--input-file", str(pairs), "--no-validate-answer"]
+    assert run(AnsweringLlama("1889"), *words) == 0
+    assert "found_in_context" not in json.loads(capsys.readouterr().out)["results"][0]
 
 
 def test_inference_shows_every_way_and_measures_when_asked(capsys):

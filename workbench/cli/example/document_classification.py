@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli.example.texts_command import TextsJob, texts_command
+from workbench.cli.example.texts_command import TextsJob, sure_enough, texts_command
 
 if TYPE_CHECKING:
     from workbench.llm import LlamaGPU
@@ -14,12 +15,25 @@ __all__ = ["command"]
 _TEXT = "The court ruled that the contract was void and ordered both parties to bear their own costs."
 
 
+@dataclass(frozen=True)
+class _Wishes:
+    """What is told.
+
+    Attributes:
+        confidence_threshold: leave out results that are less sure, 0 to 1.
+    """
+
+    confidence_threshold: float = 0.0
+
+
 def _classified(llm: LlamaGPU, job: TextsJob) -> dict[str, Any]:
     from workbench.examples.document_classification import DocumentClassifier
 
     example = DocumentClassifier(llm)
     found = example.classify_documents_batch(job.texts, job.batch_size)
-    return {"results": found, "statistics": example.get_classification_statistics(found)}
+    sure = sure_enough(found, job.choice.confidence_threshold)
+    statistics = example.get_classification_statistics(sure)
+    return {"results": sure, "num_left_out": len(found) - len(sure), "statistics": statistics}
 
 
-command = texts_command(_TEXT, _classified)
+command = texts_command(_TEXT, _classified, _Wishes)

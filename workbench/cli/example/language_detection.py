@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli.example.texts_command import TextsJob, texts_command
+from workbench.cli.example.texts_command import TextsJob, sure_enough, texts_command
 
 if TYPE_CHECKING:
     from workbench.llm import LlamaGPU
@@ -14,12 +15,30 @@ __all__ = ["command"]
 _TEXT = "Où se trouve la bibliothèque, s'il vous plaît ?"
 
 
+@dataclass(frozen=True)
+class _Wishes:
+    """What is told.
+
+    Attributes:
+        confidence_threshold: leave out results that are less sure, 0 to 1.
+        include_families: also name each language's family.
+    """
+
+    confidence_threshold: float = 0.0
+    include_families: bool = True
+
+
 def _detected(llm: LlamaGPU, job: TextsJob) -> dict[str, Any]:
     from workbench.examples.language_detection import LanguageDetector
 
     example = LanguageDetector(llm)
     found = example.detect_languages_batch(job.texts, job.batch_size)
-    return {"results": found, "statistics": example.get_detection_statistics(found)}
+    sure = sure_enough(found, job.choice.confidence_threshold)
+    statistics = example.get_detection_statistics(sure)
+    if not job.choice.include_families:
+        for result in sure:
+            del result["family"]
+    return {"results": sure, "num_left_out": len(found) - len(sure), "statistics": statistics}
 
 
-command = texts_command(_TEXT, _detected)
+command = texts_command(_TEXT, _detected, _Wishes)

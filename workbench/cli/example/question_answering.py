@@ -29,6 +29,10 @@ def command(
         Path | None, typer.Option("--input-file", help='A JSON list of {"context": ..., "question": ...}.')
     ] = None,
     output_file: OutputFile = None,
+    validate_answer: Annotated[
+        bool,
+        typer.Option("--validate-answer/--no-validate-answer", help="Say whether each answer stands in its context."),
+    ] = True,
     batch_size: BatchSize = None,
     auto_detect_aws: DetectAws = True,
     log_level: LogLevel = "WARNING",
@@ -40,7 +44,7 @@ def command(
     with opened(ctx, settings, log_level=log_level, auto_detect_aws=auto_detect_aws) as llm:
         example = QuestionAnswering(llm)
         results = example.answer_questions_batch(pairs, batch_size)
-    for result in results:
+    for result in results if validate_answer else ():
         result["found_in_context"] = example.validate_answer(result["answer"], result["context"])
     write_result({"results": results, "statistics": example.get_qa_statistics(results)}, output_file)
 

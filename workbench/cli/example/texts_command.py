@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +21,12 @@ from workbench.cli.example.running import (
 )
 from workbench.cli.model_settings import ModelSettings
 from workbench.cli.settings_options import takes_settings
+from workbench.errors import ConfigError
 
 if TYPE_CHECKING:
     from workbench.llm import LlamaGPU
 
-__all__ = ["NoChoice", "TextsJob", "texts_command"]
+__all__ = ["NoChoice", "TextsJob", "sure_enough", "texts_command"]
 
 
 @dataclass(frozen=True)
@@ -69,3 +70,10 @@ def texts_command(
         write_result(result, output_file)
 
     return command
+
+
+def sure_enough(results: Sequence[dict[str, Any]], threshold: float) -> list[dict[str, Any]]:
+    """The results whose measured `confidence` is `threshold` or more. Raises ConfigError for no share of 1."""
+    if not 0.0 <= threshold <= 1.0:
+        raise ConfigError(f"confidence_threshold={threshold!r}: must be 0 to 1")
+    return [result for result in results if result["confidence"] >= threshold]
