@@ -25,6 +25,7 @@ _CHOICES = [
     LoadChoice("y", "cuda", None, 512, (1,), "fp8"),
     LoadChoice("z", "cpu", "bf16", 512, parallel=GPUConfig([0, 1], "data")),
     LoadChoice("v", "cuda", "bf16", cpu_offload_layers=4),
+    LoadChoice("u", engine_name="vllm"),
     LoadChoice("w", "cuda", parallel=GPUConfig(num_gpus=8, strategy="hybrid", pipeline_parallel_size=4)),
 ]
 

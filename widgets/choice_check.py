@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from widgets.menu import AUTO, ONE_GPU_REASON, Menu, Option
+from widgets.menu import AUTO, ONE_GPU_REASON, OUR_ENGINE, Menu, Option
 from widgets.spread_choice import SpreadChoice
 from workbench.errors import ConfigError
 from workbench.session import LoadChoice
@@ -26,6 +26,8 @@ class ChoiceCheck:
         allowed_option(menu.backends, "backend", backend)
         allowed_option(menu.precisions(backend), "precision", precision)
         allowed_option(menu.kv_dtypes(backend, precision), "kv_dtype", kv_dtype)
+        engine = AUTO if choice.engine_name in (None, OUR_ENGINE) else choice.engine_name
+        allowed_option(menu.engines, "engine_name", engine)
         self.cpu_offload_layers(backend, choice.cpu_offload_layers, is_spread=choice.parallel is not None)
         if choice.parallel is None:
             self.gpus(backend, choice.gpus)

@@ -6,16 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from workbench.backends import DTYPE_NAMES, Backend, BackendChoice, BackendStatus, detect, select_backend
+from workbench.engine.engines import known_engines
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.models import Catalogue, CatalogueEntry
 from workbench.parallel import ParallelismStrategy
+from workbench.plugins import default_plugins
 from workbench.quantize import QuantizationType, parse_quant_type
 from workbench.quantize.capabilities import known_capabilities
 
-__all__ = ["AUTO", "MOST_PROCESSES", "ONE_GPU_REASON", "Menu", "Option"]
+__all__ = ["AUTO", "MOST_PROCESSES", "ONE_GPU_REASON", "OUR_ENGINE", "Menu", "Option"]
 
 # The value of "choose for me" in every picker; no backend, precision or model may bear this name.
 AUTO = "auto"
+OUR_ENGINE = "paged"
 
 ONE_GPU_REASON = "one GPU is enough without a way to spread over several: choose that first"
 # Of a model that is spread over the CPU; more would only wait for each other.
@@ -94,6 +97,13 @@ class Menu:
             Option(AUTO, f"Automatic ({name})", note=reason),
             *(_backend_option(status) for status in self.statuses),
         )
+
+    @property
+    def engines(self) -> tuple[Option, ...]:
+        """Our own engine first, then vLLM and those of plugins, with the reason where one can't be used here."""
+        known = known_engines(default_plugins())
+        others = (Option(name, name, reason) for name, reason in known.items() if name != OUR_ENGINE)
+        return (Option(AUTO, "The workbench's own"), *others)
 
     def gpus(self, backend: str) -> tuple[Option, ...]:
         """The GPUs of a backend by index, with their free memory; none for the CPU."""

@@ -39,7 +39,7 @@ function render({ model, el }) {
     const input = element("input", { type: "number", min: "1", step: "1", onchange: () => choose(`${kind}_size`, Number(input.value)) });
     return [`${kind}_size`, { input, ...field(SIZE_LABELS[kind], SIZE_TITLES[kind], input) }];
   }));
-  const [backends, precisions, kvDtypes, splits] = ["backend", "precision", "kv_dtype", "split"].map(picker);
+  const [backends, precisions, kvDtypes, engines, splits] = ["backend", "precision", "kv_dtype", "engine_name", "split"].map(picker);
   const context = element("input", {
     type: "number", min: "1", step: "1",
     onchange: () => choose("context_length", context.value === "" ? null : Number(context.value)),
@@ -56,6 +56,7 @@ function render({ model, el }) {
   const contextField = field("Context length, tokens", "Most tokens of one request; empty: as many as the model allows", context);
   const kvField = field("Keys and values", "What the KV cache is kept in", kvDtypes);
   const offloadField = field("Layers in the host's memory", "Layers that are copied to the GPU for each step; empty: none", offload);
+  const engineField = field("Engine", "What computes; another one takes its own settings", engines);
   const splitField = field("Several devices", "How the model is spread over GPUs, or over processes on the CPU", splits);
   const gpus = element("fieldset", { class: "wb-field wb-checks" });
   const problem = element("p", { class: "wb-problem", role: "alert" });
@@ -72,7 +73,7 @@ function render({ model, el }) {
     element("div", { class: "wb-grid" }, modelField.node, other.node, backendField.node, precisionField.node, contextField.node),
     gpus,
     element("details", { class: "wb-fold" }, element("summary", {}, "More: cache precision, several devices, hub search, saved default"),
-      element("div", { class: "wb-grid" }, kvField.node, offloadField.node, splitField.node, ...Object.values(sizeInputs).map((size) => size.node)),
+      element("div", { class: "wb-grid" }, kvField.node, offloadField.node, engineField.node, splitField.node, ...Object.values(sizeInputs).map((size) => size.node)),
       element("div", { class: "wb-row wb-end" }, searchField.node, button("Search", "Search the hub", find, "wb-small"), note),
       results,
       element("div", { class: "wb-row" }, save, forget)),
@@ -89,6 +90,7 @@ function render({ model, el }) {
     fillSelect(backends, model.get("backends"), model.get("backend"));
     fillSelect(precisions, model.get("precisions"), model.get("precision"));
     fillSelect(kvDtypes, model.get("kv_dtypes"), model.get("kv_dtype"));
+    fillSelect(engines, model.get("engines"), model.get("engine_name"));
     fillSelect(splits, model.get("splits"), model.get("split"));
     splitField.hint.textContent = model.get("split_hint");
     const sizes = model.get("sizes");
@@ -129,8 +131,8 @@ function render({ model, el }) {
       element("li", {}, button(name, `Choose ${name}`, () => choose("model", name), "wb-small"), element("span", { class: "wb-hint" }, ` ${facts}`))));
   }
 
-  const lists = ["models", "backends", "precisions", "kv_dtypes", "splits"];
-  const values = ["model", "backend", "precision", "kv_dtype", "split", "sizes", "split_hint", "context_length", "max_context", "cpu_offload_layers", "gpu_options"];
+  const lists = ["models", "backends", "precisions", "kv_dtypes", "engines", "splits"];
+  const values = ["model", "backend", "precision", "kv_dtype", "split", "sizes", "split_hint", "context_length", "max_context", "cpu_offload_layers", "engine_name", "gpu_options"];
   const endings = [
     follow(model, [...lists, ...values, "problem", "backend_hint", "precision_hint", "saved", "search_note"], update),
     follow(model, ["gpu_options", "gpus", "problem"], updateGpus),

@@ -13,7 +13,7 @@ from widgets.choice_check import ChoiceCheck, allowed_option, hint_of, note_of
 from widgets.front_end import module_text, style_text
 from widgets.hub_finder import HubFinder
 from widgets.latest_job import LatestJob
-from widgets.menu import AUTO, Menu
+from widgets.menu import AUTO, OUR_ENGINE, Menu
 from widgets.part import Part
 from widgets.spread_choice import SIZE_FIELDS, SpreadChoice
 from workbench.errors import ConfigError
@@ -26,7 +26,7 @@ from workbench.twin import Twin
 __all__ = ["ModelPicker"]
 
 _FIELDS = (
-    *("model", "backend", "precision", "kv_dtype", "cpu_offload_layers", "split", *SIZE_FIELDS),
+    *("model", "backend", "precision", "kv_dtype", "cpu_offload_layers", "engine_name", "split", *SIZE_FIELDS),
     *("gpus", "context_length"),
 )
 # What a spread over the CPU begins with.
@@ -61,6 +61,8 @@ class ModelPicker(Part, anywidget.AnyWidget):
     context_length = traitlets.Int(None, allow_none=True).tag(sync=True)
     max_context = traitlets.Int(None, allow_none=True).tag(sync=True)
     cpu_offload_layers = traitlets.Int(None, allow_none=True).tag(sync=True)
+    engines = traitlets.List().tag(sync=True)
+    engine_name = traitlets.Unicode(AUTO).tag(sync=True)
     backend_hint = traitlets.Unicode().tag(sync=True)
     precision_hint = traitlets.Unicode().tag(sync=True)
     split_hint = traitlets.Unicode().tag(sync=True)
@@ -110,13 +112,14 @@ class ModelPicker(Part, anywidget.AnyWidget):
                 tuple(self.gpus) if spread is None else (),
                 _or_none(self.kv_dtype),
                 self.cpu_offload_layers,
+                _or_none(self.engine_name),
                 None if spread is None else spread.config(),
             )
 
     def choose(self, field: str, value: Any) -> None:
         """Set one field, as a click would: "model", "backend", "precision", "gpus", "context_length", "kv_dtype",
-        "cpu_offload_layers", "split" ("tensor", "pipeline", "data", "hybrid" or "auto") and its "tensor_size",
-        "pipeline_size", "data_size".
+        "cpu_offload_layers", "engine_name", "split" ("tensor", "pipeline", "data", "hybrid" or "auto") and its
+        "tensor_size", "pipeline_size", "data_size".
 
         Raises ConfigError for a value that is unknown or can't be used here; nothing changes then.
         """
@@ -168,6 +171,8 @@ class ModelPicker(Part, anywidget.AnyWidget):
             self.model, self.backend, self.precision = choice.model, backend, choice.precision or AUTO
             self.context_length, self.gpus = choice.context_length, list(choice.gpus)
             self.kv_dtype, self.cpu_offload_layers = choice.kv_dtype or AUTO, choice.cpu_offload_layers
+            # Our own by its name is the same as none.
+            self.engine_name = AUTO if choice.engine_name in (None, OUR_ENGINE) else choice.engine_name
             self._set_spread(None if choice.parallel is None else SpreadChoice.of(choice.parallel))
             self._explain()
         if is_new_model:
@@ -203,6 +208,9 @@ class ModelPicker(Part, anywidget.AnyWidget):
     def _choose_cpu_offload_layers(self, value: int | None) -> None:
         self._check.cpu_offload_layers(self.backend, value, is_spread=self._spread is not None)
         self.cpu_offload_layers = value
+
+    def _choose_engine_name(self, value: str) -> None:
+        self.engine_name = allowed_option(self._menu.engines, "engine_name", value).value
 
     def _choose_split(self, value: str) -> None:
         splits = self._menu.splits(self.backend, self.precision, self.kv_dtype)
@@ -256,6 +264,7 @@ class ModelPicker(Part, anywidget.AnyWidget):
             "backends": menu.backends,
             "precisions": menu.precisions(self.backend),
             "kv_dtypes": menu.kv_dtypes(self.backend, self.precision),
+            "engines": menu.engines,
             "splits": menu.splits(self.backend, self.precision, self.kv_dtype),
             "gpu_options": menu.gpus(self.backend),
         }
@@ -312,6 +321,8 @@ class ModelPicker(Part, anywidget.AnyWidget):
         if self._spread is not None:
             sizes = ", ".join(f"{name.removesuffix('_size')} {size}" for name, size in self.sizes.items())
             rows.append(("spread", f"{self.split} ({sizes})"))
+        if self.engine_name != AUTO:
+            rows.append(("engine", self.engine_name))
         if self.cpu_offload_layers is not None:
             rows.append(("in the host's memory", f"{self.cpu_offload_layers} layers"))
         if self.context_length is not None:

@@ -28,7 +28,7 @@ FORMAT = "workbench.choice"
 VERSION = 1
 # Field of a choice -> keyword of LlamaGPU; `gpus` becomes a device_index.
 _KEYWORDS = {"backend": "backend", "precision": "quant_type"}
-_ENGINE_KEYWORDS = ("context_length", "kv_dtype", "cpu_offload_layers")
+_ENGINE_KEYWORDS = ("context_length", "kv_dtype", "cpu_offload_layers", "engine_name")
 _NUMBERS = ("context_length", "cpu_offload_layers")
 _FLAGS = {
     "model": "--model",
@@ -38,6 +38,7 @@ _FLAGS = {
     "gpus": "--device-index",
     "kv_dtype": "--kv-dtype",
     "cpu_offload_layers": "--cpu-offload-layers",
+    "engine_name": "--engine",
     "parallel": "--parallel",
 }
 
@@ -53,7 +54,7 @@ def choice_to_code(choice: LoadChoice) -> str:
     if choice.gpus:
         arguments.append(f"device_index={choice.gpus[0]}" if len(choice.gpus) == 1 else f"gpus={choice.gpus!r}")
     engine = [f"{name}={getattr(choice, name)!r}" for name in _ENGINE_KEYWORDS if getattr(choice, name) is not None]
-    if choice.kv_dtype is None and choice.cpu_offload_layers is None:
+    if all(getattr(choice, name) is None for name in _ENGINE_KEYWORDS if name != "context_length"):
         # The one of the engine's knobs that LlamaGPU takes by itself.
         arguments += engine
         names = "LlamaGPU"
@@ -220,7 +221,7 @@ def _choice(values: Mapping[str, Any]) -> LoadChoice:
     unknown = sorted(set(values) - known)
     if unknown:
         raise ConfigError(f"{unknown[0]!r} is not part of a choice; known are {', '.join(sorted(known))}")
-    for name in ("backend", "precision", "kv_dtype"):
+    for name in ("backend", "precision", "kv_dtype", "engine_name"):
         if not isinstance(values.get(name), str | None):
             raise ConfigError(f"{name}={values[name]!r}: must be a name or nothing")
     for name in _NUMBERS:

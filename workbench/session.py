@@ -51,6 +51,7 @@ def load_engine(choice: LoadChoice, progress: ProgressCallback) -> LlamaGPU:
             context_length=choice.context_length,
             kv_dtype=choice.kv_dtype,
             cpu_offload_layers=choice.cpu_offload_layers,
+            engine_name=choice.engine_name or "paged",
         ),
         parallel=choice.parallel,
         progress=progress,

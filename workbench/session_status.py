@@ -29,7 +29,7 @@ class SessionState(Enum):
 @dataclass(frozen=True)
 class LoadChoice:
     """What to load. `backend`, `precision`, `context_length` (tokens) and `kv_dtype` (of the cache) are None for
-    "choose for me"; `cpu_offload_layers` stay in the host's memory.
+    "choose for me"; `cpu_offload_layers` stay in the host's memory. `engine_name` is None for our own.
 
     `gpus` are indexes of the backend's devices, empty for its first one. `parallel` spreads the model over
     several.
@@ -42,6 +42,7 @@ class LoadChoice:
     gpus: tuple[int, ...] = ()
     kv_dtype: str | None = None
     cpu_offload_layers: int | None = None
+    engine_name: str | None = None
     parallel: GPUConfig | None = None
 
     def __post_init__(self) -> None:

@@ -181,3 +181,15 @@ def test_layers_in_the_hosts_memory_go_with_one_gpu(front_end, gpu_menu, menu):
     assert picker.choice.cpu_offload_layers is None
     with pytest.raises(ConfigError, match="on a CPU every layer"):
         ModelPicker(menu=menu).choose("cpu_offload_layers", 2)
+
+
+def test_an_engine_that_is_not_installed_is_shown_with_its_reason(front_end, menu):
+    picker = ModelPicker(menu=menu)
+    (vllm,) = [option for option in picker.engines if option["value"] == "vllm"]
+    if vllm["reason"] is None:
+        pytest.skip("vLLM is installed here")
+    assert "vllm is not installed" in vllm["reason"]
+    front_end.tell(picker, type="choose", field="engine_name", value="vllm")
+    assert picker.problem.startswith("engine_name 'vllm' can't be used here: ")
+    picker.apply(LoadChoice(engine_name="paged"))
+    assert picker.choice.engine_name is None

@@ -18,7 +18,7 @@ import httpx
 import pytest
 from distributed.cluster.two_nodes import add_node, two_node_cluster
 
-pytest.importorskip("ray", reason="replicas on a cluster need Ray: pip install 'llm-workbench[cluster]'")
+pytest.importorskip("ray", reason="replicas on a cluster need Ray: pip install '.[cluster]'")
 # Ray's own models use what pydantic no longer likes.
 pytestmark = [pytest.mark.timeout(400), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
