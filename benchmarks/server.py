@@ -1,6 +1,7 @@
 """Measures the endpoint on this machine against the engine behind it.
 
     python benchmarks/server.py                                 # throughput, first byte, vanishing clients
+    python benchmarks/server.py --parts flood,keys              # what one key's flood costs another, and a key's check
     python benchmarks/server.py --parts load --load-s 300 --kv-cache-tokens 4096    # memory, and missing answers
 
 The server runs in this process, as in a notebook; the clients in another one. Throughput and first byte are taken in
@@ -29,16 +30,21 @@ from pathlib import Path
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parent))
-from served_traffic import Address, mixed_load, stream_at_once, stream_one, vanish
+from served_traffic import Address, beside_flood, mixed_load, stream_at_once, stream_one, vanish
 
 from workbench import EngineConfig, LlamaGPU
+from workbench.server.keys import KeyRing, Scope, static_key
 
+# Of the second client in `flood`.
+CALM_KEY = "key-of-the-calm-client"
 GOALS = {
     "served_over_engine": (">=", 0.90),
     "first_byte_later_ms": ("<=", 30.0),
     "first_text_later_ms": ("<=", 30.0),
     "idle_after_s": ("<=", 2.0),
     "memory_growth": ("<=", 0.05),
+    "p99_with_a_longer_line": ("<=", 1.25),
+    "key_check_spread": ("<=", 1.25),
     "unanswered": ("<=", 0),
 }
 
@@ -48,7 +54,7 @@ def main() -> int:
     report: dict[str, object] = {"versions": _versions(), "command": " ".join(sys.argv)}
     with (
         LlamaGPU(options.model, engine=_engine(options)) as llm,
-        llm.serve(port=0) as endpoint,
+        llm.serve(port=0, admin_key=CALM_KEY) as endpoint,
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as clients,
     ):
         address = Address(endpoint.port, endpoint.api_key)
@@ -56,6 +62,8 @@ def main() -> int:
             "throughput": lambda: throughput(llm, address, clients, options.streams, options.rounds),
             "first_byte": lambda: first_byte(llm, address, clients, options.tries),
             "vanish": lambda: vanishing(llm, address, clients, options.vanishing),
+            "flood": lambda: flood(address, clients),
+            "keys": key_checks,
             "load": lambda: load(llm, address, clients, options.load_s),
         }
         for name in options.parts.split(","):
@@ -127,6 +135,45 @@ def vanishing(llm: LlamaGPU, address: Address, clients, count: int) -> dict[str,
         "reached_the_engine": stats.requests_total - begun,
         "idle_after_s": round(max(0.0, idle_s - left_s), 3),
     }
+
+
+def flood(address: Address, clients) -> dict[str, object]:
+    """Milliseconds (99th percentile of 50) of one key's short requests: alone, and beside another key's floods.
+
+    Beside a flood the batch is shared, and nobody is let in before an answer has ended; that the flood's line is three
+    times as long must make no difference.
+    """
+    calm = Address(address.port, CALM_KEY)
+    p99_ms = {
+        number: clients.submit(beside_flood, calm, address, number, 50).result()["p99_s"] * 1e3
+        for number in (0, 12, 36)
+    }
+    return {
+        "p99_alone_ms": round(p99_ms[0], 1),
+        "p99_beside_12_ms": round(p99_ms[12], 1),
+        "p99_beside_36_ms": round(p99_ms[36], 1),
+        "p99_with_a_longer_line": round(p99_ms[36] / p99_ms[12], 2),
+    }
+
+
+def key_checks() -> dict[str, object]:
+    """Median nanoseconds of 2,000 checks of a right key, one right but for its end, and one that is all wrong."""
+    keys = [static_key(f"k{i}", Scope.USE) for i in range(8)]
+    ring, right = KeyRing([key.key for key in keys]), keys[0].secret
+    tried = {
+        "right": right.encode(),
+        "right_prefix": (right[:-1] + ("a" if right[-1] != "a" else "b")).encode(),
+        "wrong": b"x" * len(right),
+    }
+    times_ns: dict[str, list[int]] = {name: [] for name in tried}
+    for _ in range(2000):
+        for name, secret in tried.items():
+            started_ns = time.perf_counter_ns()
+            ring.find(secret)
+            times_ns[name].append(time.perf_counter_ns() - started_ns)
+    medians = {name: statistics.median(values) for name, values in times_ns.items()}
+    spread = max(medians.values()) / min(medians.values())
+    return {**{f"{name}_ns": value for name, value in medians.items()}, "key_check_spread": round(spread, 3)}
 
 
 def fill_pool(llm: LlamaGPU) -> None:
@@ -223,7 +270,9 @@ def _versions() -> dict[str, str]:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="default")
-    parser.add_argument("--parts", default="throughput,first_byte,vanish", help="of throughput,first_byte,vanish,load")
+    parser.add_argument(
+        "--parts", default="throughput,first_byte,vanish", help="of throughput,first_byte,vanish,flood,keys,load"
+    )
     parser.add_argument("--streams", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tries", type=int, default=20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, get_type_hints
 
 import pytest
@@ -140,6 +141,25 @@ def test_a_value_that_asks_for_what_is_not_there_is_refused_by_name(http, path):
             if reply.status_code != 400 or reply.json()["error"]["param"] != name:
                 wrong[name] = reply.text[:200]
     assert wrong == {}
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_a_padded_stream_says_the_same_in_pieces_of_one_size(http, path):
+    """OpenAI's default, here when asked for."""
+
+    def pieces(**options):
+        reply = http.post(path, json={**BODIES[path], **longer, "stream": True, "temperature": 0, **options})
+        events = [json.loads(line[6:]) for line in reply.text.splitlines() if line.startswith("data: {")]
+        return [(text, event.get("obfuscation")) for event in events if (text := text_of(event))]
+
+    def text_of(event):
+        choice = event.get("choices", [{}])[0]
+        return event.get("delta") or choice.get("text") or choice.get("delta", {}).get("content")
+
+    longer = {"max_output_tokens" if path == "/v1/responses" else "max_tokens": 6}
+    plain, padded = pieces(), pieces(stream_options={"include_obfuscation": True})
+    assert [text for text, _ in padded] == [text for text, _ in plain] and {hidden for _, hidden in plain} == {None}
+    assert {len(text) + len(hidden) for text, hidden in padded} == {64}
 
 
 def test_the_defaults_are_those_of_fields_that_the_api_has():

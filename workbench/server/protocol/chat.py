@@ -308,3 +308,4 @@ class ChatChunk(SparseReply):
     choices: list[ChatChunkChoice]
     usage: Usage | None = None
     system_fingerprint: str
+    obfuscation: str | None = None

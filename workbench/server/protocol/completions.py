@@ -127,3 +127,4 @@ class CompletionChunk(SparseReply):
     choices: list[CompletionChoice]
     usage: Usage | None = None
     system_fingerprint: str
+    obfuscation: str | None = None

@@ -154,9 +154,9 @@ class TextOptions(WireRequest):
 
 
 class ResponseStreamOptions(WireRequest):
-    """Nothing that can be chosen here."""
+    """What a stream holds besides the answer."""
 
-    include_obfuscation: Literal[False] | None = None
+    include_obfuscation: bool | None = Field(None, description="Pad every piece, so that its size tells nothing.")
 
 
 class ResponseRequest(ModelRequest):

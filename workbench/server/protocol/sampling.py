@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -36,7 +36,7 @@ class StreamOptions(WireRequest):
     """What a stream holds besides the text."""
 
     include_usage: bool | None = Field(None, description="Send the token counts in a last chunk of their own.")
-    include_obfuscation: Literal[False] | None = None
+    include_obfuscation: bool | None = Field(None, description="Pad every chunk, so that its size tells nothing.")
 
 
 class GenerationRequest(ModelRequest):
@@ -104,6 +104,11 @@ class GenerationRequest(ModelRequest):
     def wants_usage(self) -> bool:
         """Whether a stream ends with the token counts."""
         return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def wants_padding(self) -> bool:
+        """Whether the chunks of a stream are padded."""
+        return bool(self.stream_options and self.stream_options.include_obfuscation)
 
     @property
     def structure(self) -> StructureSpec | None:

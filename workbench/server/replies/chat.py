@@ -26,6 +26,7 @@ from workbench.server.protocol.chat import (
 from workbench.server.protocol.tools import FunctionCall, ToolCallReply
 from workbench.server.protocol.usage import Usage
 from workbench.server.replies.answer import AnswerPart, AnswerReader, FinishWord
+from workbench.server.replies.padding import padding_for
 from workbench.server.serving import Job, Serving
 from workbench.server.token_logprobs import chat_logprobs
 from workbench.server.tools import ToolCall, ToolMode, tool_grammar
@@ -148,7 +149,7 @@ class ChatReply:
         return event(self._chunk([choice]))
 
     def _chunk(self, choices: list[ChatChunkChoice], usage: Usage | None = None) -> ChatChunk:
-        return ChatChunk(
+        chunk = ChatChunk(
             id=self._id,
             created=self._created,
             model=self._serving.model.model_id,
@@ -156,6 +157,9 @@ class ChatReply:
             usage=usage,
             system_fingerprint=self._serving.model.fingerprint,
         )
+        if self._body.wants_padding:
+            chunk.obfuscation = padding_for(sum(len(choice.delta.content or "") for choice in choices))
+        return chunk
 
     def _choice(self, index: int, answer: _Answer) -> ChatChoice:
         calls = [

@@ -20,6 +20,7 @@ from workbench.server.protocol.completions import (
 )
 from workbench.server.protocol.usage import Usage
 from workbench.server.replies.answer import AnswerPart, AnswerReader, FinishWord
+from workbench.server.replies.padding import padding_for
 from workbench.server.serving import Job, Serving
 from workbench.server.token_logprobs import completion_logprobs
 
@@ -169,7 +170,7 @@ class CompletionReply:
         return completion_logprobs(entries, self._tokens, with_top=self._body.logprobs > 0, offset=offset)
 
     def _chunk(self, choices: list[CompletionChoice], usage: Usage | None = None) -> CompletionChunk:
-        return CompletionChunk(
+        chunk = CompletionChunk(
             id=self._id,
             created=self._created,
             model=self._serving.model.model_id,
@@ -177,6 +178,9 @@ class CompletionReply:
             usage=usage,
             system_fingerprint=self._serving.model.fingerprint,
         )
+        if self._body.wants_padding:
+            chunk.obfuscation = padding_for(sum(len(choice.text or "") for choice in choices))
+        return chunk
 
     def _usage(self) -> Usage:
         serving = self._serving

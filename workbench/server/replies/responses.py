@@ -25,6 +25,7 @@ from workbench.server.protocol.responses import (
     ResponseUsage,
 )
 from workbench.server.replies.answer import AnswerPart, AnswerReader
+from workbench.server.replies.padding import padding_for
 from workbench.server.serving import Job, Serving
 from workbench.server.token_logprobs import chat_logprobs
 from workbench.server.tools import ToolCall, ToolMode, tool_grammar
@@ -106,7 +107,10 @@ class ResponseReply:
         text.text += part.text
         text.logprobs += logprobs
         place = {"item_id": item.id, "output_index": len(self._output) - 1, "content_index": 0}
-        return [*events, self._event("response.output_text.delta", **place, delta=part.text, logprobs=logprobs)]
+        options = self._body.stream_options
+        hidden = {"obfuscation": padding_for(len(part.text))} if options and options.include_obfuscation else {}
+        delta = self._event("response.output_text.delta", **place, delta=part.text, logprobs=logprobs, **hidden)
+        return [*events, delta]
 
     @property
     def _open(self) -> MessageItem | None:
