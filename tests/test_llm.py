@@ -1,5 +1,6 @@
 """`LlamaGPU` under its documented names and call forms, on a real small model."""
 
+import asyncio
 import subprocess
 import sys
 import time
@@ -34,6 +35,35 @@ def test_the_call_forms_of_the_documented_examples(llm):
     assert llm.batch_infer(["hello"] * 3, 2, max_tokens=6, **seeded) == [text] * 3
     assert llm.batch_infer([]) == []
     assert llm.batch_infer((prompt for prompt in ["hello"] * 2), max_tokens=6, **seeded) == [text] * 2
+
+
+async def test_on_an_event_loop_the_texts_are_the_same(llm):
+    messages = [{"role": "user", "content": "hello"}]
+    assert await llm.ainfer("hello", max_tokens=6) == llm.infer("hello", max_tokens=6)
+    reply = llm.chat("hello", max_tokens=6)
+    assert await llm.achat(messages, max_tokens=6) == reply
+    assert "".join([piece async for piece in llm.astream(messages=messages, max_tokens=6)]) == reply
+
+
+async def test_who_leaves_on_an_event_loop_stops_the_model(llm):
+    async def nothing_runs():
+        while llm.stats().num_running or llm.stats().num_waiting:
+            await asyncio.sleep(0)
+
+    endless = {"max_tokens": 500, "ignore_eos": True}
+    task = asyncio.create_task(llm.ainfer("hello", **endless))
+    while not llm.stats().num_running:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.wait_for(nothing_runs(), 60)
+    before = llm.stats().generated_tokens_total
+    pieces = llm.astream("hello", **endless)
+    await anext(pieces)
+    await pieces.aclose()
+    await asyncio.wait_for(nothing_runs(), 60)
+    assert llm.stats().generated_tokens_total - before < 500
 
 
 def test_half_of_a_surrogate_pair_is_no_text(llm):
