@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from workbench.number_text import three_digits
+
 if TYPE_CHECKING:
     from workbench.planner import Plan
 
@@ -75,8 +77,8 @@ def comparison_rows(plan: Plan, measured: Measured) -> list[list[str]]:
         ("Weights", parts.weights, measured.weight_bytes, _bytes_text),
         ("KV cache", parts.kv, measured.kv_bytes, _bytes_text),
         ("All together", plan.devices[0].needed_bytes, measured.process_bytes, _bytes_text),
-        ("Tokens/s, one request", plan.speed.tokens_per_s, measured.tokens_per_s, lambda value: f"{value:,.3g}"),
-        ("First token, s", plan.speed.ttft_s, measured.ttft_s, lambda value: f"{value:.2g}"),
+        ("Tokens/s, one request", plan.speed.tokens_per_s, measured.tokens_per_s, three_digits),
+        ("First token, s", plan.speed.ttft_s, measured.ttft_s, three_digits),
     ]
     return [
         [name, words(predicted), words(seen), f"{seen / predicted - 1:+.0%}" if predicted else "\u2013"]
@@ -100,15 +102,15 @@ def _device(device: Any) -> dict[str, Any]:
 
 def _speeds(plan: Plan) -> list[list[str]]:
     speed = plan.speed
-    rows = [[f"{speed.tokens_per_s:,.3g} tokens/s", f"one request, bound by {speed.bound}"]]
+    rows = [[f"{three_digits(speed.tokens_per_s)} tokens/s", f"one request, bound by {speed.bound}"]]
     if plan.batch > 1:
         rows.append(
             [
-                f"{speed.batch_tokens_per_s:,.3g} tokens/s",
+                f"{three_digits(speed.batch_tokens_per_s)} tokens/s",
                 f"{plan.batch} requests together, bound by {speed.batch_bound}",
             ]
         )
-    rows.append([f"{speed.ttft_s:.2g} s", f"to the first token after {speed.prompt_tokens:,} prompt tokens"])
+    rows.append([f"{three_digits(speed.ttft_s)} s", f"to the first token after {speed.prompt_tokens:,} prompt tokens"])
     return rows
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from workbench.number_text import three_digits
 from workbench.tradeoff import MeasuredMethod
 
 __all__ = ["tradeoff_svg", "variant_words"]
@@ -33,7 +34,7 @@ def variant_words(variant: MeasuredMethod) -> str:
     """The figures of one variant in words."""
     if variant.problem:
         return variant.problem
-    parts = [f"{variant.weight_bytes / 1e6:,.0f} MB", f"{variant.tokens_per_s:.3g} tokens/s"]
+    parts = [f"{variant.weight_bytes / 1e6:,.0f} MB", f"{three_digits(variant.tokens_per_s)} tokens/s"]
     if variant.top1_agreement is not None:
         parts.append(f"{variant.top1_agreement:.0%} the same choice")
     if variant.perplexity is not None:

@@ -9,6 +9,7 @@ from workbench.aws.prices import Price, PriceSource, TablePrices
 from workbench.aws.roofline import Assumptions, Layout, NoLayout, choose_layout
 from workbench.aws.serving_plan import ServingPlan
 from workbench.aws.table import Table
+from workbench.number_text import three_digits
 
 __all__ = ["Advice", "AdviceRow", "Rejection", "advise"]
 
@@ -157,7 +158,5 @@ def _basis(assumptions: Assumptions) -> tuple[str, ...]:
 
 
 def _three_digits(value: float | None) -> str:
-    """A figure with three significant digits: more would pretend."""
-    if value is None:
-        return "unknown"
-    return f"{value:.3g}" if value < 1000 else f"{round(value, 3 - len(str(int(value)))):,.0f}"
+    """More would pretend."""
+    return "unknown" if value is None else three_digits(value)

@@ -8,6 +8,7 @@ from typing import Any
 
 from workbench.backends import DTYPE_NAMES
 from workbench.errors import WorkbenchError
+from workbench.number_text import three_digits
 from workbench.parallel import ParallelShape
 from workbench.planner.estimate import largest_context
 from workbench.planner.inputs import PlanInputs, available_kv_dtypes, resolve_quant
@@ -203,7 +204,9 @@ def _cost(before: Plan, after: Plan) -> str:
     words = [f"{byte_text(after.needed_bytes)} instead of {byte_text(before.needed_bytes)}"]
     if len(after.devices) > 1:
         words[0] += " on each"
-    words.append(f"{after.speed.tokens_per_s:,.3g} tokens/s instead of {before.speed.tokens_per_s:,.3g}")
+    words.append(
+        f"{three_digits(after.speed.tokens_per_s)} tokens/s instead of {three_digits(before.speed.tokens_per_s)}"
+    )
     if after.quant != before.quant and after.backend_name == before.backend_name:
         words.append("answers change a little")
     return ", ".join(words)

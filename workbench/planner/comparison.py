@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from workbench.number_text import three_digits
 from workbench.planner.calibration import Observation, remember
 from workbench.planner.report import byte_text
 from workbench.planner.result import Plan
@@ -196,4 +197,4 @@ def _ttft_s(row: RequestRow) -> float:
 
 
 def _text(value: float, unit: str) -> str:
-    return byte_text(value) if unit == "bytes" else f"{value:,.3g}" + (" s" if unit == "s" else "")
+    return byte_text(value) if unit == "bytes" else three_digits(value) + (" s" if unit == "s" else "")

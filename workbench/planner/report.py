@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from workbench.number_text import three_digits
+
 if TYPE_CHECKING:
     from workbench.planner.result import DevicePlan, Plan
 
@@ -111,11 +113,13 @@ def _device_lines(device: DevicePlan) -> list[str]:
 def _speed_lines(plan: Plan) -> list[str]:
     speed = plan.speed
     turn = f"; held back by computing from batch {speed.turning_batch} on" if speed.turning_batch else ""
-    lines = [f"{speed.tokens_per_s:,.3g} tokens/s for one request (bound by {speed.bound})"]
+    lines = [f"{three_digits(speed.tokens_per_s)} tokens/s for one request (bound by {speed.bound})"]
     if plan.batch > 1:
-        lines.append(f"{speed.batch_tokens_per_s:,.3g} tokens/s for {plan.batch} (bound by {speed.batch_bound})")
+        lines.append(
+            f"{three_digits(speed.batch_tokens_per_s)} tokens/s for {plan.batch} (bound by {speed.batch_bound})"
+        )
     lines.append(
-        f"first token of {speed.prompt_tokens:,} prompt tokens after {speed.ttft_s:.2g} s (bound by "
+        f"first token of {speed.prompt_tokens:,} prompt tokens after {three_digits(speed.ttft_s)} s (bound by "
         f"{speed.prefill_bound}){turn}"
     )
     lines.append(f"rates {speed.rates.origin}" + (f"; {speed.calibration}" if speed.calibration else ""))
