@@ -29,6 +29,8 @@ def main() -> None:
         report["checks"] = check(options.device)
         print(json.dumps(report["checks"], indent=1), flush=True)
     report["ceilings"] = ceilings(options.device)
+    if options.device == "cuda":
+        torch.cuda.empty_cache()
     print("ceilings", report["ceilings"], flush=True)
     started = time.perf_counter()
     llm = LlamaGPU(
@@ -40,7 +42,10 @@ def main() -> None:
             enable_prefix_caching=False,
             kv_dtype=options.kv_dtype,
             cpu_offload_layers=options.offload_layers,
+            isolation=options.isolation,
+            max_num_batched_tokens=options.chunk,
         ),
+        check_plan=False,
     )
     report["load_s"] = round(time.perf_counter() - started, 2)
     print("loaded", llm, llm.runner_reason, llm.limits, report["load_s"], "s", flush=True)
@@ -52,6 +57,8 @@ def main() -> None:
         for batch in options.batches
     ]
     report["ttft_ms"] = time_to_first_token(llm, options.prompt)
+    if options.host_share:
+        report["host"] = host_share(llm, options.prompt, options.new)
     report["prefill"] = [prefill_row(llm, n, length) for n, length in ((64, 512), (256, 512)) if options.prefill]
     if options.profile:
         profile(llm, options)
@@ -127,31 +134,57 @@ def time_to_first_token(llm: LlamaGPU, prompt: int) -> float:
     return value
 
 
+def host_share(llm: LlamaGPU, prompt: int, new: int) -> dict[str, float]:
+    """What the host adds to a step of one request: its time through the engine beside that of its graph alone, replayed
+    back to back at the context that the request ended with. Needs the engine in this process."""
+    rows = []
+    for repeat in range(4):
+        usage = _usage(llm.submit(_prompt(llm, prompt, repeat), max_tokens=new, ignore_eos=True))
+        rows.append((usage.finished_s - usage.first_token_s) / (new - 1))
+    graph = llm._client._core._engine._runner._graphs[1].graph
+    replays = 200
+
+    def replay() -> None:
+        for _ in range(replays):
+            graph.replay()
+
+    device_s = _median_s(replay, "cuda", repeats=3) / replays
+    step_s = statistics.median(rows[1:])
+    found = {"step_ms": step_s * 1e3, "device_ms": device_s * 1e3, "host_share": 1 - device_s / step_s}
+    print("host", found, flush=True)
+    return found
+
+
 def profile(llm: LlamaGPU, options: argparse.Namespace) -> None:
-    """Kernel times of some decode steps at each batch size."""
+    """Kernel times of some decode steps at each batch size, and of prompts (0). Needs the engine in this process."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as torch_profile
 
     for batch in options.profile:
-        running = [llm.submit(_prompt(llm, options.prompt, i), max_tokens=64, ignore_eos=True) for i in range(batch)]
+        length, new, count = (options.prompt, 65, batch) if batch else (512, 1, 32)
+        running = [llm.submit(_prompt(llm, length, i), max_tokens=new, ignore_eos=True) for i in range(count)]
+        if batch:
+            for generation in running:  # until every prompt is computed
+                next(iter(generation))
         with torch_profile(activities=[ProfilerActivity.CUDA]) as record:
             for generation in running:
                 generation.result()
-        print(f"profile of batch {batch}")
-        print(
-            record.key_averages().table(sort_by="cuda_time_total", row_limit=14, max_name_column_width=60), flush=True
-        )
+        print(f"profile of batch {batch}" if batch else "profile of 32 prompts of 512")
+        rows = sorted(record.key_averages(), key=lambda row: -row.self_device_time_total)
+        for row in rows[:16]:
+            print(f"{row.self_device_time_total / 1e3:9.2f} ms {row.count:6} x  {row.key[:110]}", flush=True)
 
 
 def check(device: str) -> dict[str, object]:
     """Greedy tokens of small models with random weights against transformers' generate in float32 on the CPU."""
     found = {}
+    small = EngineConfig(max_num_seqs=16, kv_cache_tokens=8192, isolation="thread")
     for preset in ("tiny", "tiny-qwen3", "tiny-mistral", "tiny-gemma2"):
         with tempfile.TemporaryDirectory() as folder:
             reference = _save_random(preset, folder)
             prompts = [random.Random(n).choices(range(5, 250), k=n) for n in (3, 17, 40, 100, 64, 33, 5, 90)]
             expected = [_generate(reference, prompt) for prompt in prompts]
-            with LlamaGPU(folder, backend=device, quant_type="fp32", engine=EngineConfig(max_num_seqs=16)) as llm:
+            with LlamaGPU(folder, backend=device, quant_type="fp32", engine=small) as llm:
                 alone = [list(llm.submit(p, max_tokens=40, ignore_eos=True).result().token_ids) for p in prompts]
                 running = [llm.submit(p, max_tokens=40, ignore_eos=True) for p in prompts]
                 together = [list(generation.result().token_ids) for generation in running]
@@ -268,7 +301,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--context", type=int, default=None)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--prefill", action="store_true")
-    parser.add_argument("--profile", type=_counts, default=[], help="batch sizes whose kernels are timed")
+    parser.add_argument("--chunk", type=int, help="max_num_batched_tokens")
+    parser.add_argument("--isolation", choices=("thread", "process"))
+    parser.add_argument("--host-share", action="store_true", help="with --isolation thread")
+    parser.add_argument("--profile", type=_counts, default=[], help="batch sizes whose kernels are timed; 0 is prompts")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--json")
     return parser.parse_args()
