@@ -52,13 +52,13 @@ def main() -> None:
     first = time.perf_counter()
     llm.infer([1, 2, 3], max_tokens=1)
     report["first_token_s"] = round(time.perf_counter() - first, 3)
-    report["decode"] = [
-        decode_row(llm, batch, options.prompt, options.new, report["ceilings"], options.repeats)
-        for batch in options.batches
-    ]
+    report["decode"], report["host"] = [], []
+    for batch in options.batches:
+        row = decode_row(llm, batch, options.prompt, options.new, report["ceilings"], options.repeats)
+        report["decode"].append(row)
+        if options.host_share:
+            report["host"].append(host_share(llm, row))
     report["ttft_ms"] = time_to_first_token(llm, options.prompt)
-    if options.host_share:
-        report["host"] = host_share(llm, options.prompt, options.new)
     report["prefill"] = [prefill_row(llm, n, length) for n, length in ((64, 512), (256, 512)) if options.prefill]
     if options.profile:
         profile(llm, options)
@@ -134,23 +134,19 @@ def time_to_first_token(llm: LlamaGPU, prompt: int) -> float:
     return value
 
 
-def host_share(llm: LlamaGPU, prompt: int, new: int) -> dict[str, float]:
-    """What the host adds to a step of one request: its time through the engine beside that of its graph alone, replayed
-    back to back at the context that the request ended with. Needs the engine in this process."""
-    rows = []
-    for repeat in range(4):
-        usage = _usage(llm.submit(_prompt(llm, prompt, repeat), max_tokens=new, ignore_eos=True))
-        rows.append((usage.finished_s - usage.first_token_s) / (new - 1))
-    graph = llm._client._core._engine._runner._graphs[1].graph
-    replays = 200
+def host_share(llm: LlamaGPU, row: dict[str, object]) -> dict[str, float]:
+    """What the host adds to a step of `row`, the last that ran: its time through the engine beside that of its graph
+    alone, replayed back to back at the context that its requests ended with. Needs the engine in this process."""
+    runner = llm._client._core._engine._runner
+    graph = runner._graphs[min(size for size in runner._graphs if size >= row["batch"])].graph
+    replays = 50
 
     def replay() -> None:
         for _ in range(replays):
             graph.replay()
 
-    device_s = _median_s(replay, "cuda", repeats=3) / replays
-    step_s = statistics.median(rows[1:])
-    found = {"step_ms": step_s * 1e3, "device_ms": device_s * 1e3, "host_share": 1 - device_s / step_s}
+    device_ms = _median_s(replay, "cuda", repeats=3) / replays * 1e3
+    found = {"batch": row["batch"], "device_ms": device_ms, "host_share": 1 - device_ms / row["ms_per_step"]}
     print("host", found, flush=True)
     return found
 
@@ -163,12 +159,14 @@ def profile(llm: LlamaGPU, options: argparse.Namespace) -> None:
     for batch in options.profile:
         length, new, count = (options.prompt, 65, batch) if batch else (512, 1, 32)
         running = [llm.submit(_prompt(llm, length, i), max_tokens=new, ignore_eos=True) for i in range(count)]
+        chunks = [iter(generation) for generation in running]
         if batch:
-            for generation in running:  # until every prompt is computed
-                next(iter(generation))
+            for each in chunks:  # until every prompt is computed
+                next(each)
         with torch_profile(activities=[ProfilerActivity.CUDA]) as record:
-            for generation in running:
-                generation.result()
+            for each in chunks:
+                for _ in each:
+                    pass
         print(f"profile of batch {batch}" if batch else "profile of 32 prompts of 512")
         rows = sorted(record.key_averages(), key=lambda row: -row.self_device_time_total)
         for row in rows[:16]:

@@ -90,10 +90,10 @@ class Bench:
         return relative_error(out, (x.float() @ self.exact.T).double())
 
 
-def sweep(part: tuple[int, int] | None) -> list[dict[str, object]]:
+def sweep(part: tuple[int, int] | None, only: str | None = None) -> list[dict[str, object]]:
     found, bench, key = [], None, None
     for index, (what, kind, name, rows, tile) in enumerate(cases()):
-        if part is not None and index % part[1] != part[0]:
+        if part is not None and index % part[1] != part[0] or only not in (None, what):
             continue
         if key != (kind, name):
             key, bench = (kind, name), None
@@ -147,14 +147,15 @@ def _decode_us(rows: int, length: int, splits: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--compile", metavar="I/N", help="only compile, every Nth case from the Ith on")
+    parser.add_argument("--only", choices=("gemv", "product"))
     parser.add_argument("--json")
     options = parser.parse_args()
     if options.compile:
         first, step = options.compile.split("/")
-        sweep((int(first), int(step)))
+        sweep((int(first), int(step)), options.only)
         return
     decodes()
-    found = sweep(None)
+    found = sweep(None, options.only)
     for key, group in itertools.groupby(found, key=lambda case: [case[n] for n in ("what", "kind", "shape", "rows")]):
         best = sorted((case for case in group if case["error"] < 0.01), key=lambda case: case["us"])[:3]
         print(*key, *(f"{case['us']} {case['tile'].split('(')[1]}" for case in best), sep=" | ", flush=True)

@@ -25,7 +25,6 @@ from engine.tiny_engine import build, engine_around
 from workbench import EngineConfig, LlamaGPU
 from workbench.engine.client import EngineClient
 
-
 # So small a pool that requests wait, share blocks and are preempted.
 _KNOBS = {"kv_cache_tokens": 384, "block_size": 4, "max_num_seqs": 16, "max_num_batched_tokens": 128}
 

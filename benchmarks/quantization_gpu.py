@@ -38,11 +38,11 @@ _CONFIGS = (
 _MOST_ERROR = {"int8": 0.02, "int4": 0.13, "dynamic": 0.03, "nf4": 0.12, "fp8": 0.06}
 
 
-def check_layers(device: str) -> int:
+def check_layers(device: str, configs: list[QuantizationConfig]) -> int:
     """Every packed layer against the product with the original weight. Gives the number that is off."""
     weight = torch.randn(_SIZE, _SIZE, device=device, dtype=torch.bfloat16)
     num_wrong = 0
-    for config in _CONFIGS:
+    for config in configs:
         kind = config.quantization_type.value
         packed = METHODS[config.quantization_type].pack(weight, config, WeightUse())
         held = sum(tensor.nbytes for tensor in packed.linear(None).buffers())
@@ -63,7 +63,7 @@ def check_layers(device: str) -> int:
     return num_wrong
 
 
-def check_model(name: str, device: str) -> int:
+def check_model(name: str, device: str, configs: list[QuantizationConfig]) -> int:
     """Every method on a whole model, and once more from the cache."""
     files = Catalogue().resolve(name)
     plain = load_model(files, device=device, dtype="bf16")
@@ -73,7 +73,7 @@ def check_model(name: str, device: str) -> int:
     num_wrong = 0
     with tempfile.TemporaryDirectory() as folder:
         cache = QuantizationCache(Path(folder))
-        for config in (*_CONFIGS, QuantizationConfig("static")):
+        for config in (*configs, QuantizationConfig("static")):
             kind = config.quantization_type.value
             try:
                 first = load_model(files, device=device, dtype="bf16", quantization=config, cache=cache)
@@ -105,9 +105,11 @@ def main() -> int:
     print(torch.__version__, torch.cuda.get_device_name(arguments.device))
     torch.manual_seed(0)
     with torch.inference_mode():
-        for capability in probe_capabilities(arguments.device):
+        capabilities = {capability.name: capability for capability in probe_capabilities(arguments.device)}
+        for capability in capabilities.values():
             print(f"probe {capability.name:8} {capability.in_words}")
-        num_wrong = check_layers(arguments.device) + check_model(arguments.model, arguments.device)
+        configs = [config for config in _CONFIGS if capabilities[config.quantization_type.value].is_usable]
+        num_wrong = check_layers(arguments.device, configs) + check_model(arguments.model, arguments.device, configs)
     print("all as they should be" if not num_wrong else f"{num_wrong} are off")
     return int(bool(num_wrong))
 

@@ -101,13 +101,14 @@ class GraphRunner:
 
     def launch(self, plan: StepPlan) -> LaunchedStep:
         """Put a step on the device's queue."""
-        decodes = [i for i in plan.items if i.num_new_tokens == 1 and not i.sequence.wants_prompt_logprobs]
-        chunks = [i for i in plan.items if i.num_new_tokens > 1 or i.sequence.wants_prompt_logprobs]
+        decodes = [item for item in plan.items if item.num_new_tokens == 1]
+        chunks = [item for item in plan.items if item.num_new_tokens > 1]
         items = decodes + chunks
         rows = LogitRows(items)
-        if not chunks:
+        # A piece of a prompt may be one token too, and then nothing may be chosen after it.
+        if not chunks and len(rows.sampled) == len(items):
             logits = self._replay_decodes(items)
-        elif len(items) == 1 and rows.sampled and len(rows.kept) == 1 and chunks[0].num_new_tokens <= self._longest:
+        elif len(items) == 1 and rows.sampled and len(rows.kept) == 1 and items[0].num_new_tokens <= self._longest:
             logits = self._replay_prompt(items[0], rows.kept)
         else:
             logits = self._run_mixed(items, len(decodes), rows)

@@ -73,9 +73,11 @@ def start(module, device: str, *, fast: bool, weights=None, **knobs) -> EngineCl
     return EngineClient(connect, max_context=limits.max_context, vocab_size=VOCAB)
 
 
+PROMPTS = [[(7 * i + n) % VOCAB for i in range(n)] for n in (3, 18, 1)]
+
+
 def answers(client: EngineClient, params: SamplingParams) -> list[tuple[int, ...]]:
-    prompts = [[(7 * i + n) % VOCAB for i in range(n)] for n in (3, 18, 1)]
-    running = [client.submit(prompt, params) for prompt in prompts]
+    running = [client.submit(prompt, params) for prompt in PROMPTS]
     return [generation.result(timeout_s=120).token_ids for generation in running]
 
 
@@ -133,6 +135,21 @@ def test_draws_penalties_and_logprobs_are_those_of_the_plain_runner(device: str)
     plain, fast = (start(make_model("llama", device), device, fast=f) for f in (False, True))
     for params in wanted:
         assert answers(fast, params) == answers(plain, params)
+    plain.stop()
+    fast.stop()
+
+
+def test_scored_prompts_go_on_as_others_do(device: str) -> None:
+    # The step after a scored prompt begins before its scores are known, and a prompt's last piece may be one token.
+    params = SamplingParams(max_tokens=4, prompt_logprobs=1)
+    plain, fast = (start(make_model("llama", device), device, fast=f) for f in (False, True))
+    expected, found = ([client.submit(list(prompt), params) for prompt in PROMPTS] for client in (plain, fast))
+    for one, other in zip(expected, found, strict=True):
+        one, other = one.result(timeout_s=120), other.result(timeout_s=120)
+        assert other.token_ids == one.token_ids
+        assert [None if s is None else s.token_id for s in other.prompt_logprobs] == [
+            None if s is None else s.token_id for s in one.prompt_logprobs
+        ]
     plain.stop()
     fast.stop()
 
