@@ -20,6 +20,7 @@ import time
 import torch
 
 from workbench import EngineConfig, LlamaGPU
+from workbench.engine.step_packer import StepKind, batch_buckets
 
 
 def main() -> None:
@@ -137,8 +138,9 @@ def time_to_first_token(llm: LlamaGPU, prompt: int) -> float:
 def host_share(llm: LlamaGPU, row: dict[str, object]) -> dict[str, float]:
     """What the host adds to a step of `row`, the last that ran: its time through the engine beside that of its graph
     alone, replayed back to back at the context that its requests ended with. Needs the engine in this process."""
-    runner = llm._client._core._engine._runner
-    graph = runner._graphs[min(size for size in runner._graphs if size >= row["batch"])].graph
+    steps = llm._client._core._engine._runner.steps
+    size = min(size for size in batch_buckets(llm.limits.max_num_seqs) if size >= row["batch"])
+    graph = steps.graph(StepKind.DECODES, size)
     replays = 50
 
     def replay() -> None:

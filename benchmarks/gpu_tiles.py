@@ -19,7 +19,7 @@ from workbench.engine.attention import AttentionOptions
 from workbench.engine.kernels.gemv import GemvTile
 from workbench.engine.kernels.low_bit_gemv import Int4Tile
 from workbench.engine.kernels.low_bit_matmul import LowBitWorkspace, ProductTile, low_bit_linear
-from workbench.engine.kernels.paged_decode import DecodeWorkspace, NewTokens, attend_decodes
+from workbench.engine.kernels.paged_decode import DecodeTile, DecodeWorkspace, NewTokens, attend_decodes
 from workbench.engine.low_bit_weight import LowBitKind, LowBitWeight
 
 GEMV_TILES = {
@@ -51,6 +51,8 @@ NAMES = ("qkv", "o", "gate_up", "down")
 
 def cases():
     """Every (what, kind, shape, rows, tile) of the sweep."""
+    for name, tile in itertools.product(NAMES, GEMV_TILES["bytes"]):
+        yield "gemv", None, name, 1, tile
     for kind, name in itertools.product(LowBitKind, NAMES):
         for tile in GEMV_TILES["int4" if kind is LowBitKind.INT4 else "bytes"]:
             yield "gemv", kind, name, 1, tile
@@ -62,14 +64,18 @@ def cases():
 class Bench:
     """Weights of one shape and kind, several of them in rotation."""
 
-    def __init__(self, kind: LowBitKind, name: str, copies_bytes: float) -> None:
+    def __init__(self, kind: LowBitKind | None, name: str, copies_bytes: float) -> None:
         rows, columns = SHAPES[name]
-        first = LowBitWeight.pack(torch.randn(rows, columns, dtype=torch.bfloat16, device="cuda") * 0.02, kind)
-        copies = max(1, int(copies_bytes / first.num_bytes))
+        plain = torch.randn(rows, columns, dtype=torch.bfloat16, device="cuda") * 0.02
         self.name = name
-        self.weights = [LowBitWeight(kind, first.data.clone(), first.scales.clone(), columns) for _ in range(copies)]
-        self.workspace = LowBitWorkspace.allocate([first], torch.bfloat16)
-        self.exact = first.dense(torch.float32)
+        if kind is None:
+            self.weights = [plain.clone() for _ in range(max(1, int(copies_bytes / plain.nbytes)))]
+        else:
+            first = LowBitWeight.pack(plain, kind)
+            copies = range(max(1, int(copies_bytes / first.num_bytes)))
+            self.weights = [LowBitWeight(kind, first.data.clone(), first.scales.clone(), columns) for _ in copies]
+            self.workspace = LowBitWorkspace.allocate([first], torch.bfloat16)
+            self.exact = first.dense(torch.float32)
         self.norm = torch.randn(columns, dtype=torch.bfloat16, device="cuda")
         self.out = torch.zeros(rows, dtype=torch.bfloat16, device="cuda")
 
@@ -104,24 +110,35 @@ def sweep(part: tuple[int, int] | None, only: str | None = None) -> list[dict[st
             if part is None:
                 error = bench.error(x, tile) if what == "product" else 0.0
                 took_us = time_graph(run, 8) / len(bench.weights)
-                case = {"what": what, "kind": kind.value, "shape": name, "rows": rows, "tile": str(tile)}
+                case = {
+                    "what": what,
+                    "kind": "bf16" if kind is None else kind.value,
+                    "shape": name,
+                    "rows": rows,
+                    "tile": str(tile),
+                }
                 found.append(case | {"us": round(took_us, 1), "error": error})
         except Exception as failure:  # a tile that does not fit the device is no result
             if part is None:
-                print("failed", what, kind.value, name, rows, tile, str(failure)[:80], flush=True)
+                print("failed", what, kind, name, rows, tile, str(failure)[:80], flush=True)
     return found
 
 
 def decodes() -> None:
-    """Decode attention over rows, context and parts: us, and the share of reading keys and values at 3 TB/s."""
-    for rows, length in ((1, 300), (8, 300), (64, 200), (64, 1000), (256, 200), (256, 700)):
-        parts = [splits for splits in (1, 2, 4, 8, 16, 32) if rows * splits <= 2048]
-        cells = [f"{splits}: {_decode_us(rows, length, splits):.1f}" for splits in parts]
-        floor_us = rows * length * 8 * 128 * 4 / 3e6
+    """Decode attention over rows, context and parts: us, and the share of reading keys and values at 4.3 TB/s."""
+    tiles = [DecodeTile(*sizes) for sizes in itertools.product((32, 64, 128), (2, 4, 8), (1, 2, 3, 4))]
+    for rows, length in ((1, 300), (8, 300), (32, 300), (64, 200), (64, 1000), (256, 200), (256, 700)):
+        floor_us = rows * length * 8 * 128 * 4 / 4.3e6
+        found = []
+        for splits, tile in itertools.product((1, 2, 4, 8, 16), tiles):
+            # Twice as many programs as fill the device at most; what does not fit its shared memory is left out.
+            if rows * splits <= max(512, rows) and tile.tokens * tile.num_stages * 256 * 2 <= 200_000:
+                found.append((_decode_us(rows, length, splits, tile), splits, tile))
+        cells = [f"{us:.1f} {splits} parts {tile}" for us, splits, tile in sorted(found, key=lambda one: one[0])[:4]]
         print("decode", rows, "rows of", length, f"at least {floor_us:.1f} us", " | ".join(cells), flush=True)
 
 
-def _decode_us(rows: int, length: int, splits: int) -> float:
+def _decode_us(rows: int, length: int, splits: int, tile: DecodeTile) -> float:
     heads, kv_heads, dim, block = 32, 8, 128, 16
     blocks = -(-length // block)
     shape = (rows * blocks * 2, block, kv_heads, dim)
@@ -139,7 +156,9 @@ def _decode_us(rows: int, length: int, splits: int) -> float:
 
     def run() -> None:
         for _ in range(8):
-            attend_decodes(query, keys, values, table, starts, lengths, options, out, workspace, splits, new, pdl=True)
+            attend_decodes(
+                query, keys, values, table, starts, lengths, options, out, workspace, splits, new, pdl=True, tile=tile
+            )
 
     return time_graph(run) / 8
 

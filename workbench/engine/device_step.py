@@ -1,4 +1,4 @@
-"""One step's inputs as tensors on a GPU, and the host's packing of them into a single copy.
+"""One step's inputs as tensors on a GPU, and the host's packing of them, so that a single copy brings them there.
 
 Rows are packed without padding: first decodes, one token each, then prompt chunks. A captured graph reads the same
 tensors at every replay, so they keep their places: a header of fixed size, then every row's block ids.
@@ -18,7 +18,7 @@ from workbench.engine.scheduler import ScheduledSequence
 from workbench.engine.sequence import Sequence
 from workbench.engine.uniform import uniform
 
-__all__ = ["DeviceStep", "Staging", "StepLayout"]
+__all__ = ["DeviceStaging", "DeviceStep", "HostStaging", "StepLayout"]
 
 # Columns of the header, int32 each: the token's id if the host knows it, else the row of the step before that chose
 # it; its position; the slot its keys and values go to; how many tokens it sees; where its blocks start.
@@ -46,6 +46,10 @@ class StepLayout:
         per_row = len(_FIELDS) * self.max_tokens
         return per_row + (_NUM_SAMPLING_FIELDS + 1) * self.max_seqs + _TILE_FIELDS * self.max_tiles
 
+    @property
+    def num_ints(self) -> int:
+        return self.num_header_ints + self.max_table
+
 
 @dataclass(frozen=True)
 class DeviceStep:
@@ -71,20 +75,17 @@ class DeviceStep:
         return self.ids.shape[0]
 
 
-class Staging:
-    """Packs steps on the host and copies each to the device at once.
+class HostStaging:
+    """Packs steps on the host.
 
-    Host buffers rotate, so that one can be filled while the copy of another is on its way; the caller sees to it
-    that no more steps are in flight than there are buffers.
+    Buffers rotate, so that one can be filled while the copy of another is on its way; the caller sees to it that no
+    more steps are in flight than there are buffers.
     """
 
-    def __init__(self, layout: StepLayout, device: str, num_buffers: int = 3) -> None:
+    def __init__(self, layout: StepLayout, *, pinned: bool, num_buffers: int = 3) -> None:
         self.layout = layout
-        size = layout.num_header_ints + layout.max_table
-        pinned = torch.device(device).type == "cuda"
-        self._hosts = [torch.zeros(size, dtype=torch.int32, pin_memory=pinned) for _ in range(num_buffers)]
+        self._hosts = [torch.zeros(layout.num_ints, dtype=torch.int32, pin_memory=pinned) for _ in range(num_buffers)]
         self._turn = 0
-        self.device_ints = torch.zeros(size, dtype=torch.int32, device=device)
         self._sections = _sections(layout)
 
     def pack(
@@ -94,8 +95,8 @@ class Staging:
         source_rows: Mapping[Sequence, int],
         rows: int,
         kept: Many[int] = (),
-    ) -> int:
-        """Send a step to the device, padded to `rows` tokens. Returns the number of chunk tiles.
+    ) -> tuple[torch.Tensor, int]:
+        """A step padded to `rows` tokens as ints on the host, and the number of its chunk tiles.
 
         `source_rows` tells in which row of the step before a sequence's pending token was chosen. `kept` are the
         rows whose logits are wanted, if a graph reads them from here.
@@ -109,18 +110,7 @@ class Staging:
         self._fill_sampling(fields["sampling"], sampled)
         fields["tiles"][num_tiles * _TILE_FIELDS :] = 0
         fields["kept"][: len(kept)] = kept
-        total = self.layout.num_header_ints + used
-        self.device_ints[:total].copy_(host[:total], non_blocking=True)
-        return num_tiles
-
-    def section(self, name: str, length: int) -> torch.Tensor:
-        """The first `length` ints of a header section, on the device."""
-        start, _ = self._sections[name]
-        return self.device_ints[start : start + length]
-
-    @property
-    def table(self) -> torch.Tensor:
-        return self.device_ints[self.layout.num_header_ints :]
+        return host[: self.layout.num_header_ints + used], num_tiles
 
     def _fill_rows(
         self,
@@ -166,6 +156,28 @@ class Staging:
             row[:4] = params.temperature, params.top_k, params.top_p, params.min_p
             row[4] = uniform(sequence.seed, sequence.index, item.end)
         table[len(sampled) :, 0] = 0.0
+
+
+class DeviceStaging:
+    """What captured graphs read: the same tensors at every step."""
+
+    def __init__(self, layout: StepLayout, device: str) -> None:
+        self.layout = layout
+        self._ints = torch.zeros(layout.num_ints, dtype=torch.int32, device=device)
+        self._sections = _sections(layout)
+
+    def load(self, ints: torch.Tensor) -> None:
+        """Send a packed step to the device."""
+        self._ints[: ints.shape[0]].copy_(ints, non_blocking=True)
+
+    def section(self, name: str, length: int) -> torch.Tensor:
+        """The first `length` ints of a header section."""
+        start, _ = self._sections[name]
+        return self._ints[start : start + length]
+
+    @property
+    def table(self) -> torch.Tensor:
+        return self._ints[self.layout.num_header_ints :]
 
 
 def _sections(layout: StepLayout) -> dict[str, tuple[int, int]]:

@@ -28,6 +28,11 @@ class SampledTokens:
     logprobs: list[TokenLogprobs | None]
     is_nan: list[bool]
 
+    @classmethod
+    def on_device(cls, token_ids: list[int]) -> SampledTokens:
+        """As a device's own kernels choose them: -1 where the logits were not numbers."""
+        return cls(token_ids, [None] * len(token_ids), [token_id < 0 for token_id in token_ids])
+
 
 def sample(logits: torch.Tensor, sequences: list[Sequence]) -> SampledTokens:
     """Next token of every row. `logits` [rows, vocab] in the model's dtype stay as they are."""

@@ -10,12 +10,13 @@ from workbench.engine.core import EngineCore
 from workbench.engine.engine import Engine
 from workbench.engine.fused_decoder import FusedDecoder
 from workbench.engine.fused_weights import FusedWeights, why_not
-from workbench.engine.graph_runner import GraphRunner, batch_buckets
+from workbench.engine.graph_runner import GraphRunner
 from workbench.engine.low_bit_weight import LowBitKind, LowBitWeight
 from workbench.engine.module_decoder import ModuleDecoder
 from workbench.engine.paged_step import KVPool
 from workbench.engine.runner import ModelRunner, probe_layers
 from workbench.engine.sampling_params import SamplingParams
+from workbench.engine.step_packer import batch_buckets
 
 VOCAB = 150
 # What probe_layers finds in the model of make_model.

@@ -15,9 +15,9 @@ import triton.language as tl
 from workbench.engine.attention import AttentionOptions
 from workbench.engine.kernels.attention_tiles import cap, load_tile, online, scores
 
-__all__ = ["DecodeWorkspace", "NewTokens", "attend_decodes", "num_splits"]
+__all__ = ["DecodeTile", "DecodeWorkspace", "NewTokens", "attend_decodes", "num_splits"]
 
-# Tokens of keys and values read at once.
+# Tokens of keys and values that a part has at least.
 _TILE = 64
 # Programs that keep a large GPU busy: about four for each of 132 multiprocessors.
 _WANTED_PROGRAMS = 528
@@ -28,6 +28,21 @@ def num_splits(rows: int, num_kv_heads: int, max_length: int) -> int:
     """Into how many parts each row's keys are cut, so that the device is filled; a power of two."""
     useful = max(1, min(_MAX_SPLITS, max_length // _TILE, _WANTED_PROGRAMS // max(1, rows * num_kv_heads)))
     return 1 << (useful.bit_length() - 1)
+
+
+@dataclass(frozen=True)
+class DecodeTile:
+    """Tokens of keys and values that one program reads at once, its warps, and reads in flight."""
+
+    tokens: int
+    num_warps: int
+    num_stages: int
+
+    @classmethod
+    def of(cls, dim: int, element_size: int) -> DecodeTile:
+        """The fastest of those timed (benchmarks/gpu_tiles.py) that any supported GPU's shared memory holds."""
+        wide = triton.next_power_of_2(dim) * element_size > 256
+        return cls(32, 4, 2) if wide else cls(64, 4, 3)
 
 
 @dataclass(frozen=True)
@@ -86,6 +101,7 @@ def attend_decodes(
     new: NewTokens | None = None,
     *,
     pdl: bool = False,
+    tile: DecodeTile | None = None,
 ) -> None:
     """One query token per row. `query` [rows, heads, dim] with any row stride, `out` [rows, heads, dim].
 
@@ -97,6 +113,7 @@ def attend_decodes(
     normed = new if new is not None and new.query_norm is not None else None
     block_size, num_kv_heads = keys.shape[1], keys.shape[2]
     group = heads // num_kv_heads
+    tile = tile or DecodeTile.of(dim, query.element_size())
     _decode[(rows, num_kv_heads, splits)](
         query,
         keys,
@@ -125,7 +142,7 @@ def attend_decodes(
         DIM=dim,
         DIM_PADDED=triton.next_power_of_2(dim),
         BLOCK_SIZE=block_size,
-        TILE=_TILE if triton.next_power_of_2(dim) * query.element_size() <= 256 else 32,
+        TILE=tile.tokens,
         SPLITS=splits,
         WINDOW=options.sliding_window or 0,
         SOFTCAP=options.softcap is not None,
@@ -133,8 +150,8 @@ def attend_decodes(
         NEW=new is not None,
         NORM=normed is not None,
         PDL=pdl,
-        num_warps=4,
-        num_stages=3 if dim * query.element_size() <= 256 else 2,
+        num_warps=tile.num_warps,
+        num_stages=tile.num_stages,
         **({"launch_pdl": True} if pdl else {}),
     )
 

@@ -1,0 +1,182 @@
+"""Steps on a GPU, as they come packed: decodes as captured graphs, one per batch size; short prompts too; the rest as
+it comes. The token that a step chooses is fed to the next one on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+
+from workbench.engine.config import EngineLimits
+from workbench.engine.device_step import DeviceStaging, DeviceStep, HostStaging
+from workbench.engine.kernels.feed_ids import feed_ids
+from workbench.engine.kernels.paged_decode import num_splits
+from workbench.engine.kernels.sample_tokens import sample_tokens
+from workbench.engine.kernels.tiles import CHUNK_QUERIES
+from workbench.engine.step_packer import PackedStep, StepKind, StepShapes
+
+__all__ = ["Decoder", "DeviceSteps"]
+
+
+class Decoder(Protocol):
+    """A model that computes a step."""
+
+    def forward(self, step: DeviceStep) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True)
+class _Captured:
+    graph: torch.cuda.CUDAGraph
+    logits: torch.Tensor
+
+
+class DeviceSteps:
+    """Until `capture()` has run, and always on a CPU under Triton's interpreter, steps run uncaptured.
+
+    `shapes` are those of whoever packs the steps.
+    """
+
+    def __init__(
+        self, decoder: Decoder, shapes: StepShapes, limits: EngineLimits, device: str, num_kv_heads: int
+    ) -> None:
+        self._decoder = decoder
+        self._shapes = shapes
+        self._device = device
+        self._num_kv_heads = num_kv_heads
+        self._max_context = limits.max_context
+        self._stagings = {kind: DeviceStaging(layout, device) for kind, layout in shapes.layouts.items()}
+        max_tokens = shapes.layouts[StepKind.MIXED].max_tokens
+        self._ids = torch.zeros(max_tokens, dtype=torch.int32, device=device)
+        self._chosen = torch.zeros(limits.max_num_seqs, dtype=torch.int32, device=device)
+        self._on_gpu = torch.device(device).type == "cuda"
+        self._hosts = [torch.zeros(limits.max_num_seqs, dtype=torch.int32, pin_memory=self._on_gpu) for _ in range(3)]
+        self._turn = 0
+        self._graphs: dict[tuple[StepKind, int], _Captured] = {}
+        self._pool: Any = None
+
+    def capture(self, report: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Capture every size, the largest first since the others then fit into its memory."""
+        sizes = [(StepKind.PROMPT, size) for size in reversed(self._shapes.prompt_sizes)]
+        sizes += [(StepKind.DECODES, size) for size in reversed(self._shapes.batch_sizes)]
+        with torch.inference_mode():
+            for done, (kind, size) in enumerate(sizes, 1):
+                run = self._prompt_step if kind is StepKind.PROMPT else self._decode_step
+                self._graphs[kind, size] = self._capture(partial(run, size))
+                report(done, len(sizes))
+
+    def graph(self, kind: StepKind, size: int) -> torch.cuda.CUDAGraph:
+        """The captured graph of a size, to be timed by itself. KeyError where there is none."""
+        return self._graphs[kind, size].graph
+
+    def run(self, step: PackedStep) -> torch.Tensor:
+        """Put a step on the device's queue; logits [num_rows, vocab]. Its tokens are chosen too."""
+        staging = self._stagings[step.kind]
+        staging.load(step.ints)
+        if step.kind is StepKind.MIXED:
+            return self._run_mixed(staging, step)
+        captured = self._graphs.get((step.kind, step.size))
+        if captured is not None:
+            captured.graph.replay()
+            return captured.logits[: step.num_rows]
+        if step.kind is StepKind.PROMPT:
+            return self._prompt_step(step.size)
+        return self._decode_step(step.size)[: step.num_rows]
+
+    def fetch(self, count: int) -> Callable[[], list[int]]:
+        """Start copying the chosen tokens to the host; the result waits for the copy."""
+        self._turn = (self._turn + 1) % len(self._hosts)
+        host = self._hosts[self._turn]
+        host[:count].copy_(self._chosen[:count], non_blocking=True)
+        arrived = torch.cuda.Event() if self._on_gpu else None
+        if arrived is not None:
+            arrived.record()
+
+        def wait() -> list[int]:
+            if arrived is not None:
+                arrived.synchronize()
+            token_ids: list[int] = host[:count].tolist()
+            return token_ids
+
+        return wait
+
+    def choose(self, token_ids: list[int]) -> None:
+        """Take these for the tokens that the last step chose."""
+        chosen = torch.tensor(token_ids, dtype=torch.int32)
+        self._chosen[: len(token_ids)].copy_(chosen, non_blocking=True)
+
+    def pick_sampled(self, step: PackedStep, logits: torch.Tensor) -> torch.Tensor:
+        """Of a step's logits, those after which a token is chosen."""
+        if step.sampled_rows is None:
+            return logits
+        return logits[torch.tensor(step.sampled_rows, device=logits.device)]
+
+    def _run_mixed(self, staging: DeviceStaging, step: PackedStep) -> torch.Tensor:
+        kept = torch.tensor(step.kept, dtype=torch.int64).to(self._device, non_blocking=True)
+        logits = self._decoder.forward(self._step(staging, step.size, step.num_decodes, step.num_tiles, kept))
+        if step.num_sampled:
+            self._sample(staging, self.pick_sampled(step, logits))
+        return logits
+
+    def _step(
+        self, staging: DeviceStaging, num_tokens: int, num_decodes: int, num_tiles: int, kept: torch.Tensor | None
+    ) -> DeviceStep:
+        ids = feed_ids(
+            staging.section("known_id", num_tokens),
+            staging.section("source_row", num_tokens),
+            self._chosen,
+            self._ids[:num_tokens],
+        )
+        return DeviceStep(
+            ids=ids,
+            positions=staging.section("position", num_tokens),
+            slots=staging.section("slot", num_tokens),
+            num_decodes=num_decodes,
+            lengths=staging.section("length", num_decodes),
+            table=staging.table,
+            table_starts=staging.section("table_start", num_decodes),
+            tiles=staging.section("tiles", num_tiles * 4).view(-1, 4) if num_tiles else None,
+            kept=kept,
+            splits=num_splits(max(1, num_decodes), self._num_kv_heads, self._max_context),
+        )
+
+    def _sample(self, staging: DeviceStaging, logits: torch.Tensor) -> None:
+        rows = logits.shape[0]
+        params = staging.section("sampling", rows * 5).view(torch.float32).view(-1, 5)
+        sample_tokens(logits, params, self._chosen[:rows], greedy=False)
+
+    def _decode_step(self, size: int) -> torch.Tensor:
+        """A step of `size` decodes over its staging's tensors; returns the logits."""
+        staging = self._stagings[StepKind.DECODES]
+        logits = self._decoder.forward(self._step(staging, size, size, 0, None))
+        self._sample(staging, logits)
+        return logits
+
+    def _prompt_step(self, length: int) -> torch.Tensor:
+        """A step of one prompt of up to `length` tokens over its staging's tensors; returns its last row's logits."""
+        staging = self._stagings[StepKind.PROMPT]
+        num_tiles = -(-length // CHUNK_QUERIES)
+        logits = self._decoder.forward(self._step(staging, length, 0, num_tiles, staging.section("kept", 1)))
+        self._sample(staging, logits)
+        return logits
+
+    def _capture(self, step: Callable[[], torch.Tensor]) -> _Captured:
+        """A step as a graph; the run before it compiles kernels and picks algorithms."""
+        for kind in (StepKind.DECODES, StepKind.PROMPT):
+            layout = self._shapes.layouts[kind]
+            nothing, _ = HostStaging(layout, pinned=False, num_buffers=1).pack([], [], {}, layout.max_tokens)
+            self._stagings[kind].load(nothing)
+        stream = torch.cuda.Stream(self._device)
+        stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(stream):
+            step()
+        torch.cuda.current_stream(self._device).wait_stream(stream)
+        torch.cuda.synchronize(self._device)
+        graph = torch.cuda.CUDAGraph()
+        # Threads that look after other things (NCCL has one) may call the device meanwhile.
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            logits = step()
+        self._pool = self._pool or graph.pool()
+        return _Captured(graph, logits)

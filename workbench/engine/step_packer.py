@@ -1,0 +1,153 @@
+"""A step's plan as ints for a GPU, made on the host: which tensors it goes to, and whose tokens it chooses."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+
+from workbench.engine.config import EngineLimits
+from workbench.engine.device_step import HostStaging, StepLayout
+from workbench.engine.runner import LogitRows
+from workbench.engine.scheduler import ScheduledSequence, StepPlan
+from workbench.engine.sequence import Sequence
+
+__all__ = ["PackedStep", "StepKind", "StepPacker", "StepShapes", "batch_buckets", "needs_history"]
+
+# Lengths of a prompt, computed alone, that get a graph: longer ones keep the device busy while they are launched.
+_PROMPT_BUCKETS = (16, 32, 64, 128, 192, 256, 384, 512)
+
+
+class StepKind(Enum):
+    """DECODES and a PROMPT alone are padded to a size that has a graph; MIXED is everything else."""
+
+    DECODES = "decodes"
+    PROMPT = "prompt"
+    MIXED = "mixed"
+
+
+@dataclass(frozen=True)
+class StepShapes:
+    """The sizes that steps come in under an engine's limits: those with a graph, and the layout of each kind."""
+
+    layouts: dict[StepKind, StepLayout]
+    batch_sizes: list[int]
+    prompt_sizes: list[int]
+
+    @classmethod
+    def of(cls, limits: EngineLimits) -> StepShapes:
+        prompt_sizes = [size for size in _PROMPT_BUCKETS if size <= limits.max_num_batched_tokens]
+        max_table = limits.max_num_seqs * -(-limits.max_context // limits.block_size)
+        most_tokens = {
+            StepKind.DECODES: limits.max_num_seqs,
+            StepKind.PROMPT: max(prompt_sizes, default=1),
+            StepKind.MIXED: max(limits.max_num_batched_tokens, limits.max_num_seqs),
+        }
+        # Rows that only fill up a size write to the block after the last that is handed out.
+        padding_slot = limits.num_blocks * limits.block_size
+        layouts = {
+            kind: StepLayout(count, limits.max_num_seqs, max_table, limits.block_size, padding_slot)
+            for kind, count in most_tokens.items()
+        }
+        return cls(layouts, batch_buckets(limits.max_num_seqs), prompt_sizes)
+
+    @property
+    def longest_prompt(self) -> int:
+        """Most tokens of a prompt that has a graph; 0 where none has."""
+        return max(self.prompt_sizes, default=0)
+
+
+@dataclass(frozen=True)
+class PackedStep:
+    """`ints` are on the host and reused: copy them before two more steps are packed.
+
+    `size` counts rows with their padding, `num_rows` those whose logits are wanted. For MIXED they are the rows
+    `kept`, of which the first `num_decodes` of the step are decodes and `num_tiles` tiles cover the others;
+    `sampled_rows` are the places among the kept ones where a token is chosen (None: all), `num_sampled` how many.
+    """
+
+    kind: StepKind
+    ints: torch.Tensor
+    size: int
+    num_rows: int
+    num_sampled: int
+    num_decodes: int = 0
+    num_tiles: int = 0
+    kept: tuple[int, ...] = ()
+    sampled_rows: tuple[int, ...] | None = None
+
+
+class StepPacker:
+    """Packs plans one after the other: a token that the step before chose is named by its row there.
+
+    `pinned` memory can be copied to a GPU while the host goes on.
+    """
+
+    def __init__(self, shapes: StepShapes, *, pinned: bool) -> None:
+        self._shapes = shapes
+        self._stagings = {kind: HostStaging(layout, pinned=pinned) for kind, layout in shapes.layouts.items()}
+        self._rows_of_last_step: dict[Sequence, int] = {}
+
+    def pack(self, plan: StepPlan) -> tuple[PackedStep, LogitRows]:
+        """The step, and which rows of it matter to whom."""
+        decodes = [item for item in plan.items if item.num_new_tokens == 1]
+        chunks = [item for item in plan.items if item.num_new_tokens > 1]
+        items = decodes + chunks
+        rows = LogitRows(items)
+        # A piece of a prompt may be one token too, and then nothing may be chosen after it.
+        if not chunks and len(rows.sampled) == len(items):
+            step = self._pack_decodes(items)
+        elif self._is_short_prompt(items, rows):
+            step = self._pack_prompt(items[0], rows.kept)
+        else:
+            step = self._pack_mixed(items, len(decodes), rows)
+        self._rows_of_last_step = {item.sequence: row for row, item in enumerate(rows.sampled)}
+        return step, rows
+
+    def _is_short_prompt(self, items: list[ScheduledSequence], rows: LogitRows) -> bool:
+        if len(items) != 1 or not rows.sampled or len(rows.kept) != 1:
+            return False
+        return items[0].num_new_tokens <= self._shapes.longest_prompt
+
+    def _pack_decodes(self, items: list[ScheduledSequence]) -> PackedStep:
+        sizes = self._shapes.batch_sizes
+        size = sizes[bisect_left(sizes, len(items))]
+        ints, _ = self._stagings[StepKind.DECODES].pack(items, items, self._rows_of_last_step, size)
+        return PackedStep(StepKind.DECODES, ints, size, len(items), len(items))
+
+    def _pack_prompt(self, item: ScheduledSequence, kept: list[int]) -> PackedStep:
+        sizes = self._shapes.prompt_sizes
+        size = sizes[bisect_left(sizes, item.num_new_tokens)]
+        ints, _ = self._stagings[StepKind.PROMPT].pack([item], [item], self._rows_of_last_step, size, kept)
+        return PackedStep(StepKind.PROMPT, ints, size, 1, 1)
+
+    def _pack_mixed(self, items: list[ScheduledSequence], num_decodes: int, rows: LogitRows) -> PackedStep:
+        size = sum(item.num_new_tokens for item in items)
+        ints, num_tiles = self._stagings[StepKind.MIXED].pack(items, rows.sampled, self._rows_of_last_step, size)
+        every_row = len(rows.sampled_rows) == len(rows.kept)
+        return PackedStep(
+            StepKind.MIXED,
+            ints,
+            size,
+            len(rows.kept),
+            len(rows.sampled_rows),
+            num_decodes,
+            num_tiles,
+            tuple(rows.kept),
+            None if every_row else tuple(rows.sampled_rows),
+        )
+
+
+def batch_buckets(max_seqs: int) -> list[int]:
+    """Batch sizes that get a graph: every power of two to 8, then steps of 8, beyond 256 of 32."""
+    sizes = [1, 2, 4, *range(8, 257, 8), *range(288, max_seqs + 1, 32)]
+    kept = [size for size in sizes if size < max_seqs]
+    return [*kept, max_seqs]
+
+
+def needs_history(sequence: Sequence) -> bool:
+    """Whether the next token can only be chosen on the host, from all tokens before it."""
+    params = sequence.params
+    return bool(params.edits_logits or params.logprobs or params.typical_p < 1.0 or params.structure is not None)
