@@ -18,8 +18,12 @@ from gpu_kernels import SHAPES, product, relative_error, time_graph
 from workbench.engine.attention import AttentionOptions
 from workbench.engine.kernels.gemv import GemvTile
 from workbench.engine.kernels.low_bit_gemv import Int4Tile
-from workbench.engine.kernels.low_bit_matmul import LowBitWorkspace, ProductTile, low_bit_linear
+from workbench.engine.kernels.low_bit_matmul import LowBitWorkspace
+from workbench.engine.kernels.paged_chunk import ChunkShape, attend_chunks
 from workbench.engine.kernels.paged_decode import DecodeTile, DecodeWorkspace, NewTokens, attend_decodes
+from workbench.engine.kernels.rounded_matmul import RoundedTile, rounded_linear
+from workbench.engine.kernels.rounding import round_rows
+from workbench.engine.kernels.tiles import CHUNK_QUERIES
 from workbench.engine.low_bit_weight import LowBitKind, LowBitWeight
 
 GEMV_TILES = {
@@ -39,13 +43,10 @@ GEMV_TILES = {
     ],
 }  # fmt: skip
 PRODUCT_TILES = [
-    ProductTile(*sizes)
-    for sizes in (
-        (64, 128, 4, 3), (64, 128, 4, 4), (128, 64, 4, 3), (128, 64, 8, 3), (128, 128, 8, 3),
-        (64, 128, 4, 3, True), (128, 128, 8, 3, True), (128, 128, 4, 3, True),
-    )
+    RoundedTile(*sizes)
+    for sizes in itertools.product((64, 128), (16, 32, 64, 128), (128, 256), (4, 8), (3, 4))
 ]  # fmt: skip
-WIDTHS = {LowBitKind.INT8: (16, 64, 128, 256), LowBitKind.FP8: (16, 32), LowBitKind.INT4: (16, 64, 128, 256)}
+WIDTHS = (8, 32, 64, 128, 256)
 NAMES = ("qkv", "o", "gate_up", "down")
 
 
@@ -56,8 +57,9 @@ def cases():
     for kind, name in itertools.product(LowBitKind, NAMES):
         for tile in GEMV_TILES["int4" if kind is LowBitKind.INT4 else "bytes"]:
             yield "gemv", kind, name, 1, tile
-        for rows, tile in itertools.product(WIDTHS[kind], PRODUCT_TILES):
-            if kind is LowBitKind.INT4 and tile.step == 128 or kind is not LowBitKind.INT4 and not tile.by_word:
+        for rows, tile in itertools.product(WIDTHS, PRODUCT_TILES):
+            fits = tile.rows <= max(16, rows) and tile.rows >= min(64, rows)
+            if fits and (kind is not LowBitKind.INT4 or tile.columns == 128):
                 yield "product", kind, name, rows, tile
 
 
@@ -81,18 +83,20 @@ class Bench:
 
     def runs(self, what: str, rows: int, tile):
         x = torch.randn(rows, self.norm.shape[0], dtype=torch.bfloat16, device="cuda")
+        rounded = None if what == "gemv" else round_rows(x, self.weights[0].kind)
 
         def run() -> None:
             for weight in self.weights:
                 if what == "gemv":
                     product(self.name, weight, x[0], self.out, self.norm, tile=tile, pdl=True)
                 else:
-                    low_bit_linear(x, weight, None, self.workspace, tile)
+                    rounded_linear(rounded, weight, None, self.workspace, x.dtype, pdl=True, tile=tile)
 
         return x, run
 
     def error(self, x: torch.Tensor, tile) -> float:
-        out = low_bit_linear(x, self.weights[0], None, self.workspace, tile)
+        weight = self.weights[0]
+        out = rounded_linear(round_rows(x, weight.kind), weight, None, self.workspace, x.dtype, tile=tile)
         return relative_error(out, (x.float() @ self.exact.T).double())
 
 
@@ -126,7 +130,7 @@ def sweep(part: tuple[int, int] | None, only: str | None = None) -> list[dict[st
 
 def decodes() -> None:
     """Decode attention over rows, context and parts: us, and the share of reading keys and values at 4.3 TB/s."""
-    tiles = [DecodeTile(*sizes) for sizes in itertools.product((32, 64, 128), (2, 4, 8), (1, 2, 3, 4))]
+    tiles = [DecodeTile(*sizes) for sizes in itertools.product((64, 128), (2, 4, 8), (1, 2, 3, 4))]
     for rows, length in ((1, 300), (8, 300), (32, 300), (64, 200), (64, 1000), (256, 200), (256, 700)):
         floor_us = rows * length * 8 * 128 * 4 / 4.3e6
         found = []
@@ -163,20 +167,55 @@ def _decode_us(rows: int, length: int, splits: int, tile: DecodeTile) -> float:
     return time_graph(run) / 8
 
 
+def chunks() -> None:
+    """Attention of prompts over the shapes of a program: us, and the rate of its products."""
+    shapes = [ChunkShape(*sizes) for sizes in itertools.product((16, 32), (64, 128), (4, 8), (1, 2, 3))]
+    for prompts, length, start in ((16, 512, 0), (1, 4096, 0), (1, 1024, 3072)):
+        found = []
+        for shape in shapes:
+            try:
+                found.append((_chunk_us(prompts, length, start, shape), shape))
+            except Exception as failure:  # a shape that does not fit the device is no result
+                print("failed", shape, str(failure)[:80], flush=True)
+        flop = 4 * 32 * 128 * prompts * length * (start + length / 2)
+        found.sort(key=lambda one: one[0])
+        cells = [f"{us:.0f} us, {flop / us / 1e6:.0f} TFLOP/s {shape}" for us, shape in found[:4]]
+        print("chunks", prompts, "x", length, "behind", start, " | ".join(cells), flush=True)
+
+
+def _chunk_us(prompts: int, length: int, start: int, shape: ChunkShape) -> float:
+    heads, kv_heads, dim, block = 32, 8, 128, 16
+    blocks = (start + length) // block
+    pool = (prompts * blocks, block, kv_heads, dim)
+    keys, values = (torch.randn(pool, dtype=torch.bfloat16, device="cuda") for _ in range(2))
+    table = torch.randperm(prompts * blocks).int().cuda()
+    tiles = [
+        (p * length + at, CHUNK_QUERIES, p * blocks, start + at)
+        for p in range(prompts)
+        for at in range(0, length, CHUNK_QUERIES)
+    ]
+    query = torch.randn(prompts * length, heads, dim, dtype=torch.bfloat16, device="cuda")
+    out, on_device = torch.empty_like(query), torch.tensor(tiles, dtype=torch.int32, device="cuda")
+    options = AttentionOptions(dim**-0.5)
+    return time_graph(lambda: attend_chunks(query, keys, values, table, on_device, options, out, shape), 5)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--compile", metavar="I/N", help="only compile, every Nth case from the Ith on")
-    parser.add_argument("--only", choices=("gemv", "product"))
+    parser.add_argument("--only", choices=("attention", "gemv", "product"))
     parser.add_argument("--json")
     options = parser.parse_args()
     if options.compile:
         first, step = options.compile.split("/")
         sweep((int(first), int(step)), options.only)
         return
-    decodes()
-    found = sweep(None, options.only)
+    if options.only in (None, "attention"):
+        decodes()
+        chunks()
+    found = [] if options.only == "attention" else sweep(None, options.only)
     for key, group in itertools.groupby(found, key=lambda case: [case[n] for n in ("what", "kind", "shape", "rows")]):
-        best = sorted((case for case in group if case["error"] < 0.01), key=lambda case: case["us"])[:3]
+        best = sorted((case for case in group if case["error"] < 0.03), key=lambda case: case["us"])[:3]
         print(*key, *(f"{case['us']} {case['tile'].split('(')[1]}" for case in best), sep=" | ", flush=True)
     if options.json:
         with open(options.json, "w") as file:

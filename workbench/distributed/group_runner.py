@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from workbench.distributed.group_figures import GroupFigures
 from workbench.distributed.rank_group import RankGroup
 from workbench.distributed.rank_messages import Step, StepDone, StepItem
+from workbench.distributed.shared_logits import map_logits
 from workbench.engine.runner import LaunchedStep, LogitRows, in_row_order
 from workbench.engine.sampler import SampledTokens, sample
 from workbench.engine.scheduler import ScheduledSequence, StepPlan
 from workbench.engine.sequence import Sequence
 
-__all__ = ["GroupFigures", "GroupRunner"]
-
-
-@dataclass(frozen=True)
-class GroupFigures:
-    """How the stages were used while at least one step was in flight: seconds, per stage and altogether."""
-
-    busy_s: tuple[float, ...]
-    wall_s: float
-
-    @property
-    def bubble_share(self) -> float:
-        """Share of the stages' time, 0 to 1, in which they had nothing to do; 0 before the first step."""
-        total_s = self.wall_s * len(self.busy_s)
-        return max(0.0, 1.0 - sum(self.busy_s) / total_s) if total_s else 0.0
-
-    def since(self, earlier: GroupFigures) -> GroupFigures:
-        """What was added after `earlier`."""
-        busy_s = tuple(now - then for now, then in zip(self.busy_s, earlier.busy_s, strict=True))
-        return GroupFigures(busy_s, self.wall_s - earlier.wall_s)
+__all__ = ["GroupRunner"]
 
 
 class GroupRunner:
@@ -52,10 +32,7 @@ class GroupRunner:
         self._group = group
         self._tensor_size = tensor_size
         self._first_of_last_stage = (num_stages - 1) * tensor_size
-        num_bytes = torch.Size(self.logits_shape).numel() * torch.float32.itemsize
-        os.ftruncate(group.shared_fd, num_bytes)
-        memory = mmap.mmap(group.shared_fd, num_bytes)
-        self._logits = torch.frombuffer(memory, dtype=torch.float32).view(self.logits_shape)
+        self._logits = map_logits(group.shared_fd, self.logits_shape, makes_it=True)
         self._num_steps = 0
         # Of the ranks that write logits, how many have not finished a step.
         self._missing: dict[int, int] = {}

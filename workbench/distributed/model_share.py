@@ -56,6 +56,7 @@ class ModelShare:
     def __init__(self, place: Place, group: TensorGroup) -> None:
         self.place = place
         self.vocab_span = range(0)
+        self.vocab_size = 0
         self.layer_span = range(0)
         self._group = group
         self._cuts: dict[str, _Cut] = {}
@@ -66,7 +67,8 @@ class ModelShare:
         head: Any = shell.get_output_embeddings()
         is_tied = head.weight is embedding.weight
         self.layer_span = stage_layers(shell, self.place.num_stages)[self.place.stage]
-        self.vocab_span = share(head.weight.shape[0], self.place.tensor_rank, self.place.tensor_size)
+        self.vocab_size = head.weight.shape[0]
+        self.vocab_span = share(self.vocab_size, self.place.tensor_rank, self.place.tensor_size)
         names = {id(module): name for name, module in shell.named_modules()}
         if self.place.tensor_size > 1:
             self._check_family(shell)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from workbench.backends import Backend
-from workbench.distributed.group_runner import GroupFigures
+from workbench.distributed.group_figures import GroupFigures
 from workbench.distributed.nursery import RankNursery
 from workbench.distributed.pooled_client import PooledClient
 from workbench.distributed.start import RankFigures, StartedGroup, start_group_engine

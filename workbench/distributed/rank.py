@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
-import mmap
 import sys
 import time
 from multiprocessing.connection import Connection
@@ -20,9 +19,11 @@ import torch.distributed as dist
 
 from workbench.backends import torch_dtype
 from workbench.child_lifetime import exit_with_parent
+from workbench.distributed.kernel_rank import KernelRank, why_eager
 from workbench.distributed.model_share import ModelShare
 from workbench.distributed.place import Place
 from workbench.distributed.rank_messages import Allocate, Failed, Job, Loaded, LostPeer, Ready, Step, StepDone
+from workbench.distributed.shared_logits import map_logits
 from workbench.distributed.stage_runner import StageRunner, probe_stage
 from workbench.distributed.tensor_group import PeerLostError, TensorGroup
 from workbench.engine.attention import register_attention
@@ -73,14 +74,20 @@ def _serve(connection: Connection, logits_fd: int) -> None:
     )
     layers = probe_stage(loaded.module, share, job.device, job.warm_up_tokens)
     elements = sum(shape.elements_per_token for shape in layers.values())
-    connection.send(Loaded(share.layer_span, loaded.weight_bytes, elements, *_memory(job.device)))
+    obstacle = why_eager(loaded.module, share, job.device, layers) if job.uses_kernels else "not asked for"
+    connection.send(Loaded(share.layer_span, loaded.weight_bytes, elements, *_memory(job.device), obstacle))
     wanted: Allocate = connection.recv()
-    pool = KVPool(layers, wanted.num_blocks, wanted.block_size, torch_dtype(job.dtype), job.device)
+    limits = wanted.limits
+    pool = KVPool(layers, limits.num_blocks + 1, limits.block_size, torch_dtype(job.dtype), job.device)
     kv_bytes = sum(t.nbytes for t in (*pool.keys.values(), *pool.values.values()))
-    shared = _shared_logits(logits_fd, wanted.logits_shape)
-    runner = StageRunner(loaded.module, pool, job.device, job.place)
-    connection.send(Ready(kv_bytes))
+    shared = map_logits(logits_fd, wanted.logits_shape)
     with torch.inference_mode():
+        if obstacle is None:
+            rank = KernelRank(loaded.module, share, group, pool, job.device, limits)
+            connection.send(Ready(kv_bytes))
+            rank.serve(connection, shared)
+        runner = StageRunner(loaded.module, pool, job.device, job.place)
+        connection.send(Ready(kv_bytes))
         while True:
             _compute(connection.recv(), runner, share, shared, connection)
 
@@ -130,11 +137,6 @@ def _memory(device: str) -> tuple[int, int]:
 
     memory = Processor().memory()
     return memory.free_bytes, memory.total_bytes
-
-
-def _shared_logits(fd: int, shape: tuple[int, int, int]) -> torch.Tensor:
-    num_bytes = torch.Size(shape).numel() * torch.float32.itemsize
-    return torch.frombuffer(mmap.mmap(fd, num_bytes), dtype=torch.float32).view(shape)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,30 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbench.distributed.place import Place
+from workbench.engine.config import EngineLimits
+from workbench.engine.step_packer import PackedStep
 from workbench.errors import WorkbenchError
 from workbench.models import ModelFiles
 
-__all__ = ["Allocate", "Failed", "Job", "Loaded", "LostPeer", "Ready", "Step", "StepDone", "StepItem"]
+__all__ = [
+    "Allocate",
+    "Chosen",
+    "Failed",
+    "Job",
+    "KernelStep",
+    "Loaded",
+    "LostPeer",
+    "Ready",
+    "Step",
+    "StepDone",
+    "StepItem",
+]
 
 
 @dataclass(frozen=True)
 class Job:
-    """Load a share of a model. `meeting_file` is where the ranks find each other."""
+    """Load a share of a model. `meeting_file` is where the ranks find each other; with `uses_kernels` a share whose
+    stage is the whole model is computed by the GPU's own kernels where they know it."""
 
     place: Place
     files: ModelFiles
@@ -24,25 +39,30 @@ class Job:
     meeting_file: str
     num_threads: int | None
     warm_up_tokens: int
+    uses_kernels: bool
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A share is loaded: its decoder layers, bytes of its weights, KV elements per token, and what its device has."""
+    """A share is loaded: its decoder layers, bytes of its weights, KV elements per token, and what its device has.
+
+    `why_eager` says why the GPU's own kernels do not compute it; None if they do.
+    """
 
     layers: range
     weight_bytes: int
     kv_elements_per_token: int
     free_bytes: int
     total_bytes: int
+    why_eager: str | None
 
 
 @dataclass(frozen=True)
 class Allocate:
-    """Make the KV pool. `logits_shape` is [lanes, rows, vocabulary] of the shared memory for logits, in float32."""
+    """Make the KV pool, of one block more than `limits` hand out. `logits_shape` is [lanes, rows, vocabulary] of the
+    shared memory for logits, in float32."""
 
-    num_blocks: int
-    block_size: int
+    limits: EngineLimits
     logits_shape: tuple[int, int, int]
 
 
@@ -82,6 +102,27 @@ class Step:
     lane: int
     items: list[StepItem]
     kept: list[int]
+
+
+@dataclass(frozen=True)
+class KernelStep:
+    """Compute a packed step whose `ints` are here an array of their own. With `wants_logits` they go into a lane of the
+    shared memory, float32."""
+
+    number: int
+    lane: int
+    step: PackedStep
+    ints: np.ndarray
+    wants_logits: bool
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A packed step is computed, and these tokens are chosen. `busy_s` is the time that it took its device."""
+
+    number: int
+    token_ids: list[int]
+    busy_s: float
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from workbench.backends import Backend, torch_dtype
 from workbench.distributed.group_runner import GroupRunner
+from workbench.distributed.kernel_group_runner import KernelGroupRunner
 from workbench.distributed.model_share import stage_layers
 from workbench.distributed.nursery import RankNursery
 from workbench.distributed.place import Place, check_tensor_size
@@ -52,7 +53,7 @@ class StartedGroup:
     loaded: LoadedModel
     ranks: tuple[RankFigures, ...]
     group: RankGroup
-    runner: GroupRunner
+    runner: GroupRunner | KernelGroupRunner
 
 
 def start_group_engine(
@@ -68,11 +69,13 @@ def start_group_engine(
     plugins: PluginManager | None = None,
     nursery: RankNursery | None = None,
     progress: ProgressCallback = no_progress,
+    uses_kernels: bool | None = None,
 ) -> StartedGroup:
     """Start `num_stages * tensor_size` processes, load the model's shares in them, and start the engine's thread here.
 
     `device_indexes` are one per rank; on the CPU they say nothing, and its cores and memory are shared out among the
     ranks of `num_groups` such groups. `plugins` has what requests may name; `nursery` forks the ranks, on the CPU only.
+    `uses_kernels`: compute with the GPU's own kernels, by default on a GPU; on a CPU it needs Triton's interpreter.
     Raises ConfigError for sizes that do not divide the model, ModelFormatError for one that cannot be split, and
     OutOfMemoryError; then no process stays.
     """
@@ -82,7 +85,7 @@ def start_group_engine(
     progress(Progress("start processes", 0, None, "ranks"))
     group = RankGroup.start(len(places), nursery)
     try:
-        return _start(group, places, loaded, files, backend, device_indexes, config, num_groups, plugins)
+        return _start(group, places, loaded, files, backend, device_indexes, config, num_groups, plugins, uses_kernels)
     except BaseException:
         group.stop()
         raise
@@ -98,6 +101,7 @@ def _start(
     config: EngineConfig,
     num_groups: int,
     plugins: PluginManager | None,
+    uses_kernels: bool | None,
 ) -> StartedGroup:
     on_gpu = backend.device_type != "cpu"
     num_stages, tensor_size = places[0].num_stages, places[0].tensor_size
@@ -111,33 +115,43 @@ def _start(
             meeting_file=group.meeting_file,
             num_threads=num_threads,
             warm_up_tokens=min(config.max_num_batched_tokens or (8192 if on_gpu else 1), loaded.spec.max_context),
+            uses_kernels=on_gpu if uses_kernels is None else uses_kernels,
         )
         group.send(place.rank, job)
     shares: list[Loaded] = group.receive_from_all()
     loaded.weight_bytes = sum(share.weight_bytes for share in shares)
     limits = _limits(shares, loaded, on_gpu, config, num_groups)
-    runner = GroupRunner(
-        group,
-        num_stages=num_stages,
-        tensor_size=tensor_size,
-        num_lanes=_LANES_PER_STAGE * num_stages if num_stages > 1 else 1,
-        max_rows=max(limits.max_num_batched_tokens, limits.max_num_seqs),
-        vocab_size=loaded.spec.vocab_size,
-    )
-    group.send_all(Allocate(limits.num_blocks + 1, limits.block_size, runner.logits_shape))
+    runner: GroupRunner | KernelGroupRunner
+    obstacle = next((share.why_eager for share in shares if share.why_eager is not None), None)
+    if obstacle is None:
+        runner = KernelGroupRunner(group, limits, loaded.spec.vocab_size)
+    else:
+        runner = GroupRunner(
+            group,
+            num_stages=num_stages,
+            tensor_size=tensor_size,
+            num_lanes=_LANES_PER_STAGE * num_stages if num_stages > 1 else 1,
+            max_rows=max(limits.max_num_batched_tokens, limits.max_num_seqs),
+            vocab_size=loaded.spec.vocab_size,
+        )
+    group.send_all(Allocate(limits, runner.logits_shape))
     ready = group.receive_from_all()
     figures = tuple(
         RankFigures(place, process_id, share.layers, share.weight_bytes, rank_ready.kv_bytes)
         for place, process_id, share, rank_ready in zip(places, group.process_ids, shares, ready, strict=True)
     )
     words = f"{len(places)} processes on {backend.name}: {num_stages} stages of {tensor_size} tensor ranks"
+    if obstacle is None:
+        words += ", captured graphs of fused kernels"
+    elif on_gpu:
+        words += f", eager: {obstacle}"
     client = _connect(group, runner, loaded, limits, plugins)
     return StartedGroup(StartedEngine(client, limits, RunnerStatus(words)), loaded, figures, group, runner)
 
 
 def _connect(
     group: RankGroup,
-    runner: GroupRunner,
+    runner: GroupRunner | KernelGroupRunner,
     loaded: LoadedModel,
     limits: EngineLimits,
     plugins: PluginManager | None,

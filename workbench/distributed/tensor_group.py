@@ -38,3 +38,15 @@ class TensorGroup:
             with reaching_peers():
                 dist.all_reduce(tensor, group=self._process_group)
         return tensor
+
+    def join_columns(self, part: torch.Tensor, widths: list[int]) -> torch.Tensor:
+        """Every rank's `part` [rows, widths[rank]] side by side, on every rank."""
+        if self.size == 1:
+            return part
+        # Ranks exchange pieces of one size.
+        widest = max(widths)
+        padded = torch.nn.functional.pad(part, (0, widest - part.shape[1])).contiguous()
+        pieces = list(part.new_empty(self.size, *padded.shape).unbind())
+        with reaching_peers():
+            dist.all_gather(pieces, padded, group=self._process_group)
+        return torch.cat([piece[:, :width] for piece, width in zip(pieces, widths, strict=True)], dim=1)

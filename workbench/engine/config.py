@@ -132,7 +132,7 @@ def resolve_limits(
     if capacity < context:
         reasons["max_context"] = f"the KV pool holds {capacity} tokens, the model allows {context}"
     max_num_batched_tokens = config.max_num_batched_tokens or (8192 if on_gpu else 512)
-    beside_decodes = config.max_prompt_tokens_beside_decodes or (1536 if on_gpu else 256)
+    beside_decodes = config.max_prompt_tokens_beside_decodes or (1024 if on_gpu else 256)
     return EngineLimits(
         max_context=min(context, capacity),
         block_size=config.block_size,

@@ -6,6 +6,7 @@ It computes what the model's own forward computes. Architectures it does not kno
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,15 +20,40 @@ from workbench.engine.kernels.norm import add_rms_norm
 from workbench.engine.kernels.paged_chunk import attend_chunks
 from workbench.engine.kernels.paged_decode import DecodeWorkspace, NewTokens, attend_decodes
 from workbench.engine.kernels.rope_store import rope_and_store
+from workbench.engine.kernels.rounded_matmul import MAX_ROUNDED_ROWS, rounded_linear
+from workbench.engine.kernels.rounding import (
+    RoundedRows,
+    add_rms_norm_rounded,
+    can_round,
+    round_rows,
+    silu_mul_rounded,
+)
 from workbench.engine.kernels.silu_mul import silu_mul
-from workbench.engine.low_bit_weight import LowBitWeight
+from workbench.engine.low_bit_weight import LowBitKind, LowBitWeight
 from workbench.engine.paged_step import KVPool
+from workbench.engine.tensor_peers import TensorPeers
 
-__all__ = ["FusedDecoder"]
+__all__ = ["FusedDecoder", "VocabularyShare"]
+
+# cuBLASLt is up to an eighth faster than cuBLAS at so many rows where the weight has few; torch calls it where there is
+# a bias to add (timed on an H200).
+_LT_ROWS = range(25, 97)
+_NARROW = 4096
+
+
+@dataclass(frozen=True)
+class VocabularyShare:
+    """How many tokens of the vocabulary each rank holds, rank after rank, and the first that is this one's."""
+
+    widths: list[int]
+    first_id: int
 
 
 class FusedDecoder:
-    """Runs steps over a KV pool. `weights` are `module`'s, taken over here if they are not given."""
+    """Runs steps over a KV pool. `weights` are `module`'s, taken over here if they are not given.
+
+    With `peers` the module is a rank's share of a model: heads, inner rows and, as `vocabulary` says, tokens.
+    """
 
     def __init__(
         self,
@@ -36,14 +62,16 @@ class FusedDecoder:
         max_context: int,
         max_seqs: int,
         weights: FusedWeights | None = None,
+        peers: TensorPeers | None = None,
+        vocabulary: VocabularyShare | None = None,
     ) -> None:
         self._pool = pool
         self._weights = weights or FusedWeights.take(module)
-        # What a transformers model of a known family has, and no class declares.
-        config: Any = module.config
-        self._num_heads: int = config.num_attention_heads
+        self._peers = peers
+        self._vocabulary = vocabulary
         shape = pool.keys[0].shape
         self._num_kv_heads, self._dim = shape[2], shape[3]
+        self._num_heads = _num_rows(self._weights.layers[0].qkv) // self._dim - 2 * self._num_kv_heads
         self._cos, self._sin = _rotary_tables(module.model, max_context)
         device = self._weights.embedding.device
         self._pdl = _has_dependent_launch(device)
@@ -51,52 +79,102 @@ class FusedDecoder:
             max_seqs, self._num_heads, self._num_kv_heads, self._dim, str(device)
         )
         low_bit = self._weights.low_bit_weights()
-        self._low_bit = LowBitWorkspace.allocate(low_bit, self._weights.embedding.dtype) if low_bit else None
+        self._dtype = self._weights.embedding.dtype
+        self._low_bit = LowBitWorkspace.allocate(low_bit, self._dtype) if low_bit else None
+        self._rounding_kinds = {w.kind for w in low_bit if can_round(w.kind, self._dtype, device)}
+        self._zeros = self._weights.embedding.new_zeros(_NARROW)
 
     @torch.inference_mode()
     def forward(self, step: DeviceStep) -> torch.Tensor:
         """Logits [kept rows, vocab] of a step; its keys and values are stored in the pool."""
-        if step.num_tokens == 1 and step.num_decodes == 1:
+        weights, linear = self._weights, self._linear
+        if step.num_tokens == 1 and step.num_decodes == 1 and not self._rounds(weights.layers[0].qkv, 1):
             return self._forward_one(step)
-        weights, pdl, linear = self._weights, self._pdl, self._linear
-        x = F.embedding(step.ids, weights.embedding)
-        normal = torch.empty_like(x)
+        x = self._embed(step.ids)
         delta = None
         for index, layer in enumerate(weights.layers):
-            add_rms_norm(x, delta, layer.input_norm, layer.eps, normal, pdl=pdl)
+            normal = self._normalise(x, delta, layer.input_norm, layer.eps, layer.qkv)
             qkv = linear(normal, layer.qkv, layer.qkv_bias)
-            delta = linear(self._attend(step, index, layer, qkv), layer.output)
-            add_rms_norm(x, delta, layer.output_norm, layer.eps, normal, pdl=pdl)
-            gate_up = linear(normal, layer.gate_up)
-            gated = gate_up.new_empty(gate_up.shape[0], gate_up.shape[1] // 2)
-            delta = linear(silu_mul(gate_up, gated, pdl=pdl), layer.down)
+            delta = self._sum(linear(self._attend(step, index, layer, qkv), layer.output))
+            normal = self._normalise(x, delta, layer.output_norm, layer.eps, layer.gate_up)
+            delta = self._sum(linear(self._gate(linear(normal, layer.gate_up), layer.down), layer.down))
         assert delta is not None  # a model has layers
         if step.kept is not None:
             x, delta = x[step.kept], delta[step.kept]
-            normal = torch.empty_like(x)
-        return linear(add_rms_norm(x, delta, weights.norm, weights.eps, normal, pdl=pdl), weights.head)
+        return self._join(linear(self._normalise(x, delta, weights.norm, weights.eps, weights.head), weights.head))
 
-    def _linear(self, x: torch.Tensor, weight: Weight, bias: torch.Tensor | None = None) -> torch.Tensor:
-        if isinstance(weight, LowBitWeight):
-            assert self._low_bit is not None  # there are such weights
-            return low_bit_linear(x, weight, bias, self._low_bit)
-        return F.linear(x, weight, bias)
+    def _embed(self, ids: torch.Tensor) -> torch.Tensor:
+        if self._peers is None or self._vocabulary is None:
+            return F.embedding(ids, self._weights.embedding)
+        own = ids - self._vocabulary.first_id
+        # Tokens of other ranks look up row 0, of which nothing is left.
+        is_foreign = (own < 0) | (own >= self._weights.embedding.shape[0])
+        x = F.embedding(own.masked_fill(is_foreign, 0), self._weights.embedding)
+        return self._sum(x.masked_fill(is_foreign.unsqueeze(1), 0))
+
+    def _sum(self, x: torch.Tensor) -> torch.Tensor:
+        return x if self._peers is None else self._peers.sum_(x)
+
+    def _join(self, logits: torch.Tensor) -> torch.Tensor:
+        if self._peers is None or self._vocabulary is None:
+            return logits
+        return self._peers.join_columns(logits, self._vocabulary.widths)
+
+    def _rounds(self, weight: Weight, rows: int) -> bool:
+        """Whether so many rows are rounded before they meet the weight."""
+        if not isinstance(weight, LowBitWeight) or weight.kind not in self._rounding_kinds:
+            return False
+        return weight.kind is LowBitKind.FP8 or rows <= MAX_ROUNDED_ROWS
+
+    def _normalise(
+        self, x: torch.Tensor, delta: torch.Tensor | None, norm: torch.Tensor, eps: float, target: Weight
+    ) -> torch.Tensor | RoundedRows:
+        """`x += delta`, and its normalised rows as `target` takes them."""
+        if self._rounds(target, x.shape[0]):
+            assert isinstance(target, LowBitWeight)
+            return add_rms_norm_rounded(x, delta, norm, eps, target.kind, pdl=self._pdl)
+        return add_rms_norm(x, delta, norm, eps, torch.empty_like(x), pdl=self._pdl)
+
+    def _gate(self, gate_up: torch.Tensor, target: Weight) -> torch.Tensor | RoundedRows:
+        """Gated rows as `target` takes them."""
+        rows, width = gate_up.shape
+        if self._rounds(target, rows):
+            assert isinstance(target, LowBitWeight)
+            return silu_mul_rounded(gate_up, target.kind, pdl=self._pdl)
+        return silu_mul(gate_up, gate_up.new_empty(rows, width // 2), pdl=self._pdl)
+
+    def _linear(self, x: torch.Tensor | RoundedRows, weight: Weight, bias: torch.Tensor | None = None) -> torch.Tensor:
+        if not isinstance(weight, LowBitWeight):
+            assert isinstance(x, torch.Tensor)  # nothing was rounded for it
+            if bias is None and weight.shape[0] <= _NARROW and x.shape[0] in _LT_ROWS:
+                bias = self._zeros[: weight.shape[0]]
+            return F.linear(x, weight, bias)
+        assert self._low_bit is not None  # there are such weights
+        if isinstance(x, torch.Tensor):
+            if not self._rounds(weight, x.shape[0]):
+                return low_bit_linear(x, weight, bias, self._low_bit)
+            x = round_rows(x, weight.kind, pdl=self._pdl)
+        return rounded_linear(x, weight, bias, self._low_bit, self._dtype, pdl=self._pdl)
 
     def _forward_one(self, step: DeviceStep) -> torch.Tensor:
         """One row: products at memory speed, with what lies between them folded in."""
         weights, pdl = self._weights, self._pdl
-        x = F.embedding(step.ids, weights.embedding)[0]
+        x = self._embed(step.ids)[0]
+        # Of several ranks the first adds its part to what was there, and the sum of all takes that place.
+        is_first = self._peers is None or self._peers.rank == 0
         for index, layer in enumerate(weights.layers):
             qkv = x.new_empty(1, _num_rows(layer.qkv))
             gemv(x, layer.qkv, qkv[0], bias=layer.qkv_bias, norm=layer.input_norm, eps=layer.eps, pdl=pdl)
             attended = self._attend(step, index, layer, qkv)
-            gemv(attended[0], layer.output, x, add_to=x, pdl=pdl)
+            gemv(attended[0], layer.output, x, add_to=x if is_first else None, pdl=pdl)
+            self._sum(x)
             gated = x.new_empty(_num_rows(layer.gate_up) // 2)
             gemv_gated(x, layer.gate_up, gated, norm=layer.output_norm, eps=layer.eps, pdl=pdl)
-            gemv(gated, layer.down, x, add_to=x, pdl=pdl)
+            gemv(gated, layer.down, x, add_to=x if is_first else None, pdl=pdl)
+            self._sum(x)
         logits = x.new_empty(1, _num_rows(weights.head))
         gemv(x, weights.head, logits[0], norm=weights.norm, eps=weights.eps, pdl=pdl)
-        return logits
+        return self._join(logits)
 
     def _attend(self, step: DeviceStep, index: int, layer: FusedLayer, qkv: torch.Tensor) -> torch.Tensor:
         keys, values = self._pool.keys[index], self._pool.values[index]

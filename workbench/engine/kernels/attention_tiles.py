@@ -15,13 +15,20 @@ __all__ = ["cap", "load_tile", "online", "scores"]
 @triton.jit
 def load_tile(
     pool, table, positions, visible, head, KV_HEADS: tl.constexpr, DIM: tl.constexpr, DIM_PADDED: tl.constexpr,
-    BLOCK_SIZE: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr, WHOLE: tl.constexpr = False,
 ):  # fmt: skip
-    """Rows [TILE, DIM_PADDED] of keys or values at `positions`, by way of the block table."""
+    """Rows [TILE, DIM_PADDED] of keys or values at `positions`, by way of the block table; WHOLE: none is masked."""
     dims = tl.arange(0, DIM_PADDED)
-    block = tl.load(table + positions // BLOCK_SIZE, mask=visible, other=0).to(tl.int64)
-    row = (block * BLOCK_SIZE + positions % BLOCK_SIZE) * KV_HEADS + head
-    return tl.load(pool + row[:, None] * DIM + dims[None, :], mask=visible[:, None] & (dims < DIM)[None, :], other=0.0)
+    if WHOLE:
+        block = tl.load(table + positions // BLOCK_SIZE).to(tl.int64)
+        row = (block * BLOCK_SIZE + positions % BLOCK_SIZE) * KV_HEADS + head
+        rows = tl.load(pool + row[:, None] * DIM + dims[None, :])
+    else:
+        block = tl.load(table + positions // BLOCK_SIZE, mask=visible, other=0).to(tl.int64)
+        row = (block * BLOCK_SIZE + positions % BLOCK_SIZE) * KV_HEADS + head
+        mask = visible[:, None] & (dims < DIM)[None, :]
+        rows = tl.load(pool + row[:, None] * DIM + dims[None, :], mask=mask, other=0.0)
+    return rows
 
 
 @triton.jit
@@ -32,12 +39,14 @@ def cap(s, softcap):
 
 
 @triton.jit
-def scores(q, k, allowed, scale, softcap, SOFTCAP: tl.constexpr):
-    """Scores [queries, keys] of `q` and `k`; -inf where they are not allowed."""
+def scores(q, k, allowed, scale, softcap, SOFTCAP: tl.constexpr, ALL: tl.constexpr = False):
+    """Scores [queries, keys] of `q` and `k`; -inf where they are not allowed, unless ALL are."""
     s = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
     if SOFTCAP:
         s = cap(s, softcap)
-    return tl.where(allowed, s, float("-inf"))
+    if not ALL:
+        s = tl.where(allowed, s, float("-inf"))
+    return s
 
 
 @triton.jit

@@ -35,8 +35,6 @@ class ProductTile:
 
 # Up to so many rows weights are unpacked inside the product; beyond, once into memory for a plain product.
 _MAX_ROWS = 256
-# From so many rows on, rounding activations to fp8 pays: the product runs on fp8 tensor cores.
-_FP8_ROWS = 48
 _WANTED_PROGRAMS = 264
 _MAX_PARTS = 8
 _LARGEST_TILE = 128 * _MAX_ROWS
@@ -72,40 +70,13 @@ def low_bit_linear(
     workspace: LowBitWorkspace,
     tile: ProductTile | None = None,
 ) -> torch.Tensor:
-    """`x @ weight.T (+ bias)` for `x` [rows, columns].
-
-    FP8 with many rows rounds x to fp8 too, one scale a row; everything else computes in x's own precision.
-    """
+    """`x @ weight.T (+ bias)` for `x` [rows, columns], computed in x's own precision (see rounded_linear)."""
     rows = x.shape[0]
-    if weight.kind is LowBitKind.FP8 and rows >= _FP8_ROWS and _has_fp8_product(x):
-        return _scaled_product(x, weight, bias)
     if rows > _MAX_ROWS:
         return F.linear(x, _unpack(weight, x.dtype, workspace), bias)
     out = x.new_empty(rows, weight.rows)
     _product(x, weight, out, workspace, tile)
     return out if bias is None else out.add_(bias)
-
-
-def _has_fp8_product(x: torch.Tensor) -> bool:
-    """torch's product with one scale a row gives bfloat16 and needs compute capability 8.9."""
-    if x.device.type != "cuda" or x.dtype != torch.bfloat16:
-        return False
-    return torch.version.hip is None and torch.cuda.get_device_capability(x.device) >= (8, 9)
-
-
-def _scaled_product(x: torch.Tensor, weight: LowBitWeight, bias: torch.Tensor | None) -> torch.Tensor:
-    numbers = torch.empty(x.shape, dtype=torch.float8_e4m3fn, device=x.device)
-    scales = torch.empty(x.shape[0], 1, dtype=torch.float32, device=x.device)
-    _round_rows[(x.shape[0],)](x, numbers, scales, x.shape[1], PADDED=triton.next_power_of_2(x.shape[1]), num_warps=8)
-    return torch._scaled_mm(
-        numbers,
-        weight.data.t(),
-        scale_a=scales,
-        scale_b=weight.scales[None, :],
-        bias=bias,
-        out_dtype=x.dtype,
-        use_fast_accum=True,
-    )
 
 
 def _unpack(weight: LowBitWeight, dtype: torch.dtype, workspace: LowBitWorkspace) -> torch.Tensor:
@@ -269,18 +240,6 @@ def _step_by_byte(
     high = ((w >> 4).to(tl.float32) - 8.0).to(v.dtype)
     product = tl.dot(low, tl.trans(even), input_precision="ieee")
     return tl.dot(high, tl.trans(odd), product, input_precision="ieee")
-
-
-@triton.jit
-def _round_rows(x, numbers, scales, columns, PADDED: tl.constexpr):
-    """Rows to e4m3 with a scale each."""
-    row = tl.program_id(0).to(tl.int64)
-    at = tl.arange(0, PADDED)
-    inside = at < columns
-    v = tl.load(x + row * columns + at, mask=inside, other=0.0).to(tl.float32)
-    scale = tl.maximum(tl.max(tl.abs(v), axis=0), 1e-12) / 448.0
-    tl.store(scales + row, scale)
-    tl.store(numbers + row * columns + at, (v / scale).to(numbers.dtype.element_ty), mask=inside)
 
 
 @triton.jit

@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-__all__ = ["add_rms_norm"]
+__all__ = ["add_rms_norm", "normalised"]
 
 
 def add_rms_norm(
@@ -50,6 +50,16 @@ def _add_rms_norm(
         tl.extra.cuda.gdc_wait()
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, PADDED)
+    v = normalised(residual, delta, weight, eps, row, HIDDEN, PADDED, HAS_DELTA)
+    tl.store(out + row * HIDDEN + columns, v, mask=columns < HIDDEN)
+
+
+@triton.jit
+def normalised(
+    residual, delta, weight, eps, row, HIDDEN: tl.constexpr, PADDED: tl.constexpr, HAS_DELTA: tl.constexpr,
+):  # fmt: skip
+    """One row [PADDED] of what add_rms_norm gives; the sum is stored in `residual`."""
+    columns = tl.arange(0, PADDED)
     inside = columns < HIDDEN
     at = row * HIDDEN + columns
     x = tl.load(residual + at, mask=inside, other=0.0)
@@ -60,4 +70,4 @@ def _add_rms_norm(
     scale = tl.rsqrt(tl.sum(wide * wide, axis=0) / HIDDEN + eps)
     normal = (wide * scale).to(x.dtype).to(tl.float32)
     w = tl.load(weight + columns, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out + at, (normal * w).to(x.dtype), mask=inside)
+    return (normal * w).to(x.dtype)

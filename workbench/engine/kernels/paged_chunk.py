@@ -12,7 +12,7 @@ from workbench.engine.attention import AttentionOptions
 from workbench.engine.kernels.attention_tiles import load_tile, online, scores
 from workbench.engine.kernels.tiles import CHUNK_QUERIES
 
-__all__ = ["attend_chunks"]
+__all__ = ["ChunkShape", "attend_chunks"]
 
 # Tokens of keys and values read at once.
 _TILE = 64
@@ -26,6 +26,7 @@ def attend_chunks(
     tiles: torch.Tensor,
     options: AttentionOptions,
     out: torch.Tensor,
+    shape: ChunkShape | None = None,
 ) -> None:
     """Prompt chunks. `tiles` [n, 4] int32 holds for each tile of at most CHUNK_QUERIES queries: its first row in
     `query`, its number of rows, where its blocks start in `table`, and the position of its first query.
@@ -33,7 +34,7 @@ def attend_chunks(
     heads, dim = query.shape[1], query.shape[2]
     block_size, num_kv_heads = keys.shape[1], keys.shape[2]
     group = heads // num_kv_heads
-    shape = _chunk_shape(group, triton.next_power_of_2(dim), query.element_size())
+    shape = shape or ChunkShape.of(group, triton.next_power_of_2(dim), query.element_size())
     _chunk[(tiles.shape[0] * (CHUNK_QUERIES // shape.queries), num_kv_heads)](
         query,
         keys,
@@ -57,26 +58,29 @@ def attend_chunks(
         WINDOW=options.sliding_window or 0,
         SOFTCAP=options.softcap is not None,
         SINKS=options.sinks is not None,
-        num_warps=8 if dim * group >= 256 else 4,
+        num_warps=shape.num_warps,
         num_stages=shape.num_stages,
     )
 
 
 @dataclass(frozen=True)
-class _ChunkShape:
+class ChunkShape:
+    """Queries of one program, tokens of keys and values that it reads at once, its warps, and reads in flight."""
+
     queries: int
     tile: int
+    num_warps: int
     num_stages: int
 
-
-def _chunk_shape(group: int, dim: int, element_size: int) -> _ChunkShape:
-    """Queries of one program and tokens of one tile, so that both fit in the shared memory of any supported GPU."""
-    row_bytes = dim * element_size
-    queries = CHUNK_QUERIES
-    while queries > 1 and triton.next_power_of_2(queries * group) * row_bytes > 32 * 1024:
-        queries //= 2
-    wide = row_bytes <= 256
-    return _ChunkShape(queries, _TILE if wide else 32, 2 if wide else 1)
+    @classmethod
+    def of(cls, group: int, dim: int, element_size: int) -> ChunkShape:
+        """What fits in the shared memory of any supported GPU."""
+        row_bytes = dim * element_size
+        queries = CHUNK_QUERIES
+        while queries > 1 and triton.next_power_of_2(queries * group) * row_bytes > 32 * 1024:
+            queries //= 2
+        num_warps = 8 if dim * group >= 256 else 4
+        return cls(queries, _TILE, num_warps, 2) if row_bytes <= 256 else cls(queries, 32, num_warps, 1)
 
 
 @triton.jit
@@ -116,7 +120,22 @@ def _chunk(
     maximum = tl.full([ROWS], float("-inf"), tl.float32)
     weight = tl.zeros([ROWS], tl.float32)
     total = tl.zeros([ROWS, DIM_PADDED], tl.float32)
-    for start in range(begin, end, TILE):
+    # What every query sees whole needs no masks.
+    whole_end = begin
+    if WINDOW == 0:
+        whole_end = (first_position + 1) // TILE * TILE
+    for start in range(begin, whole_end, TILE):
+        positions = start + tl.arange(0, TILE)
+        visible = positions >= 0
+        k = load_tile(
+            keys, table, positions, visible, kv_head, KV_HEADS, DIM, DIM_PADDED, BLOCK_SIZE, DIM == DIM_PADDED
+        ).to(q.dtype)
+        v = load_tile(
+            values, table, positions, visible, kv_head, KV_HEADS, DIM, DIM_PADDED, BLOCK_SIZE, DIM == DIM_PADDED
+        ).to(q.dtype)
+        s = scores(q, k, True, scale, softcap, SOFTCAP, True)
+        maximum, weight, total = online(s, v, maximum, weight, total)
+    for start in range(whole_end, end, TILE):
         positions = start + tl.arange(0, TILE)
         visible = positions < end
         k = load_tile(keys, table, positions, visible, kv_head, KV_HEADS, DIM, DIM_PADDED, BLOCK_SIZE).to(q.dtype)

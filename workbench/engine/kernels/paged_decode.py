@@ -19,8 +19,8 @@ __all__ = ["DecodeTile", "DecodeWorkspace", "NewTokens", "attend_decodes", "num_
 
 # Tokens of keys and values that a part has at least.
 _TILE = 64
-# Programs that keep a large GPU busy: about four for each of 132 multiprocessors.
-_WANTED_PROGRAMS = 528
+# Programs that keep a large GPU busy: two for each of 132 multiprocessors.
+_WANTED_PROGRAMS = 264
 _MAX_SPLITS = 32
 
 
@@ -39,10 +39,12 @@ class DecodeTile:
     num_stages: int
 
     @classmethod
-    def of(cls, dim: int, element_size: int) -> DecodeTile:
-        """The fastest of those timed (benchmarks/gpu_tiles.py) that any supported GPU's shared memory holds."""
-        wide = triton.next_power_of_2(dim) * element_size > 256
-        return cls(32, 4, 2) if wide else cls(64, 4, 3)
+    def of(cls, dim: int, element_size: int, num_programs: int) -> DecodeTile:
+        """The fastest of those timed on an H200 (benchmarks/gpu_tiles.py) that any supported GPU's shared memory holds:
+        many programs want few warps, so that more of them run side by side."""
+        if triton.next_power_of_2(dim) * element_size > 256:
+            return cls(32, 4, 2)
+        return cls(64, 2 if num_programs > _WANTED_PROGRAMS else 8, 3)
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ def attend_decodes(
     normed = new if new is not None and new.query_norm is not None else None
     block_size, num_kv_heads = keys.shape[1], keys.shape[2]
     group = heads // num_kv_heads
-    tile = tile or DecodeTile.of(dim, query.element_size())
+    tile = tile or DecodeTile.of(dim, query.element_size(), rows * num_kv_heads * splits)
     _decode[(rows, num_kv_heads, splits)](
         query,
         keys,
@@ -199,8 +201,11 @@ def _decode(
         begin = tl.maximum(0, length - WINDOW)
     # The new token is no part of the pool yet.
     end = length - 1 if NEW else length
-    # Parts are whole tiles, so that no tile is read twice.
-    part = tl.cdiv(tl.cdiv(end - begin, SPLITS), TILE) * TILE
+    # Parts are whole tiles, so that no tile is read twice; of a short row there are fewer than programs.
+    part = tl.maximum(tl.cdiv(tl.cdiv(end - begin, SPLITS), TILE), 1) * TILE
+    num_parts = tl.maximum(tl.cdiv(end - begin, part), 1)
+    if split >= num_parts:
+        return
     first = begin + split * part
     last = tl.minimum(first + part, end)
 
@@ -264,11 +269,11 @@ def _decode(
         # Every thread's stores must be out before the counter says so; the last part to arrive joins them all.
         tl.debug_barrier()
         arrived = tl.atomic_add(counters + row * KV_HEADS + kv_head, 1, sem="acq_rel", scope="gpu")
-        if arrived == SPLITS - 1:
+        if arrived == num_parts - 1:
             maximum = tl.full([GROUP_PADDED], float("-inf"), tl.float32)
             weight = tl.zeros([GROUP_PADDED], tl.float32)
             total = tl.zeros([GROUP_PADDED, DIM_PADDED], tl.float32)
-            for other in range(SPLITS):
+            for other in range(num_parts):
                 slot = (row * SPLITS + other) * KV_HEADS * GROUP + heads
                 m = tl.load(maxima + slot, mask=members < GROUP, other=float("-inf"), cache_modifier=".cg")
                 w = tl.load(weights + slot, mask=members < GROUP, other=0.0, cache_modifier=".cg")
