@@ -107,11 +107,11 @@ def _meet(job: Job) -> TensorGroup:
     """Find the other ranks. Every rank makes every group, as torch demands."""
     place = job.place
     size = place.num_stages * place.tensor_size
-    if size == 1:
-        return TensorGroup()
     on_gpu = torch.device(job.device).type == "cuda"
     if on_gpu:
         torch.cuda.set_device(job.device)
+    if size == 1:
+        return TensorGroup()
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",
         init_method=f"file://{job.meeting_file}",

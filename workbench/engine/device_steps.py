@@ -4,6 +4,7 @@ it comes. The token that a step chooses is fed to the next one on the device."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -52,6 +53,8 @@ class DeviceSteps:
         self._ids = torch.zeros(max_tokens, dtype=torch.int32, device=device)
         self._chosen = torch.zeros(limits.max_num_seqs, dtype=torch.int32, device=device)
         self._on_gpu = torch.device(device).type == "cuda"
+        # Each thread has a current device of its own, and kernels and events go to it.
+        self._here = torch.cuda.device(device) if self._on_gpu else nullcontext()
         self._hosts = [torch.zeros(limits.max_num_seqs, dtype=torch.int32, pin_memory=self._on_gpu) for _ in range(3)]
         self._turn = 0
         self._graphs: dict[tuple[StepKind, int], _Captured] = {}
@@ -61,7 +64,7 @@ class DeviceSteps:
         """Capture every size, the largest first since the others then fit into its memory."""
         sizes = [(StepKind.PROMPT, size) for size in reversed(self._shapes.prompt_sizes)]
         sizes += [(StepKind.DECODES, size) for size in reversed(self._shapes.batch_sizes)]
-        with torch.inference_mode():
+        with self._here, torch.inference_mode():
             for done, (kind, size) in enumerate(sizes, 1):
                 run = self._prompt_step if kind is StepKind.PROMPT else self._decode_step
                 self._graphs[kind, size] = self._capture(partial(run, size))
@@ -73,6 +76,10 @@ class DeviceSteps:
 
     def run(self, step: PackedStep) -> torch.Tensor:
         """Put a step on the device's queue; logits [num_rows, vocab]. Its tokens are chosen too."""
+        with self._here:
+            return self._run(step)
+
+    def _run(self, step: PackedStep) -> torch.Tensor:
         staging = self._stagings[step.kind]
         staging.load(step.ints)
         if step.kind is StepKind.MIXED:
@@ -89,10 +96,11 @@ class DeviceSteps:
         """Start copying the chosen tokens to the host; the result waits for the copy."""
         self._turn = (self._turn + 1) % len(self._hosts)
         host = self._hosts[self._turn]
-        host[:count].copy_(self._chosen[:count], non_blocking=True)
-        arrived = torch.cuda.Event() if self._on_gpu else None
-        if arrived is not None:
-            arrived.record()
+        with self._here:
+            host[:count].copy_(self._chosen[:count], non_blocking=True)
+            arrived = torch.cuda.Event() if self._on_gpu else None
+            if arrived is not None:
+                arrived.record()
 
         def wait() -> list[int]:
             if arrived is not None:

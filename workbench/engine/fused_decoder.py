@@ -82,13 +82,15 @@ class FusedDecoder:
         self._dtype = self._weights.embedding.dtype
         self._low_bit = LowBitWorkspace.allocate(low_bit, self._dtype) if low_bit else None
         self._rounding_kinds = {w.kind for w in low_bit if can_round(w.kind, self._dtype, device)}
+        # One row by itself is not worth rounding for 4 bits: reading them takes less time than rounding it would.
+        self._rounds_one = self._rounds(self._weights.layers[0].qkv, 1) and LowBitKind.INT4 not in self._rounding_kinds
         self._zeros = self._weights.embedding.new_zeros(_NARROW)
 
     @torch.inference_mode()
     def forward(self, step: DeviceStep) -> torch.Tensor:
         """Logits [kept rows, vocab] of a step; its keys and values are stored in the pool."""
         weights, linear = self._weights, self._linear
-        if step.num_tokens == 1 and step.num_decodes == 1 and not self._rounds(weights.layers[0].qkv, 1):
+        if step.num_tokens == 1 and step.num_decodes == 1 and not self._rounds_one:
             return self._forward_one(step)
         x = self._embed(step.ids)
         delta = None
