@@ -51,7 +51,7 @@ def rounded_linear(
     """`x @ weight.T (+ bias)` [rows, weight.rows] in `dtype`. Of FP8 any number of rows, else MAX_ROUNDED_ROWS at most.
     `pdl`: see gemv."""
     rows = x.high.shape[0]
-    if weight.kind is LowBitKind.FP8 and tile is None and _is_for_library(rows, weight.rows):
+    if weight.kind is LowBitKind.FP8 and tile is None and _is_for_library(rows, weight):
         return torch._scaled_mm(
             x.high,
             weight.data.t(),
@@ -66,8 +66,8 @@ def rounded_linear(
     return out if bias is None else out.add_(bias)
 
 
-def _is_for_library(rows: int, weight_rows: int) -> bool:
-    return rows > MAX_ROUNDED_ROWS or rows > _LIBRARY_ROWS and (weight_rows > _WIDE or rows > 2 * _LIBRARY_ROWS)
+def _is_for_library(rows: int, weight: LowBitWeight) -> bool:
+    return rows > MAX_ROUNDED_ROWS or rows > _LIBRARY_ROWS and (weight.rows > _WIDE or rows > 2 * _LIBRARY_ROWS)
 
 
 def _product(
