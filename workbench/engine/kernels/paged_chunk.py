@@ -74,13 +74,17 @@ class ChunkShape:
 
     @classmethod
     def of(cls, group: int, dim: int, element_size: int) -> ChunkShape:
-        """What fits in the shared memory of any supported GPU."""
+        """The fastest of those timed on an H200 (benchmarks/gpu_tiles.py) for heads of 256 bytes; what fits in the shared
+        memory of any supported GPU for others."""
         row_bytes = dim * element_size
+        most_bytes = (16 if row_bytes == 256 else 32) * 1024
         queries = CHUNK_QUERIES
-        while queries > 1 and triton.next_power_of_2(queries * group) * row_bytes > 32 * 1024:
+        while queries > 1 and triton.next_power_of_2(queries * group) * row_bytes > most_bytes:
             queries //= 2
+        if row_bytes == 256:
+            return cls(queries, _TILE, 4, 2)
         num_warps = 8 if dim * group >= 256 else 4
-        return cls(queries, _TILE, num_warps, 2) if row_bytes <= 256 else cls(queries, 32, num_warps, 1)
+        return cls(queries, _TILE, num_warps, 2) if row_bytes < 256 else cls(queries, 32, num_warps, 1)
 
 
 @triton.jit
