@@ -74,8 +74,8 @@ class ChunkShape:
 
     @classmethod
     def of(cls, group: int, dim: int, element_size: int) -> ChunkShape:
-        """The fastest of those timed on an H200 (benchmarks/gpu_tiles.py) for heads of 256 bytes; what fits in the shared
-        memory of any supported GPU for others."""
+        """The fastest of those timed on an H200 (benchmarks/gpu_tiles.py) for heads of 256 bytes; for others what fits
+        in the shared memory of any supported GPU."""
         row_bytes = dim * element_size
         most_bytes = (16 if row_bytes == 256 else 32) * 1024
         queries = CHUNK_QUERIES
