@@ -81,7 +81,7 @@ class Gate:
             await (await self._log_in(scope, receive))(scope, receive, send)
             return
         if scope["path"] == "/gate/logout":
-            await self._log_out()(scope, receive, send)
+            await self._log_out(scope)(scope, receive, send)
             return
         key = self._key(Headers(scope=scope))
         if key is None:
@@ -126,6 +126,8 @@ class Gate:
             self._cookie(key),
             max_age=int(_MAX_AGE_S),
             httponly=True,
+            # On a hub, not for whoever else is served below the same name.
+            path=_cookie_path(scope),
             # A notebook may show the app in a frame of its own page.
             samesite="lax",
             secure=scope.get("scheme") == "https",
@@ -136,9 +138,9 @@ class Gate:
         text = f"{int(self._clock() + _MAX_AGE_S)}.{key.digest}"
         return base64.urlsafe_b64encode(f"{text}.{self._sign(text)}".encode()).decode()
 
-    def _log_out(self) -> Response:
+    def _log_out(self, scope: Scope) -> Response:
         response = Response(status_code=303, headers={"location": "../"})
-        response.delete_cookie(_COOKIE)
+        response.delete_cookie(_COOKIE, path=_cookie_path(scope))
         return response
 
     def _refusal(self, scope: Scope) -> Response:
@@ -153,6 +155,10 @@ class Gate:
     def _login_page(self, message: str, status: int) -> Response:
         page = _PAGE.read_text("utf-8").replace("{title}", html.escape(self._title))
         return HTMLResponse(page.replace("{message}", html.escape(message)), status, {"cache-control": "no-store"})
+
+
+def _cookie_path(scope: Scope) -> str:
+    return scope.get("root_path", "").rstrip("/") or "/"
 
 
 def _take_prefix(scope: Scope) -> None:

@@ -12,7 +12,13 @@ from urllib.parse import urlsplit
 import httpx
 
 from dashboards.sources.base import ChatAsk, Messages, ReplyPiece, SourceState
-from dashboards.sources.openai_wire import chat_body, completion_body, scored_of_chat, scored_of_completion
+from dashboards.sources.openai_wire import (
+    MOST_ALTERNATIVES,
+    chat_body,
+    completion_body,
+    scored_of_chat,
+    scored_of_completion,
+)
 from workbench.conversation import ContextUse, ReplyFigures, ScoredToken, measure_context
 from workbench.errors import ConfigError, EngineStoppedError, InferenceError, RequestError
 from workbench.server.settings import is_loopback
@@ -117,7 +123,8 @@ class EndpointSource:
             before = (await self._request("POST", "/tokenize", {"model": model, "messages": list(messages)}))["tokens"]
         body = {"model": model, "prompt": text, "add_special_tokens": not before}
         ids = before + (await self._request("POST", "/tokenize", body))["tokens"]
-        body = {"model": model, "prompt": ids, "echo": True, "max_tokens": 0, "logprobs": num_alternatives}
+        body = {"model": model, "prompt": ids, "echo": True, "max_tokens": 0}
+        body["logprobs"] = min(num_alternatives, MOST_ALTERNATIVES)
         reply = await self._request("POST", "/v1/completions", body)
         return scored_of_completion(reply["choices"][0]["logprobs"])[len(before) :]
 

@@ -11,9 +11,11 @@ from workbench.conversation import Alternative, ScoredToken
 from workbench.conversation.token_heat import texts_of
 from workbench.engine import SamplingParams, StructureKind, StructureSpec
 
-__all__ = ["chat_body", "completion_body", "scored_of_chat", "scored_of_completion"]
+__all__ = ["MOST_ALTERNATIVES", "chat_body", "completion_body", "scored_of_chat", "scored_of_completion"]
 
 # Sent under other names, or not at all.
+# Of a completion's tokens, by OpenAI's rule; a chat may ask for 20.
+MOST_ALTERNATIVES = 5
 _OWN_WAY = frozenset({"structure", "cache_salt", "logprobs", "top_logprobs", "prompt_logprobs", "temperature", "n"})
 
 
@@ -38,7 +40,7 @@ def completion_body(ask: ChatAsk, model: str) -> dict[str, Any]:
     """The body of a streamed text completion."""
     body = {**_shared(ask.params, model), "prompt": ask.prompt, **_structure(ask.params.structure)}
     if ask.params.logprobs:
-        body["logprobs"] = ask.params.top_logprobs
+        body["logprobs"] = min(ask.params.top_logprobs, MOST_ALTERNATIVES)
     return body
 
 

@@ -62,6 +62,13 @@ async def test_a_key_lets_in_by_header_or_by_cookie(client):
     assert (await client.get("/")).status_code == 401
 
 
+async def test_behind_a_prefix_the_cookie_is_for_that_prefix_only(client):
+    reply = await client.post(
+        "/gate/login", content=f"key={KEY.secret}", headers={"x-forwarded-context": "/user/ada/proxy/8000/"}
+    )
+    assert "; Path=/user/ada/proxy/8000;" in reply.headers["set-cookie"] + ";"
+
+
 async def test_a_wrong_header_is_not_mended_by_a_cookie(client):
     await _log_in(client, KEY.secret)
     assert (await client.get("/", headers={"authorization": "Bearer wrong"})).status_code == 401

@@ -122,6 +122,8 @@ async def test_a_text_is_scored_alone_and_as_a_reply(source):
     tokens = await source.score("The capital of France is Paris.", num_alternatives=3)
     assert "".join(token.text for token in tokens) == "The capital of France is Paris."
     assert tokens[0].logprob is None and tokens[-1].logprob < 0
+    # What the app asks for is more than OpenAI's completions give.
+    assert len((await source.score("The capital of France", num_alternatives=8))[2].alternatives) >= 5
     in_chat = await source.score("Hello!", HELLO, num_alternatives=3)
     assert "".join(token.text for token in in_chat) == "Hello!" and in_chat[0].logprob < 0
     with pytest.raises(RequestError):
