@@ -128,7 +128,7 @@ class FakeLlama:
         self.max_context = choice.context_length or 2048
         self.model_name = str(choice.model)
         self.weight_bytes = 400_000_000
-        self.limits = SimpleNamespace(kv_bytes=100_000_000)
+        self.limits = SimpleNamespace(kv_bytes=100_000_000, num_blocks=100, block_size=16)
         self.tokenizer = FakeTokenizer()
         self.is_unloaded = False
         self.parallel = self.degraded_reason = None

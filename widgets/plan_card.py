@@ -105,12 +105,17 @@ class PlanCard(Part, anywidget.AnyWidget):
         """Wait for the planning that runs; True when none runs any more."""
         return self._job.wait(timeout_s)
 
-    def show_loaded(self, llm: Any) -> None:
-        """Compare with what an engine took; `note_speed` adds to that. Plans the loaded context in the background."""
-        choice = self._choice or LoadChoice(str(llm.model_path))
+    def show_loaded(self, llm: Any, choice: LoadChoice | None = None) -> None:
+        """Compare with what an engine took that was loaded from `choice` (None: from the card's own); `note_speed` adds
+        to that. Plans the loaded context in the background."""
+        own = self._choice or LoadChoice(str(llm.model_path))
+        choice = choice or own
         limits, weight_bytes = getattr(llm, "limits", None), getattr(llm, "weight_bytes", None)
-        self._seen = Measured(weight_bytes=weight_bytes, kv_bytes=getattr(limits, "kv_bytes", None))
-        self._plan_of_loaded = self._plan
+        kv_tokens = getattr(limits, "num_blocks", 0) * getattr(limits, "block_size", 0)
+        self._seen = Measured(
+            weight_bytes=weight_bytes, kv_bytes=getattr(limits, "kv_bytes", None), kv_tokens=kv_tokens
+        )
+        self._plan_of_loaded = self._plan if choice == own else None
         self._show_measured()
         self._ask(replace(choice, context_length=llm.max_context))
 
@@ -158,6 +163,11 @@ class PlanCard(Part, anywidget.AnyWidget):
     def _show(self, choice: LoadChoice, plan: Plan, *, is_loaded: bool) -> None:
         if is_loaded:
             self._plan_of_loaded = plan
+            chosen = self._choice and replace(self._choice, context_length=choice.context_length)
+            if chosen not in (None, choice):
+                # Something else was chosen while it was loaded: the card goes on showing that.
+                self._show_measured()
+                return
         with self._lock, self.hold_sync():
             self._plan, self.state, self.model, self.failure = plan, "ready", choice.model, None
             self.view = plan_as_view(plan)

@@ -28,6 +28,7 @@ class Measured:
 
     weight_bytes: int | None = None
     kv_bytes: int | None = None
+    kv_tokens: int | None = None
     process_bytes: int | None = None
     tokens_per_s: float | None = None
     ttft_s: float | None = None
@@ -75,7 +76,8 @@ def comparison_rows(plan: Plan, measured: Measured) -> list[list[str]]:
     parts = plan.devices[0].parts
     pairs = [
         ("Weights", parts.weights, measured.weight_bytes, _bytes_text),
-        ("KV cache", parts.kv, measured.kv_bytes, _bytes_text),
+        # Of as many tokens as the engine keeps room for, which are more than one request's.
+        ("KV cache", plan.kv_bytes_per_token * (measured.kv_tokens or 0), measured.kv_bytes, _bytes_text),
         ("All together", plan.devices[0].needed_bytes, measured.process_bytes, _bytes_text),
         ("Tokens/s, one request", plan.speed.tokens_per_s, measured.tokens_per_s, three_digits),
         ("First token, s", plan.speed.ttft_s, measured.ttft_s, three_digits),

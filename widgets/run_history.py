@@ -104,7 +104,7 @@ class RunHistory(Part, anywidget.AnyWidget):
         rows = self.runs.differences(*chosen) if len(chosen) == 2 else []
         with self.hold_sync():
             self.chosen = chosen
-            self.differences = [[name, _words(before), _words(after)] for name, before, after in rows]
+            self.differences = [[name, _words(name, before), _words(name, after)] for name, before, after in rows]
 
     def close(self) -> None:
         """Note nothing more, and take the widget away. The log stays."""
@@ -150,12 +150,12 @@ class RunHistory(Part, anywidget.AnyWidget):
 
 
 def _as_row(run: Run) -> dict[str, Any]:
-    return {name: _words(value) for name, value in asdict(run).items()} | {"number": run.number}
+    return {name: _words(name, value) for name, value in asdict(run).items()} | {"number": run.number}
 
 
-def _words(value: Any) -> str:
+def _words(name: str, value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
         return f"{value:g}"
-    return f"{value / 1e9:.2f} GB" if isinstance(value, int) and value > 10_000_000 else str(value)
+    return f"{value / 1e9:.2f} GB" if name.endswith("_bytes") else str(value)

@@ -214,7 +214,7 @@ class Workbench(Part, ipywidgets.VBox):
     def _follow_session(self, status: SessionStatus) -> None:
         """Called by the session's worker."""
         if status.state is SessionState.READY:
-            self.plan_card.show_loaded(self.session.llm)
+            self.plan_card.show_loaded(self.session.llm, status.choice)
         elif status.state in (SessionState.EMPTY, SessionState.FAILED):
             self.plan_card.show_unloaded()
 

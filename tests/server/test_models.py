@@ -67,6 +67,9 @@ def test_load_unload_and_load_again(changing):
         assert names(client) == ["second"]
         assert client.post("/v1/completions", json={"model": "second", "prompt": "x"}).status_code == 200
         assert client.post("/v1/completions", json={"model": "first", "prompt": "x"}).status_code == 404
+        assert client.post("/v1/models/unload", json={"model": "another"}).status_code == 404
+        assert client.post("/v1/models/unload", json={"foo": 1}).status_code == 400
+        assert client.post("/v1/models/unload", content="{junk").status_code == 415
         freed = client.post("/v1/models/unload").json()
         assert freed["status"] == "unloaded"
         assert names(client) == [] and client.get("/ready").status_code == 503

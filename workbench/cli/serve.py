@@ -88,12 +88,11 @@ def command(
     access = Access.of(listen, default_key_file(), api_key=api_key, admin_key=admin_key)
     replicas = cluster.config()
     session = Session(engine_factory(ctx.obj, model, engine, replicas))
-    host = ModelHost.factory(session, aliases=tuple(served_name), drain_s=queue.drain_s)
-    # Takes the address before the model takes its time.
+    host = ModelHost.factory(session, aliases=tuple(served_name), drain_s=queue.drain_s, first_sources=(model.model,))
     endpoint = Endpoint(host, settings, access)
-    with model.open(ctx.obj, engine, cluster=replicas) as llm, json_log(access=access_log):
+    # Answers before the model has taken its time: who watches it sees a server that is not ready, not one that hangs.
+    with json_log(access=access_log), endpoint.start(), model.open(ctx.obj, engine, cluster=replicas) as llm:
         session.adopt(llm)
-        endpoint.start()
         _announce(endpoint, llm)
         watcher = watch_spot(endpoint) if watches_spot else None
         try:

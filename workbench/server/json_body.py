@@ -25,7 +25,8 @@ class JsonRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def handle_strictly(request: Request) -> Response:
-            if self.body_field is not None:
+            field = self.body_field
+            if field is not None and (field.field_info.is_required() or _has_body(request)):
                 _check_headers(request)
             return await handle(_StrictRequest(request.scope, request.receive))
 
@@ -51,6 +52,10 @@ def parse_json(data: bytes | str) -> Any:
         raise
     except (ValueError, RecursionError):
         raise invalid("the body is not valid JSON", code="invalid_json") from None
+
+
+def _has_body(request: Request) -> bool:
+    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
 
 
 def _check_headers(request: Request) -> None:

@@ -59,17 +59,26 @@ class ServedModel:
     @property
     def fingerprint(self) -> str:
         """Changes when the same seed may give another answer: other weights, precision or device."""
-        return f"fp_{self.llm.backend.name}_{self.llm.dtype}"
+        quantization = self.llm.quantization
+        weights = self.llm.dtype if quantization is None else quantization.quantization_type.value
+        return f"fp_{self.llm.backend.name}_{weights}"
 
 
 class ModelHost:
     """Gives the routes the session's model, and lets one caller at a time change it.
 
-    With `may_change` false the model belongs to somebody else, who loads and unloads it. One event loop uses it.
+    With `may_change` false the model belongs to somebody else, who loads and unloads it. `first_sources` may always be
+    loaded again: by default what the session has loaded now. One event loop uses it.
     """
 
     def __init__(
-        self, session: Session, *, may_change: bool = True, aliases: tuple[str, ...] = (), drain_s: float = 30.0
+        self,
+        session: Session,
+        *,
+        may_change: bool = True,
+        aliases: tuple[str, ...] = (),
+        drain_s: float = 30.0,
+        first_sources: tuple[str, ...] = (),
     ) -> None:
         self._session = session
         self._may_change = may_change
@@ -78,7 +87,7 @@ class ModelHost:
         # Precision that the next load uses; None keeps that of the present model.
         self.next_precision: str | None = None
         found = session.status.choice
-        self.first_sources = (found.model,) if found is not None else ()
+        self.first_sources = first_sources or ((found.model,) if found is not None else ())
         self._served: ServedModel | None = None
         self._is_changing = False
         self._is_out_of_service = False

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from workbench.server.protocol.wire import WireReply, WireRequest, WrongField
 
-__all__ = ["LoadProgress", "LoadRequest", "LoadedModel", "ModelInfo", "ModelList", "UnloadedModel"]
+__all__ = ["LoadProgress", "LoadRequest", "LoadedModel", "ModelInfo", "ModelList", "UnloadRequest", "UnloadedModel"]
 
 
 class ModelInfo(WireReply):
@@ -51,6 +51,27 @@ class LoadRequest(WireRequest):
         """The model that is asked for."""
         # `_check_name` has seen to one of them.
         return self.model or self.model_name or ""
+
+
+class UnloadRequest(WireRequest):
+    """Which model to unload: the present one, whose name may be given so that no other one goes by mistake."""
+
+    model: str | None = Field(None, min_length=1, max_length=512)
+    model_name: str | None = Field(None, min_length=1, max_length=512, description="Another name for `model`.")
+    stream: bool | None = Field(
+        None, description="Answer as server-sent events, with comments while it takes its time."
+    )
+
+    @model_validator(mode="after")
+    def _check_name(self) -> UnloadRequest:
+        if self.model and self.model_name and self.model != self.model_name:
+            raise WrongField("model", "and model_name differ: give one of the two")
+        return self
+
+    @property
+    def name(self) -> str | None:
+        """The model that is meant; None for whichever is loaded."""
+        return self.model or self.model_name
 
 
 class LoadedModel(WireReply):

@@ -22,6 +22,7 @@ from workbench.server.protocol.models import (
     ModelInfo,
     ModelList,
     UnloadedModel,
+    UnloadRequest,
 )
 from workbench.server.routes.answers import STREAMABLE, json_reply
 from workbench.server.services import Services, services
@@ -50,10 +51,17 @@ async def load_model(body: LoadRequest, request: Request) -> Response:
     return json_reply(await _load(parts, source, body.revision, lambda progress: None))
 
 
-@router.post("/v1/models/unload", response_model=UnloadedModel, dependencies=[Depends(require_admin)])
-async def unload_model(request: Request) -> UnloadedModel:
-    """Unload the present model. Running requests are given time to end."""
-    return UnloadedModel(freed_bytes=await services(request).host.unload())
+@router.post(
+    "/v1/models/unload", response_model=UnloadedModel, responses=STREAMABLE, dependencies=[Depends(require_admin)]
+)
+async def unload_model(request: Request, body: UnloadRequest | None = None) -> Response:
+    """Unload the present model, or 404 if another one is named. Running requests are given time to end."""
+    parts = services(request)
+    if body is not None and body.name is not None:
+        parts.host.served(body.name)
+    if body is not None and body.stream:
+        return EventStream(until_done(_unload_events(parts)), parts.settings.wire, _nothing)
+    return json_reply(await _unload(parts))
 
 
 @router.get("/v1/models/{model:path}", response_model=ModelInfo)
@@ -75,6 +83,15 @@ async def _load(
     # A load that has begun goes on to its end, whether or not the client waits for it.
     model = await asyncio.shield(parts.host.load(source, lambda: parts.policy.check(source), on_progress))
     return LoadedModel(model=model.model_id, model_name=model.model_id, revision=revision)
+
+
+async def _unload(parts: Services) -> UnloadedModel:
+    # As a load.
+    return UnloadedModel(freed_bytes=await asyncio.shield(parts.host.unload()))
+
+
+async def _unload_events(parts: Services) -> AsyncIterator[bytes]:
+    yield event(await _unload(parts))
 
 
 async def _load_events(parts: Services, call: Call, source: str, revision: str | None) -> AsyncIterator[bytes]:
