@@ -39,6 +39,8 @@ def choose_device(
     """Raises ConfigError for what does not go together, BackendUnavailableError for what is not there."""
     dtype = None if requested is None else requested.dtype
     if cluster is not None:
+        if not isinstance(cluster, ClusterConfig):
+            raise ConfigError(f"cluster={cluster!r}: must be a ClusterConfig, such as ClusterConfig(replicas=2)")
         if parallel is not None:
             raise ConfigError("parallel is given beside cluster: a replica's engine runs on one device; leave one out")
         reason = "replicas on the cluster choose theirs"

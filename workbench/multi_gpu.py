@@ -168,7 +168,12 @@ class MultiGPUInference:
         return scores
 
     def optimize(self) -> list[int]:
-        """Start replicas anew that have stopped; their numbers."""
+        """Start replicas anew that have stopped; their numbers. A model of one group is loaded anew as a whole."""
+        if self.parallel_engine.parallel is not None and self.parallel_engine.parallel.shape.data == 1:
+            if self.parallel_engine.is_loaded:
+                return []
+            self.parallel_engine.restart()
+            return [0]
         stopped = [replica.replica_id for replica in self.parallel_engine.replicas() if not replica.is_alive]
         for replica_id in stopped:
             self.parallel_engine.restart_replica(replica_id)

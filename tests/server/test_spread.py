@@ -23,8 +23,11 @@ def test_a_spread_model_answers_loses_a_replica_and_comes_back(tmp_path: Path) -
             with http_client(endpoint, ADMIN_KEY) as admin:
                 admin.timeout = 240
                 whole = admin.post("/v1/completions", json=body).json()["choices"][0]["text"]
+                before = session.llm
                 reply = admin.post("/v1/multi-gpu/config", json={**spread, "strategy": "tensor", "num_gpus": 3})
                 assert reply.status_code == 400 and "1, 2, 4, 8" in reply.json()["error"]["message"]
+                # The model's shape says so: it went on serving.
+                assert session.llm is before and before.is_loaded
 
                 reply = admin.post("/v1/multi-gpu/config", json=spread)
                 assert reply.status_code == 200 and reply.json()["gpu_config"]["data_parallel_size"] == 2

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from workbench.distributed.place import check_tensor_size
 from workbench.engine import EngineStats
-from workbench.errors import EngineStoppedError, PromptTooLongError
+from workbench.errors import ConfigError, EngineStoppedError, PromptTooLongError
 from workbench.parallel import GPUConfig
 from workbench.progress import Progress
 from workbench.server.chat_messages import ChatEncoder, Conversation
@@ -205,7 +206,7 @@ class ModelHost:
 
         Raises a 503 while no model is loaded, a 400 with the reason if it cannot be spread so, and a 409 as `load`.
         """
-        self.served()
+        _check_spread(self.served().llm, parallel)
         with self._changing():
             before = self._present_choice()
             # `served` has found the model, and nobody else may change it now.
@@ -320,6 +321,18 @@ class ModelHost:
                 llm, tuple(names), ChatEncoder(llm.tokenizer), TokenText(llm.tokenizer), int(time.time())
             )
         return self._served
+
+
+def _check_spread(llm: LlamaGPU, parallel: GPUConfig) -> None:
+    """Refuse what the model's shape forbids while it goes on serving: loading would find that out too late."""
+    spec, shape = llm.spec, parallel.shape
+    try:
+        check_tensor_size(llm.model_name, spec.num_heads, spec.num_kv_heads, shape.tensor)
+    except ConfigError as error:
+        raise invalid(f"the model cannot be spread so: {error}", param="tensor_parallel_size") from None
+    if shape.pipeline > spec.num_layers:
+        message = f"the model cannot be spread so: it has {spec.num_layers} layers for {shape.pipeline} stages"
+        raise invalid(message, param="pipeline_parallel_size")
 
 
 def _is_done(status: SessionStatus) -> bool:

@@ -21,6 +21,7 @@ def test_bounds() -> None:
         ({"autoscale": (3, 2)}, "autoscale="),
         ({"replicas": 2, "autoscale": (1, 2)}, "give one of the two"),
         ({"gpus_per_replica": 2}, "runs on one GPU"),
+        ({"autoscale": 4}, "autoscale=4: must be"),
     ],
 )
 def test_what_makes_no_sense_is_named(settings, words: str) -> None:

@@ -42,7 +42,7 @@ class ClusterConfig:
             self._check_autoscale(self.autoscale)
 
     def _check_autoscale(self, autoscale: tuple[int, int]) -> None:
-        bounds = tuple(autoscale)
+        bounds = tuple(autoscale) if isinstance(autoscale, tuple | list) else ()
         if len(bounds) != 2 or any(type(bound) is not int for bound in bounds) or not 1 <= bounds[0] <= bounds[1]:
             raise ConfigError(f"autoscale={self.autoscale!r}: must be (fewest, most), at least one and in that order")
         if self.replicas != 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from typing import Any
 
 from workbench.distributed.cluster.config import ClusterConfig
@@ -15,6 +16,7 @@ _log = logging.getLogger(__name__)
 
 _NAMESPACE = "workbench"
 _MOST_RAY_STARTS = 3
+_LONGEST_CONNECT_S = 5.0
 
 
 def import_ray() -> Any:
@@ -38,6 +40,7 @@ def join_ray(ray: Any, config: ClusterConfig) -> bool:
     if config.address is None:
         _start_here(ray, options)
         return True
+    _check_listens(config.address)
     try:
         ray.init(address=config.address, **options)
     except ConnectionError as error:
@@ -45,6 +48,20 @@ def join_ray(ray: Any, config: ClusterConfig) -> bool:
             f"address={config.address!r}: no Ray answers there ({error}); start one with `ray start --head`"
         ) from error
     return False
+
+
+def _check_listens(address: str) -> None:
+    """Ray itself looks for an address that nobody has for minutes."""
+    host, separator, port = address.rpartition("://")[2].rpartition(":")
+    if not separator or not port.isdigit():
+        # "auto", which Ray looks up in its own files.
+        return
+    try:
+        socket.create_connection((host, int(port)), _LONGEST_CONNECT_S).close()
+    except OSError as error:
+        raise BackendUnavailableError(
+            f"address={address!r}: no Ray answers there ({error}); start one with `ray start --head`"
+        ) from error
 
 
 def _start_here(ray: Any, options: dict[str, Any]) -> None:

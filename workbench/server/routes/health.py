@@ -31,8 +31,11 @@ async def read_readiness(request: Request, response: Response) -> Health:
     parts = services(request)
     is_ready = parts.host.is_ready and not parts.is_draining
     response.status_code = 200 if is_ready else 503
-    status = "ready" if is_ready else "stopping" if parts.is_draining else parts.host.status.state.value
-    return Health(status=status)
+    if is_ready:
+        return Health(status="ready")
+    if parts.is_draining:
+        return Health(status="stopping")
+    return Health(status=parts.host.status.state.value if parts.host.is_healthy else "engine_dead")
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

@@ -53,6 +53,16 @@ async def read_multi_gpu(request: Request, include_metrics: bool = True) -> Mult
     if include_metrics:
         metrics = await asyncio.to_thread(_metrics, host)
     llm = host.served().llm if host.is_ready else None
+    if llm is not None and llm.cluster is not None:
+        counts = await asyncio.to_thread(llm.replica_counts)
+        words = ", ".join(f"{count} {state.lower()}" for state, count in counts.items()) or "none"
+        return MultiDeviceStatsReply(
+            multi_gpu_stats=MultiDeviceStats(
+                gpu_metrics=metrics,
+                degraded_reason=llm.degraded_reason,
+                reason=f"{llm.runner_reason}; replicas by state: {words}",
+            )
+        )
     if llm is None or llm.parallel is None:
         return MultiDeviceStatsReply(multi_gpu_stats=MultiDeviceStats(gpu_metrics=metrics, reason=_ONE_DEVICE))
     stats = await asyncio.to_thread(spread_stats, llm)
