@@ -125,7 +125,7 @@ class LivePlot(Part, ipywidgets.VBox):
         """Stop drawing, end a sampler of its own, and take the widgets away."""
         self._forget()
         if self._owns_sampler:
-            self._sampler.stop()
+            self._sampler.close()
         for child in self.children:
             child.close()
         super().close()

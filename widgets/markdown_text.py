@@ -25,6 +25,8 @@ __all__ = ["MarkdownStream", "render_markdown"]
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
 # Models write \( \) and \[ \] where markdown wants dollars.
 _BRACKETS = ((re.compile(r"\\\[(.+?)\\\]", re.DOTALL), r"$$\1$$"), (re.compile(r"\\\((.+?)\\\)", re.DOTALL), r"$\1$"))
+# An environment within a formula, which the converter knows by the name of the one that stands by itself only.
+_ALIGNED = re.compile(r"\\(begin|end)\{aligned\}")
 # The converter passes links, styles and unescaped text through; only these get out.
 _MATH_TAGS = frozenset(
     "math mrow mi mn mo ms mtext mspace mfrac msqrt mroot mstyle merror mpadded mphantom msub msup msubsup munder "
@@ -112,7 +114,7 @@ def _render_block(source: str) -> str:
 def _markdown() -> MarkdownIt:
     # Without `html` every tag in the text is escaped.
     markdown = MarkdownIt("commonmark", {"html": False, "highlight": _highlight}).enable(["table", "strikethrough"])
-    markdown.use(dollarmath_plugin, allow_space=False, allow_digits=False, renderer=_math)
+    markdown.use(dollarmath_plugin, allow_space=False, allow_digits=False, double_inline=True, renderer=_math)
     markdown.use(amsmath_plugin, renderer=lambda content: _math(content, {"display_mode": True}))
     # Pictures would be fetched from wherever the model says.
     markdown.disable("image")
@@ -140,7 +142,7 @@ def _highlight(code: str, language: str, _attributes: str) -> str:
 def _math(content: str, options: dict[str, bool]) -> str:
     display = "block" if options.get("display_mode") else "inline"
     try:
-        return _as_mathml(convert_to_element(content, display=display))
+        return _as_mathml(convert_to_element(_ALIGNED.sub(r"\\\1{align*}", content), display=display))
     # The converter has a class of its own for each thing it does not know, and none that all share.
     except Exception:
         return f"<code>{html.escape(content)}</code>"

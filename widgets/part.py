@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from widgets.cell_run import note_made
+from widgets.shared_session import let_go
 from workbench.twin import Twin, is_headless
 
 __all__ = ["Part"]
 
 
 class Part:
-    """Mixin for ipywidgets, named before the widget class. `twin()` is what is shown where nothing is live."""
+    """Mixin for ipywidgets, named before the widget class. `twin()` is what is shown where nothing is live.
+
+    A session that was made for it alone is in `_session`.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        note_made(self)
 
     def twin(self) -> Twin:
         """The widget in words, as it stands now."""
@@ -18,6 +27,7 @@ class Part:
 
     def close(self) -> None:
         """Take the widget away, with its layout model, which ipywidgets would leave open. Also called by `__del__`."""
+        let_go(getattr(self, "_session", None))
         was_open = self.comm is not None
         super().close()
         if was_open:

@@ -80,6 +80,13 @@ class PlanCard(Part, anywidget.AnyWidget):
         """The plan that is shown; None until there is one."""
         return self._plan
 
+    def plan_of(self, choice: LoadChoice | None) -> Plan | None:
+        """The plan of that choice, if it is the one at hand; a context that was settled since does not matter."""
+        own = self._choice
+        if choice is None or own is None or replace(own, context_length=choice.context_length) != choice:
+            return None
+        return self._plan
+
     def price(self, choice: LoadChoice) -> None:
         """Plan a choice in the background, in place of the one before."""
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING
 
 from workbench.errors import ConfigError
@@ -10,7 +11,10 @@ from workbench.session import Session
 if TYPE_CHECKING:
     from workbench.llm import LlamaGPU
 
-__all__ = ["as_session"]
+__all__ = ["as_session", "let_go"]
+
+# Those made here, for one widget each.
+_made: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
 def as_session(source: Session | LlamaGPU) -> Session:
@@ -24,4 +28,11 @@ def as_session(source: Session | LlamaGPU) -> Session:
         raise ConfigError(f"{type(source).__name__} is neither a LlamaGPU nor a Session")
     session = Session()
     session.adopt(source)
+    _made.add(session)
     return session
+
+
+def let_go(session: Session | None) -> None:
+    """A widget is closed: a session that was made for it holds its engine no longer. Others are left alone."""
+    if session is not None and session in _made:
+        session.close()

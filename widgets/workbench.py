@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import ipywidgets
 
 from widgets.carry_on_box import CarryOnBox
+from widgets.cell_run import composes
 from widgets.chat_box import ChatBox
 from widgets.endpoint_card import EndpointCard
 from widgets.gpu_map import GPUMap
@@ -62,6 +63,7 @@ class Workbench(Part, ipywidgets.VBox):
     # Set when another panel takes this one's endpoint on.
     _owned_endpoint = False
 
+    @composes
     def __init__(
         self,
         llm: LlamaGPU | None = None,
@@ -241,7 +243,7 @@ class Workbench(Part, ipywidgets.VBox):
         return 0 if stats is None else stats.weight_bytes + stats.kv_bytes
 
     def _predicted(self) -> dict[str, Any]:
-        plan = self.plan_card.plan
+        plan = self.plan_card.plan_of(self.session.status.choice)
         if plan is None:
             return {}
         return {"predicted_bytes": plan.needed_bytes, "predicted_tokens_per_s": round(plan.speed.tokens_per_s, 1)}

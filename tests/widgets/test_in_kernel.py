@@ -43,6 +43,16 @@ class KernelClient:
         self._client.execute_interactive(code, timeout=_LIMIT_S, output_hook=note)
         return "".join(text)
 
+    def run_cell(self, cell_id, code):
+        """Run a cell as JupyterLab does, which names it."""
+        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}, "allow_stdin": False}
+        message = self._client.session.msg("execute_request", content, metadata={"cellId": cell_id})
+        self._client.shell_channel.send(message)
+        reply = self._client.get_shell_msg(timeout=_LIMIT_S)
+        while reply["parent_header"]["msg_id"] != message["header"]["msg_id"]:
+            reply = self._client.get_shell_msg(timeout=_LIMIT_S)
+        assert reply["content"]["status"] == "ok", reply["content"]
+
     def tell(self, model_id, **content):
         data = {"method": "custom", "content": content}
         message = self._client.session.msg("comm_msg", {"comm_id": model_id, "data": data})
@@ -104,3 +114,27 @@ def test_closing_the_panel_leaves_no_thread_in_the_kernel(kernel):
     kernel.run("panel = Workbench(session=Session(FakeFactory()))\npanel.close()")
     names = "[t.name for t in __import__('threading').enumerate() if t.name.startswith('workbench-')]"
     assert kernel.run(names) == "[]"
+
+
+_ALONE = """
+import gc, weakref
+from fake_llm import FakeFactory
+from widgets import ChatBox, EndpointCard, MemoryMonitor, TokenHeatmap
+from workbench.session import LoadChoice
+
+llm = FakeFactory()(LoadChoice(), lambda progress: None)
+made = [*globals().get("made", ()), weakref.ref(llm)]
+monitor = MemoryMonitor(llm)
+heatmap, card = TokenHeatmap(llm), EndpointCard(llm)
+ChatBox(llm)
+"""
+
+
+def test_a_cell_that_runs_again_leaves_nothing_of_its_widgets(kernel):
+    for _ in range(3):
+        kernel.run_cell("cell-1", _ALONE)
+    kernel.run_cell("cell-2", "other = MemoryMonitor(llm)")
+    names = "[t.name for t in __import__('threading').enumerate() if t.name == 'workbench-sampler']"
+    assert kernel.run(f"len({names})") == "2"
+    assert kernel.run("gc.collect() * 0 + sum(one() is not None for one in made)") == "1"
+    assert kernel.run("made[-1]() is llm and monitor.comm is not None") == "True"

@@ -88,3 +88,9 @@ def test_a_long_reply_is_no_burden():
         stream.blocks_of(text + "x" * count)
     # Far from what rendering all of it fifty times takes.
     assert time.perf_counter() - started_s < 2.0
+
+
+def test_formulas_in_a_paragraph_and_aligned_ones_are_formulas():
+    page = render_markdown("The sum \\[ \\sum_{i=1}^n i \\] and\n$$\\begin{aligned} a&=b\\\\ c&=d\\end{aligned}$$")
+    assert page.count("<math") == 2 and "$" not in page
+    assert page.count("<mtr>") == 2 and "&amp;" not in page

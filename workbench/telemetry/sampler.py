@@ -108,6 +108,11 @@ class Sampler:
         if thread is not None and thread is not threading.current_thread():
             thread.join(_JOIN_LIMIT_S)
 
+    def close(self) -> None:
+        """Stop, and let go of what was measured from. Points are kept."""
+        self.stop()
+        self._probes = ()
+
     def __enter__(self) -> Sampler:
         self.start()
         return self
