@@ -10,6 +10,9 @@ from workbench.twin import Twin, is_headless
 
 __all__ = ["Part"]
 
+# Not long enough to be felt where a cell shows its value.
+_SETTLE_S = 2.0
+
 
 class Part:
     """Mixin for ipywidgets, named before the widget class. `twin()` is what is shown where nothing is live.
@@ -33,10 +36,14 @@ class Part:
         if was_open:
             self.layout.close()
 
+    def _settle(self, timeout_s: float) -> None:
+        """Wait for what makes the words, so that a saved notebook has them. Nothing, where they are there at once."""
+
     def __repr__(self) -> str:
         return self.twin().as_text()
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        self._settle(_SETTLE_S)
         twin = self.twin()
         bundle: dict[str, Any] = {"text/plain": twin.as_text(), "text/html": twin.as_html()}
         if not is_headless():

@@ -209,6 +209,9 @@ class PlanCard(Part, anywidget.AnyWidget):
         except (ConfigError, TypeError, ValueError):
             self.send_state(["batch", "view"])
 
+    def _settle(self, timeout_s: float) -> None:
+        self.wait(timeout_s)
+
     def twin(self) -> Twin:
         """The verdict, without what is free at the moment."""
         if self._plan is None:

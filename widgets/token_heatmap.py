@@ -145,6 +145,9 @@ class TokenHeatmap(Part, anywidget.AnyWidget):
         except (ConfigError, RequestError, KeyError, TypeError, ValueError) as error:
             self.failure = Failure.of(error).as_dict()
 
+    def _settle(self, timeout_s: float) -> None:
+        self.wait(timeout_s)
+
     def twin(self) -> Twin:
         """The text with its probabilities as a static picture."""
         if not self._scored:
