@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from dashboards.kept_conversations import KeptConversations
 from dashboards.running_reply import RunningReply
 from dashboards.sources import ChatAsk, ChatSource
 from dashboards.toolbox import Toolbox
@@ -17,8 +18,8 @@ from workbench.errors import ConfigError, RequestError
 __all__ = ["Desk", "Desks"]
 
 _MAX_CONVERSATIONS = 100
-# What a browser keeps for one site is about 5 MB.
-_MAX_STORED_CHARS = 2_000_000
+# A browser that comes back after so many others brings what it has kept itself.
+_MAX_BROWSERS = 1000
 
 
 class Desk:
@@ -35,6 +36,10 @@ class Desk:
         self.scored_index: int | None = None
         # Changes that the last plan proposed, as arguments of `plan`.
         self.advice: list[dict[str, Any]] = []
+        # Shared with the other tabs of the same browser.
+        self.kept = KeptConversations()
+        # Of each conversation, how this tab has kept or found it last.
+        self._kept_texts: dict[str, str] = {}
         self._replies: dict[str, RunningReply] = {}
         self.is_closed = False
 
@@ -95,6 +100,7 @@ class Desk:
         """Forget the current conversation."""
         self._stop(self.current)
         self.conversations.remove(self.current)
+        self.kept.remove(self.current.conversation_id)
         if not self.conversations:
             self.conversations.append(Conversation())
         self.current, self.selected = self.conversations[0], None
@@ -119,14 +125,11 @@ class Desk:
             reply.stop()
 
     def stored(self) -> str:
-        """The conversations for the browser to keep: as many of the newest as fit."""
-        kept = [conversation for conversation in self.conversations if conversation.all_messages]
-        while kept:
-            text = export_conversations(kept)
-            if len(text) <= _MAX_STORED_CHARS:
-                return text
-            kept.pop()
-        return ""
+        """The conversations for the browser to keep: what changed here, and what its other tabs have."""
+        for conversation in reversed(self.conversations):
+            if conversation.all_messages and self._has_changed(conversation):
+                self.kept.put(conversation)
+        return self.kept.text()
 
     def restore(self, text: str | None) -> None:
         """Take in what the browser has kept; what can't be read is left out."""
@@ -137,8 +140,16 @@ class Desk:
         except ConfigError:
             return
         if conversations:
+            self.kept.take(conversations)
+            self._kept_texts = {c.conversation_id: export_conversations([c]) for c in conversations}
             self.conversations = conversations[:_MAX_CONVERSATIONS]
             self.current, self.selected = self.conversations[0], None
+
+    def _has_changed(self, conversation: Conversation) -> bool:
+        text = export_conversations([conversation])
+        is_same = self._kept_texts.get(conversation.conversation_id) == text
+        self._kept_texts[conversation.conversation_id] = text
+        return not is_same
 
     def _stop(self, conversation: Conversation) -> None:
         reply = self._replies.get(conversation.conversation_id)
@@ -151,6 +162,15 @@ class Desks:
 
     def __init__(self) -> None:
         self._desks: dict[str, Desk] = {}
+        self._kept: dict[str, KeptConversations] = {}
+
+    def join(self, desk: Desk, browser_id: str) -> None:
+        """A page says which browser it is in: what it keeps is kept together with that browser's other tabs."""
+        desk.kept = self._kept.pop(browser_id, desk.kept)
+        # The last one is the one that was seen last.
+        self._kept[browser_id] = desk.kept
+        if len(self._kept) > _MAX_BROWSERS:
+            del self._kept[next(iter(self._kept))]
 
     def of(self, session_hash: str | None) -> Desk:
         """The page's desk, made at its first visit."""

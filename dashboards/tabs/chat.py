@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -24,6 +25,8 @@ from workbench.errors import RequestError, WorkbenchError
 __all__ = ["ChatTab"]
 
 _STORAGE_KEY = "workbench-conversations"
+# A number by which the tabs of one browser are known to belong together.
+_BROWSER_KEY = "workbench-browser"
 _OPTIONS = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 
 
@@ -37,6 +40,7 @@ class ChatTab:
         self._parts = parts
         self.changes = ChatChanges(parts.source, parts.toolbox)
         self._store = gr.BrowserState("", storage_key=_STORAGE_KEY, secret="kept in this browser only")
+        self._browser = gr.BrowserState("", storage_key=_BROWSER_KEY, secret="kept in this browser only")
         with gr.Row(elem_classes="wb-chat"):
             with gr.Column(scale=3, min_width=320):
                 self._pane = ChatPane()
@@ -122,7 +126,7 @@ class ChatTab:
 
     def restore_on(self, demo: gr.Blocks) -> None:
         """When the page opens, bring back what the browser has kept."""
-        demo.load(self._restore, self._store, self.outputs, **_OPTIONS)
+        demo.load(self._restore, [self._store, self._browser], [*self.outputs, self._browser], **_OPTIONS)
 
     def _quick(
         self, event: Callable[..., Any], fn: Callable[..., Any], inputs: list[Any] | None = None, **options: Any
@@ -190,10 +194,12 @@ class ChatTab:
         if any(message is reply.message for message in desk.current.messages):
             yield self.view(desk)
 
-    async def _restore(self, stored: str, request: gr.Request) -> dict[Any, Any]:
+    async def _restore(self, stored: str, browser_id: str, request: gr.Request) -> dict[Any, Any]:
         desk = self._parts.desk(request)
+        browser_id = browser_id or uuid.uuid4().hex
+        self._parts.desks.join(desk, browser_id)
         desk.restore(stored)
-        return self.view(desk, is_other=bool(desk.current.all_messages))
+        return {**self.view(desk, is_other=bool(desk.current.all_messages)), self._browser: browser_id}
 
     async def _note_system(self, system: str, request: gr.Request) -> None:
         self._parts.desk(request).current.system = system.strip() or None
