@@ -363,6 +363,22 @@ def test_two_browsers_share_a_batch_and_closing_one_stops_only_its_own(page, app
     expect(page.notes.last).to_contain_text("Stopped")
 
 
+def test_two_tabs_of_one_browser_keep_each_others_conversations(page, app):
+    page.new_chat()
+    page.ask("From tab one.")
+    tab = AppPage(page.page.context.new_page(), app.url).wait_until_ready()
+    expect(tab.part("wb-conversations")).to_contain_text("From tab one.")
+    tab.new_chat()
+    tab.ask("From tab two.")
+    page.new_chat()
+    page.ask("From tab one again.")
+    tab.page.reload()
+    tab.wait_until_ready()
+    for text in ("From tab one.", "From tab two.", "From tab one again."):
+        expect(tab.part("wb-conversations")).to_contain_text(text)
+    tab.page.close()
+
+
 def test_the_trade_off_of_precisions_is_measured_and_drawn(page, tiny_model_folder):
     page.tab("Models")
     page.choose("wb-model", str(tiny_model_folder))
