@@ -113,3 +113,12 @@ def test_special_tokens_in_a_prompt_are_special(http, llm):
 def test_what_is_not_supported_is_named(http, fields, param):
     reply = http.post("/v1/completions", json={"prompt": PROMPT, **fields})
     assert reply.status_code == 400 and reply.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [({"min_tokens": 9, "max_tokens": 2}, "min_tokens"), ({"stop_token_ids": [10**9]}, "stop_token_ids")],
+)
+def test_what_the_engine_refuses_is_named_too(http, fields, param):
+    reply = http.post("/v1/completions", json={"prompt": PROMPT, **fields})
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, param)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from starlette.exceptions import HTTPException
 
 from workbench import errors
+from workbench.engine import SamplingParams
 from workbench.errors import (
     BackendUnavailableError,
     ConfigError,
@@ -98,6 +101,17 @@ _LOAD_ERRORS: tuple[tuple[type[WorkbenchError], int, str, str], ...] = (
 )
 
 
+# What our own settings are called where the API has another name.
+_API_NAMES = {"structure": "response_format", "json_schema": "response_format"}
+_SETTINGS = frozenset(field.name for field in fields(SamplingParams)) | frozenset(_API_NAMES)
+
+
+def _named_in(message: str) -> str | None:
+    """The parameter that an error's words begin with, as in "min_tokens=9: must be ..."; None where there is none."""
+    name = re.match(r"[a-z_]+(?==|: )", message)
+    return _API_NAMES.get(name[0], name[0]) if name and name[0] in _SETTINGS else None
+
+
 def api_error(error: BaseException, *, param: str | None = None) -> ApiError:
     """Translate what a request raised. Unknown errors become a 500 that says nothing about their inside."""
     if isinstance(error, ApiError):
@@ -105,6 +119,8 @@ def api_error(error: BaseException, *, param: str | None = None) -> ApiError:
     for kind, status, code, message in _WORKBENCH_ERRORS:
         if isinstance(error, kind):
             headers = {"retry-after": _RETRY_AFTER_S} if kind is OverloadedError else None
+            if kind is RequestError:
+                param = _named_in(str(error)) or param
             param = param if status == 400 else None
             return ApiError(status, message or str(error), code=code, param=param, headers=headers)
     if isinstance(error, HTTPException):

@@ -64,7 +64,8 @@ async def read_multi_gpu(request: Request, include_metrics: bool = True) -> Mult
             )
         )
     if llm is None or llm.parallel is None:
-        return MultiDeviceStatsReply(multi_gpu_stats=MultiDeviceStats(gpu_metrics=metrics, reason=_ONE_DEVICE))
+        reason = "no model is loaded" if llm is None else _ONE_DEVICE
+        return MultiDeviceStatsReply(multi_gpu_stats=MultiDeviceStats(gpu_metrics=metrics, reason=reason))
     stats = await asyncio.to_thread(spread_stats, llm)
     if include_metrics:
         loads = {str(gpu_id): round(load, 4) for gpu_id, load in stats.loads.items()}
