@@ -82,7 +82,7 @@ class _Stream:
     def __init__(self, client: httpx.Client, number: int) -> None:
         self._body = {
             "prompt": f"abc {number}",
-            "max_tokens": 300,
+            "max_tokens": 600,
             "ignore_eos": True,
             "temperature": 0.9 * (number % 2),
             "seed": number,
