@@ -16,6 +16,7 @@ from workbench.engine.config import EngineConfig
 from workbench.engine.launch import EngineFacts
 from workbench.engine.request_plugins import RequestPlugins
 from workbench.engine.runner_status import RunnerStatus
+from workbench.errors import ModelLoadError
 from workbench.models import ModelFiles, Tokenizer
 from workbench.models.doors_tokenizer import load_doors_tokenizer
 from workbench.models.model_code import import_model_code
@@ -23,6 +24,8 @@ from workbench.plugins import PluginManager
 from workbench.progress import Progress, ProgressCallback
 
 __all__ = ["StartedCluster", "start_cluster"]
+
+_MOST_QUESTIONS, _LONGEST_ANSWER_S = 6, 20.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def start_cluster(
     application = ReplicaApplication(ray, config, options, engine, owns_ray=join_ray(ray, config))
     try:
         deployment = application.deploy(progress)
-        facts, words = deployment.facts.remote().result()
+        facts, words = _ask_facts(deployment)
         # While nothing is asked yet.
         tokenizer = load_doors_tokenizer(files)
         client = _connect(deployment, facts, files, plugins, application)
@@ -65,6 +68,18 @@ def start_cluster(
     count = f"{config.fewest}" if config.autoscale is None else f"{config.fewest} to {config.most}"
     words = f"{count} replicas on Ray at {ray.get_runtime_context().gcs_address}, each: {words}"
     return StartedCluster(client, _together(facts, config), tokenizer, RunnerStatus(words), application)
+
+
+def _ask_facts(deployment: Any) -> tuple[EngineFacts, str]:
+    """Asked again where no answer comes: a call can be lost when a replica or its machine goes in that moment."""
+    for attempt in range(1, _MOST_QUESTIONS + 1):
+        try:
+            found: tuple[EngineFacts, str] = deployment.facts.remote().result(timeout_s=_LONGEST_ANSWER_S)
+            return found
+        except TimeoutError as error:
+            if attempt == _MOST_QUESTIONS:
+                raise ModelLoadError(f"no replica answered within {attempt * _LONGEST_ANSWER_S:.0f} s") from error
+    raise AssertionError("unreachable")
 
 
 def _connect(
