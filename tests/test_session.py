@@ -232,6 +232,18 @@ def test_an_adopted_engine_is_unloaded_when_the_user_says_so(session):
     assert llm.is_unloaded
 
 
+def test_what_is_announced_is_loading_until_it_is_adopted(session, factory):
+    session.announce("tiny")
+    assert (session.status.state, session.is_settled) == (LOADING, False)
+    for change in (lambda: session.load(LoadChoice("other")), session.unload):
+        with pytest.raises(ConfigError, match="tiny is being loaded"):
+            change()
+    session.adopt(factory(LoadChoice("tiny"), lambda progress: None))
+    assert (session.status.state, session.is_settled) == (READY, True)
+    session.load(LoadChoice("other"))
+    assert session.wait(10).facts.model == "other"
+
+
 def test_an_unloaded_engine_is_not_adopted(session):
     llm = _adopted()
     llm.unload()

@@ -84,6 +84,8 @@ class Session(HasTwin):
         self._owns_llm = True
         self._wish: _Wish | None = None
         self._worker: threading.Thread | None = None
+        # Somebody else is loading what will be adopted.
+        self._is_announced = False
         self._is_closed = False
         self._observers: list[Observer] = []
         self._changed = threading.Condition(threading.RLock())
@@ -105,8 +107,8 @@ class Session(HasTwin):
 
     @property
     def is_settled(self) -> bool:
-        """True when no load or unload is running or waiting."""
-        return self._worker is None
+        """True when no load or unload is running or waiting, also of what was announced."""
+        return self._worker is None and not self._is_announced
 
     @property
     def llm(self) -> LlamaGPU:
@@ -143,6 +145,16 @@ class Session(HasTwin):
     # The same wish under the name that a user looks for while a load runs.
     cancel = unload
 
+    def announce(self, model: str) -> None:
+        """Somebody else loads `model` and adopts it: until then the state is LOADING and nothing else is loaded."""
+        with self._changed:
+            self._require_open()
+            if not self.is_settled or self._llm is not None:
+                raise ConfigError("a model is loaded or loading already")
+            self._is_announced = True
+            self._status = SessionStatus(SessionState.LOADING, LoadChoice(model))
+        self._tell()
+
     def adopt(self, llm: LlamaGPU) -> None:
         """Share an engine that somebody else loaded. It is unloaded on `unload()`, but left alone by `close()`.
 
@@ -153,9 +165,10 @@ class Session(HasTwin):
                 return
             if not llm.is_loaded:
                 raise EngineStoppedError("llm is unloaded: load it again before it is shared")
-            if not self.is_settled or self._llm is not None:
+            if self._worker is not None or self._llm is not None:
                 raise ConfigError("llm: a model is loaded already; unload it before another is adopted")
             self._require_open()
+            self._is_announced = False
             self._llm, self._owns_llm = llm, False
             facts = _facts(llm, str(llm.model_path))
             choice = LoadChoice(facts.model, facts.backend, facts.precision)
@@ -193,8 +206,8 @@ class Session(HasTwin):
         with self._changed:
             if self._is_closed:
                 return
-            if self._llm is not None and not self._owns_llm:
-                self._llm = None
+            if self._is_announced or (self._llm is not None and not self._owns_llm):
+                self._llm, self._is_announced = None, False
                 self._status = SessionStatus()
             if self._llm is not None or not self.is_settled:
                 self._ask(None)
@@ -217,6 +230,8 @@ class Session(HasTwin):
         """Make this the wish to fulfil, and see that somebody does."""
         with self._changed:
             self._require_open()
+            if self._is_announced:
+                raise ConfigError(f"{self._status.choice.model if self._status.choice else 'a model'} is being loaded")
             if self._wish is not None:
                 self._wish.is_outdated = True
             self._wish = _Wish(choice)

@@ -88,6 +88,7 @@ def command(
     access = Access.of(listen, default_key_file(), api_key=api_key, admin_key=admin_key)
     replicas = cluster.config()
     session = Session(engine_factory(ctx.obj, model, engine, replicas))
+    session.announce(model.model)
     host = ModelHost.factory(session, aliases=tuple(served_name), drain_s=queue.drain_s, first_sources=(model.model,))
     endpoint = Endpoint(host, settings, access)
     # Answers before the model has taken its time: who watches it sees a server that is not ready, not one that hangs.

@@ -10,6 +10,7 @@ from typing import Any
 
 from workbench.distributed.cluster.config import ClusterConfig
 from workbench.distributed.cluster.deployment_status import DeploymentStatus
+from workbench.distributed.cluster.ray_session import leave_ray
 from workbench.distributed.cluster.replica import EngineReplica
 from workbench.engine.config import EngineConfig
 from workbench.errors import ModelLoadError
@@ -36,14 +37,11 @@ _ROOM_SEARCH_S = 2.0
 class ReplicaApplication:
     """Replicas that open a model with `options` (those of `LlamaGPU`). Every method blocks."""
 
-    def __init__(
-        self, ray: Any, config: ClusterConfig, options: Mapping[str, Any], engine: EngineConfig, *, owns_ray: bool
-    ) -> None:
+    def __init__(self, ray: Any, config: ClusterConfig, options: Mapping[str, Any], engine: EngineConfig) -> None:
         self.name = f"workbench-{uuid.uuid4().hex[:8]}"
         self._status = DeploymentStatus(self.name, _DEPLOYMENT, config)
         self._ray = ray
         self._config = config
-        self._owns_ray = owns_ray
         num_gpus = config.gpus_per_replica
         if num_gpus is None:
             num_gpus = int(ray.cluster_resources().get("GPU", 0) > 0)
@@ -95,14 +93,10 @@ class ReplicaApplication:
         self._send(self._config.fewest, self._config.most)
 
     def stop(self) -> None:
-        """Take the replicas down, and the Ray that was started for them."""
-        if not self._ray.is_initialized():
-            return
-        serve = self._ray.serve
-        serve.delete(self.name)
-        if self._owns_ray and not serve.status().applications:
-            serve.shutdown()
-            self._ray.shutdown()
+        """Take the replicas down, and the Ray that was started for this process with the last of them."""
+        if self._ray.is_initialized():
+            self._ray.serve.delete(self.name)
+            leave_ray(self._ray)
 
     def _send(self, fewest: int, most: int) -> None:
         serve = self._ray.serve

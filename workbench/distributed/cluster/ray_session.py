@@ -10,13 +10,15 @@ from typing import Any
 from workbench.distributed.cluster.config import ClusterConfig
 from workbench.errors import BackendUnavailableError
 
-__all__ = ["import_ray", "join_ray"]
+__all__ = ["import_ray", "join_ray", "leave_ray"]
 
 _log = logging.getLogger(__name__)
 
 _NAMESPACE = "workbench"
 _MOST_RAY_STARTS = 3
 _LONGEST_CONNECT_S = 5.0
+# A process is connected to one Ray at a time, whichever of its models asked for it first.
+_was_started_here = False
 
 
 def import_ray() -> Any:
@@ -32,14 +34,17 @@ def import_ray() -> Any:
     return ray
 
 
-def join_ray(ray: Any, config: ClusterConfig) -> bool:
-    """Connect this process; whether a Ray was started for it. Raises BackendUnavailableError."""
+def join_ray(ray: Any, config: ClusterConfig) -> None:
+    """Connect this process, to a Ray that is started for it where the config names none.
+
+    Raises BackendUnavailableError.
+    """
     if ray.is_initialized():
-        return False
+        return
     options = {"namespace": _NAMESPACE, "logging_level": logging.WARNING, "log_to_driver": False}
     if config.address is None:
         _start_here(ray, options)
-        return True
+        return
     _check_listens(config.address)
     try:
         ray.init(address=config.address, **options)
@@ -47,7 +52,15 @@ def join_ray(ray: Any, config: ClusterConfig) -> bool:
         raise BackendUnavailableError(
             f"address={config.address!r}: no Ray answers there ({error}); start one with `ray start --head`"
         ) from error
-    return False
+
+
+def leave_ray(ray: Any) -> None:
+    """End a Ray that was started for this process, once nothing is deployed on it. Another one is left as it is."""
+    global _was_started_here
+    if _was_started_here and ray.is_initialized() and not ray.serve.status().applications:
+        ray.serve.shutdown()
+        ray.shutdown()
+        _was_started_here = False
 
 
 def _check_listens(address: str) -> None:
@@ -66,9 +79,11 @@ def _check_listens(address: str) -> None:
 
 def _start_here(ray: Any, options: dict[str, Any]) -> None:
     """Ray gives its own processes 15 seconds to start, which a busy machine exceeds; with warm files it does not."""
+    global _was_started_here
     for attempt in range(1, _MOST_RAY_STARTS + 1):
         try:
             ray.init(include_dashboard=False, **options)
+            _was_started_here = True
             return
         except Exception as error:  # what a start that timed out raises is no more than that
             ray.shutdown()

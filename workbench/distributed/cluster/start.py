@@ -55,7 +55,8 @@ def start_cluster(
     """
     ray = import_ray()
     progress(Progress("start replicas", 0, None, "replicas"))
-    application = ReplicaApplication(ray, config, options, engine, owns_ray=join_ray(ray, config))
+    join_ray(ray, config)
+    application = ReplicaApplication(ray, config, options, engine)
     try:
         deployment = application.deploy(progress)
         facts, words = _ask_facts(deployment)
