@@ -94,6 +94,8 @@ class Desk:
                 self._stop(before)
                 self.conversations.remove(before)
             self.conversations.insert(0, conversation)
+            # Kept anew, also where the same was here before and was deleted.
+            self._kept_texts.pop(conversation.conversation_id, None)
             self.current, self.selected = conversation, None
 
     def delete(self) -> None:

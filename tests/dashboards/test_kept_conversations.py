@@ -40,6 +40,16 @@ def test_what_one_tab_writes_stays_when_the_other_one_does() -> None:
     assert _titles(second.stored()) == ["From tab one.", "From tab one again."]
 
 
+def test_what_was_deleted_is_kept_again_once_it_is_imported() -> None:
+    desk = Desks().of("page")
+    _ask(desk, "Keep this.")
+    text = desk.stored()
+    desk.delete()
+    assert desk.stored() == ""
+    desk.put(*import_conversations(text))
+    assert _titles(desk.stored()) == ["Keep this."]
+
+
 def test_browsers_are_apart_and_one_that_comes_back_brings_its_own() -> None:
     desks = Desks()
     mine, yours = desks.of("mine"), desks.of("yours")
