@@ -151,6 +151,7 @@ def test_conversations_are_exported_imported_and_kept_over_a_reload(page, tmp_pa
         "Connection errored out",
         "ERR_INCOMPLETE_CHUNKED_ENCODING",
         "ERR_ABORTED",
+        "Unexpected error 404: Not Found",
     )
     assert [problem for problem in page.take_problems() if not any(words in problem for words in broken_off)] == []
     expect(page.part("wb-conversations")).to_contain_text("Fruit talk")

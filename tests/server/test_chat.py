@@ -321,7 +321,7 @@ def test_an_unknown_model_is_a_404_that_names_the_loaded_one(client):
         ({"response_format": {"type": "json_object"}, "structured_outputs": {"regex": "a"}}, "response_format"),
         ({"structured_outputs": {"regex": "a", "choice": ["b"]}}, "structured_outputs"),
         ({"structured_outputs": {"regex": "("}}, "structured_outputs"),
-        ({"response_format": {"type": "json_object"}, "min_tokens": 2}, None),
+        ({"response_format": {"type": "json_object"}, "min_tokens": 2}, "response_format"),
         ({"tools": [WEATHER], "structured_outputs": {"regex": "a"}}, "tools"),
         ({"tools": [WEATHER, WEATHER]}, "tools"),
         ({"chat_template_kwargs": {"enable_thinking": True}}, "messages"),

@@ -206,8 +206,9 @@ class ModelHost:
 
         Raises a 503 while no model is loaded, a 400 with the reason if it cannot be spread so, and a 409 as `load`.
         """
-        _check_spread(self.served().llm, parallel)
+        llm = self.served().llm
         with self._changing():
+            _check_spread(llm, parallel)
             before = self._present_choice()
             # `served` has found the model, and nobody else may change it now.
             assert before is not None
