@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,12 +74,14 @@ class AppPage:
     def choose(self, elem_id: str, value: str) -> None:
         """Choose in a dropdown, or type what it does not list. Chosen is what the field shows once it is left."""
         field = self.page.locator(f"#{elem_id} input")
-        for _ in range(5):
+        deadline = time.monotonic() + WAIT_MS / 1000
+        while time.monotonic() < deadline:
             field.fill(value)
             field.press("Enter")
             field.blur()
-            # A list that comes from the server at this moment puts back what was chosen before.
-            self.page.wait_for_timeout(50)
+            # A list that comes from the server at this moment puts back what was chosen before, and until it has come
+            # the new value is none of its own.
+            self.page.wait_for_timeout(100)
             if field.input_value() == value:
                 return
         expect(field).to_have_value(value)
