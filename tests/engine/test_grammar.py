@@ -114,6 +114,12 @@ def test_what_cannot_be_enforced_is_refused_in_one_line(compiler, spec):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("spec", [schema({"$ref": "#"}), schema(False), StructureSpec("regex", r"[^\s\S]")])
+def test_what_nothing_can_meet_is_said_so(compiler, spec):
+    with pytest.raises(RequestError, match="it allows no answer at all"):
+        compiler.prepare(spec)
+
+
 def test_only_the_latest_structures_are_kept(vocabulary):
     compiler = StructureCompiler(lambda: vocabulary, max_compiled=4)
     for number in range(40):

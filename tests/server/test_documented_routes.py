@@ -109,6 +109,21 @@ def test_precision_figures_are_those_of_the_loaded_model(http, llm):
     assert http.get("/v1/quantization/stats", params={"model_name": "other"}).status_code == 404
 
 
+def test_a_query_that_means_nothing_is_named(http):
+    for path in ("/v1/quantization/stats?bogus=1", "/v1/models?bogus=1"):
+        reply = http.get(path)
+        assert reply.status_code == 400 and reply.json()["error"]["param"] == "bogus"
+        assert reply.json()["error"]["code"] == "unknown_parameter"
+
+
+def test_a_head_is_answered_as_the_get_without_its_body(http):
+    for path in ("/health", "/v1/models"):
+        reply = http.head(path)
+        assert (reply.status_code, reply.content) == (200, b"")
+        assert reply.headers["content-length"] == http.get(path).headers["content-length"]
+    assert http.head("/v1/completions").status_code == 405
+
+
 def test_health_and_readiness(http):
     assert http.get("/health").json() == {"status": "ok"}
     assert http.get("/ready").json() == {"status": "ready"}

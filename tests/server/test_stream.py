@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from socket import create_connection
+from urllib.parse import urlsplit
 
 import pytest
 from live_endpoint import USE_KEY, num_whole_answers, wait_until_idle
@@ -34,9 +36,38 @@ def test_pieces_then_end_and_the_next_prompt(endpoint, llm):
 
 
 def test_documented_defaults_and_names(endpoint):
+    asking_for_nothing = {"tools": None, "tool_choice": "none", "logprobs": False, "top_logprobs": None, "echo": False}
     with socket(endpoint) as ws:
         ws.send(json.dumps({"prompt": "Hi", "model_name": "embedded-smollm2-135m-instruct", "stop": ["e"]}))
         until_end(ws)
+        ws.send(json.dumps({"prompt": "Hi", "max_tokens": 1, "best_of": 1, "suffix": None, **asking_for_nothing}))
+        until_end(ws)
+        ws.send(json.dumps({"prompt": "Hi", "logprobs": True}))
+        assert json.loads(ws.recv(timeout=60))["error"]["param"] == "logprobs"
+
+
+def test_a_cancel_after_the_answer_changes_nothing(endpoint):
+    with socket(endpoint) as ws:
+        ws.send(json.dumps({"cancel": True}))
+        ws.send(json.dumps({"prompt": "Hi", "max_tokens": 1}))
+        assert not any("error" in frame for frame in until_end(ws))
+
+
+def test_a_broken_handshake_is_refused_in_the_form_of_every_error(endpoint):
+    url = urlsplit(endpoint.url)
+    with create_connection((url.hostname, url.port), timeout=60) as raw:
+        lines = (
+            "GET /v1/stream HTTP/1.1",
+            f"Host: {url.netloc}",
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+        )
+        raw.sendall("\r\n".join((*lines, "", "")).encode())
+        head, _, body = b"".join(iter(lambda: raw.recv(4096), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400") and b"application/json" in head
+    error = json.loads(body)["error"]
+    assert error["code"] == "invalid_handshake" and "Sec-WebSocket-Key" in error["message"]
 
 
 def test_json_frames_cannot_be_mistaken(endpoint, llm):

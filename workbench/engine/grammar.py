@@ -33,6 +33,12 @@ _BYTES_PER_STATE = 2048
 _LEAST_BYTES = 64 * 1024
 _BYTES_PER_CHAR = 128
 _NUM_COMPILE_THREADS = 2
+# llguidance's names for what it has no sentence for.
+_STOP_REASONS = {
+    "LexerTooComplex": "it is too complex: its texts have too many forms",
+    "ParserTooComplex": "it is too complex: too many ways lead through it",
+    "MaxTokensParser": "it is too complex: it takes too many steps",
+}
 # A busy machine may take this many times longer over a structure than its own processor time.
 _PATIENCE = 6
 
@@ -237,7 +243,7 @@ def _compiled(spec: StructureSpec, tokenizer: LLTokenizer) -> LLMatcher | str:
     limits = LLParserLimits(max_lexer_states=_MAX_LEXER_STATES, verbose_errors=False)
     matcher = LLMatcher(tokenizer, _grammar(spec), log_level=0, limits=limits)
     if matcher.is_error():
-        return _gist(matcher.get_error())
+        return _reason(matcher)
     if matcher.is_stopped() and not matcher.is_accepting():
         return "it allows no answer at all"
     if warnings := matcher.get_grammar_warnings():
@@ -245,7 +251,7 @@ def _compiled(spec: StructureSpec, tokenizer: LLTokenizer) -> LLMatcher | str:
     # Tried on a copy, since some limits and contradictions only show when the first token is looked for.
     probe = matcher.deep_copy()
     if not any(probe.compute_bitmask()) or probe.is_error():
-        return "it allows no answer at all" if probe.stop_reason().startswith("NoExtension") else _reason(probe)
+        return _reason(probe)
     return matcher
 
 
@@ -254,6 +260,8 @@ def _grammar(spec: StructureSpec) -> str:
 
     options: JsonCompileOptions = {"whitespace_pattern": _JSON_WHITESPACE}
     match spec.kind:
+        case StructureKind.JSON_SCHEMA if spec.text.strip() == "false":
+            raise ValueError("it allows no answer at all")
         case StructureKind.JSON_SCHEMA:
             return LLMatcher.grammar_from_json_schema(spec.text, overrides=options)
         case StructureKind.JSON_OBJECT:
@@ -277,7 +285,9 @@ def _as_lark(grammar: str) -> str:
 
 
 def _reason(matcher: LLMatcher) -> str:
-    return _gist(matcher.get_error()) or matcher.stop_reason()
+    words = _gist(matcher.get_error()) or matcher.stop_reason()
+    # llguidance has a sentence for what is written wrongly, and a name for what leads nowhere.
+    return "it allows no answer at all" if words.startswith("NoExtension") else _STOP_REASONS.get(words, words)
 
 
 def _gist(message: str) -> str:

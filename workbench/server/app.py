@@ -13,6 +13,7 @@ from workbench.server.auth import Authentication, FailureLimit
 from workbench.server.body_guard import BodyGuard
 from workbench.server.docs_page import ASSET_PATHS, DOCS_PATH, add_docs_page
 from workbench.server.error_answers import add_error_answers
+from workbench.server.head_requests import HeadRequests
 from workbench.server.host_check import HostCheck
 from workbench.server.openapi import describe
 from workbench.server.plugin_routes import mount_plugin_routes
@@ -46,7 +47,7 @@ def create_app(services: Services) -> FastAPI:
 
 
 def _layers(services: Services) -> list[Middleware]:
-    """From the outside in: log, host, browser, key, limits, body."""
+    """From the outside in: log, host, browser, key, limits, body, HEAD."""
     listen = services.settings.listen
     public_paths = {*listen.public_paths, *(ASSET_PATHS if DOCS_PATH in listen.public_paths else ())}
     layers = [
@@ -68,4 +69,5 @@ def _layers(services: Services) -> list[Middleware]:
         Middleware(Authentication, ring=services.ring, public_paths=public_paths, failures=FailureLimit()),
         Middleware(RequestGate, services=services),
         Middleware(BodyGuard, wire=services.settings.wire),
+        Middleware(HeadRequests),
     ]

@@ -28,7 +28,7 @@ from workbench.errors import (
     WorkbenchError,
 )
 
-__all__ = ["ApiError", "api_error", "invalid", "load_error", "validation_error"]
+__all__ = ["ApiError", "api_error", "invalid", "load_error", "unknown_parameter", "validation_error"]
 
 _MAX_MESSAGE_CHARS = 500
 _MAX_PARAM_CHARS = 100
@@ -77,6 +77,12 @@ class ApiError(HTTPException):
 def invalid(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:
     """A 400: the request is wrong as it stands."""
     return ApiError(400, message, param=param, code=code)
+
+
+def unknown_parameter(name: str) -> ApiError:
+    """A 400 for a field, or a part of the query string, that means nothing here."""
+    name = name[:_MAX_PARAM_CHARS]
+    return invalid(f"{name}: is not known or not supported", param=name, code="unknown_parameter")
 
 
 # The first matching row counts. Own messages speak of what was sent; the others may speak of this machine.
@@ -143,7 +149,7 @@ def validation_error(found: Sequence[Mapping[str, Any]]) -> ApiError:
     location = first["loc"][1:] if first["loc"] and first["loc"][0] in ("body", "query", "path") else first["loc"]
     param = _path(location)
     if first["type"] == "extra_forbidden":
-        return invalid(f"{param}: is not known or not supported", param=param, code="unknown_parameter")
+        return unknown_parameter(param)
     if not param and first["type"] in ("missing", "model_type", "model_attributes_type"):
         return invalid("a JSON object is needed as the body", code="invalid_body")
     if first["type"] == "value_error":

@@ -1,4 +1,4 @@
-"""Request bodies: JSON and nothing else, read strictly, and refused in the API's own words."""
+"""Request bodies: JSON and nothing else, read strictly, and refused in the API's own words. So are query strings."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
-from workbench.server.errors import ApiError, invalid
+from workbench.server.errors import ApiError, invalid, unknown_parameter
 
 __all__ = ["JsonRoute", "parse_json"]
 
@@ -19,12 +20,16 @@ _MAX_DIGITS = 330
 
 
 class JsonRoute(APIRoute):
-    """A route whose body, if it has one, is strict JSON sent as JSON."""
+    """A route whose body, if it has one, is strict JSON sent as JSON, and whose query string holds nothing unknown."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        known = _query_names(self.dependant)
 
         async def handle_strictly(request: Request) -> Response:
+            for name in request.query_params:
+                if name not in known:
+                    raise unknown_parameter(name)
             field = self.body_field
             if field is not None and (field.field_info.is_required() or _has_body(request)):
                 _check_headers(request)
@@ -52,6 +57,12 @@ def parse_json(data: bytes | str) -> Any:
         raise
     except (ValueError, RecursionError):
         raise invalid("the body is not valid JSON", code="invalid_json") from None
+
+
+def _query_names(dependant: Dependant) -> frozenset[str]:
+    """What a route and its dependencies read from the query string."""
+    own = (field.alias for field in dependant.query_params)
+    return frozenset(own).union(*map(_query_names, dependant.dependencies))
 
 
 def _has_body(request: Request) -> bool:

@@ -54,7 +54,10 @@ class SocketSession:
         self._services.metrics.socket_opened()
         try:
             while True:
-                await self._answer(await self._next_frame())
+                frame = await self._next_frame()
+                # The answer that it was meant for has ended in the same moment: there is nothing left to do.
+                if not _is_cancel(frame):
+                    await self._answer(frame)
         except WebSocketDisconnect:
             pass
         except _Goodbye as goodbye:

@@ -16,7 +16,23 @@ __all__ = ["CancelRequest", "EndFrame", "StreamRequest", "TextFrame"]
 
 
 class StreamRequest(GenerationRequest):
-    """A prompt, or a conversation. With format "json" every frame is a JSON object, so no text can pass for a mark."""
+    """A prompt, or a conversation. With format "json" every frame is a JSON object, so no text can pass for a mark.
+
+    Pieces of text hold neither likelihoods nor calls: fields that ask for them, or shape a whole answer, are accepted
+    with the value that asks for nothing.
+    """
+
+    unsupported = {
+        **GenerationRequest.unsupported,
+        "best_of": (1,),
+        "echo": (False,),
+        "logprobs": (False,),
+        "parallel_tool_calls": (True,),
+        "suffix": ("",),
+        "tool_choice": ("none", "auto"),
+        "tools": ([],),
+        "top_logprobs": (0,),
+    }
 
     prompt: Text | None = None
     messages: Annotated[list[Message], first_wrong] | None = Field(None, min_length=1, max_length=2048)
