@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
+from widgets.model_facts import ModelFacts, read_model_facts
+from widgets.spread_choice import SpreadChoice
 from workbench.backends import DTYPE_NAMES, Backend, BackendChoice, BackendStatus, detect, select_backend
 from workbench.engine.engines import known_engines
 from workbench.errors import ConfigError, WorkbenchError
@@ -25,6 +27,11 @@ ONE_GPU_REASON = "one GPU is enough without a way to spread over several: choose
 MOST_PROCESSES = 16
 # Stages and replicas of two each are the smallest that is more than one of the others.
 _FEWEST = {ParallelismStrategy.HYBRID: 4}
+
+# What a spread over the CPU begins with.
+_FEW_PROCESSES = 2
+_CPU_NOTE = "Each process on the CPU holds its share; they share the cores and the memory."
+_UNKNOWN = ModelFacts()
 
 _GB = 1e9
 _QUANT_WORDS = {
@@ -58,16 +65,10 @@ class Option:
         return asdict(self)
 
 
-def _max_context_of(model: str) -> int | None:
-    from workbench.planner.model_shape import read_model_shape
-
-    return read_model_shape(model).spec.max_context
-
-
 class Menu:
     """The options of a machine: models of the catalogue, backends, and what each backend can do.
 
-    `max_context_of(model)` gives the most tokens a model was trained for, from its config alone.
+    `facts_of(model)` reads a model's facts from its config alone.
     """
 
     def __init__(
@@ -76,12 +77,12 @@ class Menu:
         statuses: Sequence[BackendStatus],
         preferred: BackendChoice,
         *,
-        max_context_of: Callable[[str], int | None] = _max_context_of,
+        facts_of: Callable[[str], ModelFacts] = read_model_facts,
     ) -> None:
         self.models = tuple(models)
         self.statuses = tuple(statuses)
         self._preferred = preferred
-        self._max_context_of = max_context_of
+        self._facts_of = facts_of
 
     @classmethod
     def of_this_machine(cls) -> Menu:
@@ -145,22 +146,45 @@ class Menu:
             *(Option(name, name, None if name in allowed else reason) for name in KV_DTYPES if name != dtype),
         )
 
-    def splits(self, backend: str, precision: str = AUTO, kv_dtype: str = AUTO) -> tuple[Option, ...]:
-        """Ways to spread a model over several GPUs, or over processes on the CPU."""
+    def splits(
+        self, backend: str, precision: str = AUTO, kv_dtype: str = AUTO, facts: ModelFacts = _UNKNOWN
+    ) -> tuple[Option, ...]:
+        """Ways to spread a model with those facts over several GPUs, or over processes on the CPU."""
         is_cpu = self._backend(backend).device_type == "cpu"
         refused = _spread_reason(precision, kv_dtype)
+        own_notes = {ParallelismStrategy.TENSOR: _sentence(facts.tensor_words)}
+        general_note = _CPU_NOTE if is_cpu else ""
         return (
             Option(AUTO, "One process" if is_cpu else "One device"),
             *(
                 Option(
                     kind.value,
                     words.format(device="process" if is_cpu else "GPU"),
-                    refused or self._too_few(backend, _FEWEST.get(kind, 2)),
-                    "Each process on the CPU holds its share; they share the cores and the memory." if is_cpu else "",
+                    refused or self._misfit(kind, backend, facts),
+                    " ".join(filter(None, (general_note, own_notes.get(kind)))),
                 )
                 for kind, words in _SPLIT_WORDS.items()
             ),
         )
+
+    def first_spread(self, strategy: str, backend: str, facts: ModelFacts) -> SpreadChoice:
+        """What a way to spread begins with: as many GPUs as there are and the model's heads allow, few processes."""
+        kind, has_gpus = ParallelismStrategy(strategy), bool(self.gpus(backend))
+        count = len(self.gpus(backend)) or _FEW_PROCESSES
+        if kind is ParallelismStrategy.TENSOR:
+            count = facts.first_tensor_size(self.most_devices(backend), wants_most=has_gpus) or count
+        return SpreadChoice.first(kind, count)
+
+    def lists(self, backend: str, precision: str, kv_dtype: str, facts: ModelFacts) -> dict[str, tuple[Option, ...]]:
+        """The options of every picker but the model's, by the picker's name, beside what is chosen so far."""
+        return {
+            "backends": self.backends,
+            "precisions": self.precisions(backend),
+            "kv_dtypes": self.kv_dtypes(backend, precision),
+            "engines": self.engines,
+            "splits": self.splits(backend, precision, kv_dtype, facts),
+            "gpu_options": self.gpus(backend),
+        }
 
     def most_devices(self, backend: str) -> int:
         """How many GPUs there are to spread over, or how many processes on the CPU."""
@@ -177,12 +201,21 @@ class Menu:
         here = {0: "there are none", 1: "there is one"}.get(count, f"there are {count}")
         return f"needs {fewest} GPUs or more; {here} here"
 
-    def max_context(self, model: str) -> int | None:
-        """Most tokens that the model was trained for; None where that can't be told without loading it."""
+    def _misfit(self, kind: ParallelismStrategy, backend: str, facts: ModelFacts) -> str | None:
+        """Why a model with those facts can't be spread so here; None if it can."""
+        reason = self._too_few(backend, _FEWEST.get(kind, 2))
+        most = self.most_devices(backend)
+        if reason is None and kind is ParallelismStrategy.TENSOR:
+            has_size = facts.first_tensor_size(most, wants_most=False) is not None
+            reason = None if has_size else f"{facts.tensor_words} (of {most} here)"
+        return reason
+
+    def facts(self, model: str) -> ModelFacts:
+        """What can be told of a model without loading it."""
         try:
-            return self._max_context_of(model)
+            return self._facts_of(model)
         except WorkbenchError:
-            return None
+            return _UNKNOWN
 
     def _status(self, name: str) -> BackendStatus | None:
         wanted = self._preferred.backend.name if name == AUTO else name
@@ -195,6 +228,10 @@ class Menu:
         if name not in backends:
             raise ConfigError(f"backend {name!r} is not known; use one of: {', '.join((AUTO, *backends))}")
         return backends[name]
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}." if words else ""
 
 
 def _gb(num_bytes: int) -> str:

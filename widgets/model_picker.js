@@ -36,17 +36,17 @@ function render({ model, el }) {
   });
   const input = element("input", { type: "text", spellcheck: "false", onchange: () => choose("model", input.value) });
   const sizeInputs = Object.fromEntries(["tensor", "pipeline", "data"].map((kind) => {
-    const input = element("input", { type: "number", min: "1", step: "1", onchange: () => choose(`${kind}_size`, Number(input.value)) });
+    const input = element("input", { type: "number", min: "1", step: "1", onchange: () => choose(`${kind}_size`, typedNumber(input)) });
     return [`${kind}_size`, { input, ...field(SIZE_LABELS[kind], SIZE_TITLES[kind], input) }];
   }));
   const [backends, precisions, kvDtypes, engines, splits] = ["backend", "precision", "kv_dtype", "engine_name", "split"].map(picker);
   const context = element("input", {
-    type: "number", min: "1", step: "1",
-    onchange: () => choose("context_length", context.value === "" ? null : Number(context.value)),
+    type: "text", inputmode: "numeric", spellcheck: "false", autocomplete: "off",
+    onchange: () => choose("context_length", typedNumber(context)),
   });
   const offload = element("input", {
     type: "number", min: "1", step: "1",
-    onchange: () => choose("cpu_offload_layers", offload.value === "" ? null : Number(offload.value)),
+    onchange: () => choose("cpu_offload_layers", typedNumber(offload)),
   });
 
   const modelField = field("Model", "Which model to load", models);
@@ -102,7 +102,6 @@ function render({ model, el }) {
     offloadField.node.hidden = model.get("gpu_options").length === 0;
     showValue(context, model.get("context_length") ?? "");
     const most = model.get("max_context");
-    if (most) context.max = most;
     contextField.hint.textContent = most ? `The model allows up to ${most.toLocaleString("en")}.` : "";
     backendField.hint.textContent = model.get("backend_hint");
     precisionField.hint.textContent = model.get("precision_hint");
@@ -141,4 +140,4 @@ function render({ model, el }) {
   return () => endings.forEach((end) => end());
 }
 
-export default { render };
+export default { initialize, render };

@@ -6,7 +6,7 @@ function render({ model, el }) {
   const head = element("div", { class: "wb-plan-head", role: "status", "aria-live": "polite" });
   const batch = element("input", {
     type: "number", min: "1", max: "1024", step: "1",
-    onchange: () => model.send({ type: "batch", batch: Number(batch.value) }),
+    onchange: () => model.send({ type: "batch", batch: typedNumber(batch) }),
   });
   const batchField = field("Requests at once", "How many requests of full length the plan is for", batch, "wb-inline");
   const devices = element("div");
@@ -64,7 +64,8 @@ function render({ model, el }) {
     advice.replaceChildren(...(view.advice.length ? [element("p", { class: "wb-label" }, view.verdict === "does not fit" ? "What would make it fit" : "What would leave more room")] : []),
       ...view.advice.map((item, index) => element("div", { class: "wb-advice" },
         button(item.text, `Set the panel to this: ${item.text}`, () => model.send({ type: "apply", index }), "wb-small"),
-        element("span", { class: "wb-hint" }, `${item.cost}; then it ${item.verdict === "tight" ? "is tight" : item.verdict}`))));
+        element("span", { class: "wb-hint" }, `${item.cost}; then it ${item.verdict === "tight" ? "is tight" : item.verdict}`))),
+      ...(view.no_advice ? [element("p", {}, view.no_advice)] : []));
     if (focus) advice.querySelector("button")?.focus();
     const rows = model.get("measured");
     measured.replaceChildren(...(rows.length ? [element("table", { class: "wb-figures" },
@@ -80,4 +81,4 @@ function render({ model, el }) {
   return follow(model, ["state", "view", "batch", "measured", "failure"], update);
 }
 
-export default { render };
+export default { initialize, render };

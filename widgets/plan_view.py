@@ -36,6 +36,8 @@ class Measured:
 
 def plan_as_view(plan: Plan) -> dict[str, Any]:
     """What the page shows of a plan, as JSON values."""
+    from workbench.planner.report import no_advice
+
     return {
         "verdict": plan.verdict.value,
         "title": f"{plan.quant} weights, context {plan.context:,} of {plan.max_context:,} tokens",
@@ -52,6 +54,7 @@ def plan_as_view(plan: Plan) -> dict[str, Any]:
         "advice": [
             {"text": advice.text, "cost": advice.cost, "verdict": advice.verdict.value} for advice in plan.advice
         ],
+        "no_advice": no_advice(plan),
         "notes": list(plan.notes),
     }
 

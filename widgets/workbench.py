@@ -27,7 +27,6 @@ from widgets.section import Section
 from widgets.token_heatmap import TokenHeatmap
 from workbench.conversation import Message
 from workbench.errors import ConfigError, EngineStoppedError
-from workbench.model_defaults import ModelDefaults
 from workbench.parallel import GPUConfig
 from workbench.session import LoadChoice, Session, SessionState, SessionStatus
 from workbench.telemetry import Sampler
@@ -87,7 +86,7 @@ class Workbench(Part, ipywidgets.VBox):
         menu = menu or Menu.of_this_machine()
         self._asked = (LoadChoice(model, backend, precision, context_length), llm, session)
         # Whatever can be refused is refused here, before the earlier panel is closed.
-        self.picker = ModelPicker(_preset(self._asked[0]), menu=menu, on_change=self._follow_choice)
+        self.picker = ModelPicker(self._asked[0], menu=menu, on_change=self._follow_choice)
         self.name = name
         earlier = self._replace_earlier()
         kept = earlier.session if earlier is not None else None
@@ -191,6 +190,7 @@ class Workbench(Part, ipywidgets.VBox):
             part.close()
         super().close()
         self._finalize()
+        self._keep_words()
 
     def __enter__(self) -> Workbench:
         return self
@@ -203,8 +203,12 @@ class Workbench(Part, ipywidgets.VBox):
         parts = (self.picker, self.load_bar, self.chat, self.plot)
         twins = [part.twin() for part in parts]
         num_messages = len(self.chat.conversation.messages)
-        rows = (*twins[0].rows, *twins[1].rows, ("chat", f"{num_messages} messages"), *twins[3].rows)
+        # Numbers of the plot stand in the plot's own words.
+        rows = (*twins[0].rows, *twins[1].rows, ("chat", f"{num_messages} messages"), *twins[3].rows[:1])
         return Twin(f"Workbench {self.name!r}", rows)
+
+    def _worded(self) -> tuple[ipywidgets.Widget, ...]:
+        return (self.picker, self.load_bar, self.chat)
 
     def _follow_choice(self, choice: LoadChoice) -> None:
         """The pickers say something else."""
@@ -261,16 +265,6 @@ class Workbench(Part, ipywidgets.VBox):
         """Show a reply's tokens; a picked alternative becomes a new version of the reply."""
         self.heatmap.show(message.tokens, lambda _, start: self.chat.continue_from(message.number, start))
         self.inside.unfold()
-
-
-def _preset(choice: LoadChoice) -> LoadChoice:
-    """What was saved for the model, unless the cell says more than its name."""
-    if choice != LoadChoice(choice.model):
-        return choice
-    try:
-        return ModelDefaults().get(choice.model) or choice
-    except ConfigError:
-        return choice
 
 
 def _shut_down(session: Session | None, sampler: Sampler) -> None:

@@ -48,13 +48,16 @@ class LoadChoice:
     def __post_init__(self) -> None:
         if not isinstance(self.model, str) or not self.model.strip():
             raise ConfigError(f"model is {self.model!r}: the name of a model, a folder or a file is needed")
-        if self.context_length is not None and self.context_length < 1:
-            raise ConfigError(f"context_length is {self.context_length}: 1 token or more is needed, or None")
-        if self.cpu_offload_layers is not None and self.cpu_offload_layers < 1:
-            raise ConfigError(f"cpu_offload_layers is {self.cpu_offload_layers}: 1 layer or more is needed, or None")
+        _require_count("context_length", self.context_length)
+        _require_count("cpu_offload_layers", self.cpu_offload_layers)
         object.__setattr__(self, "gpus", tuple(self.gpus))
         if len(set(self.gpus)) != len(self.gpus) or not all(type(index) is int and index >= 0 for index in self.gpus):
             raise ConfigError(f"gpus is {self.gpus!r}: must be different indexes of at least 0")
+
+
+def _require_count(field: str, value: object) -> None:
+    if value is not None and (type(value) is not int or value < 1):
+        raise ConfigError(f"{field} is {value!r}: must be a whole number of at least 1, or None")
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class SessionStatus:
 
     `progress` belongs to LOADING, `failure` to FAILED, `facts` to READY; a model on a cluster is READY also with the
     progress or the failure of the next one. `freed_bytes` (device -> bytes) is what the last unload gave back,
-    `receipt` the same with what is missing from it.
+    `receipt` the same with what is missing from it. `is_cancelling` is true of a load that is to end and has not yet.
     """
 
     state: SessionState = SessionState.EMPTY
@@ -83,3 +86,4 @@ class SessionStatus:
     failure: Failure | None = None
     freed_bytes: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     receipt: UnloadReceipt | None = None
+    is_cancelling: bool = False

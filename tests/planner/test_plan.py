@@ -165,8 +165,12 @@ def test_too_large_says_what_would_fit_and_the_change_does_it(small_host: None) 
         assert changed.needed_bytes == advice.needed_bytes
 
 
-def test_a_plan_that_fits_gets_no_advice() -> None:
-    assert plan("random:tiny", backend="cpu").advice == ()
+def test_a_plan_that_fits_gets_no_advice_and_one_that_nothing_helps_says_so(small_host: None) -> None:
+    fitting = plan("random:tiny", backend="cpu", quant="fp32", context=64)
+    hopeless = plan("random:llama-3.1-8b", backend="cpu", quant="int4", context=256)
+    assert (fitting.fits, fitting.advice, hopeless.fits, hopeless.advice) == (True, (), False, ())
+    for made, says in ((fitting, False), (hopeless, True)):
+        assert [("choose a smaller model" in words) for words in (str(made), made._repr_html_())] == [says] * 2
 
 
 def test_tensor_parallel_splits_weights_and_cache() -> None:
@@ -332,7 +336,7 @@ def test_gpus_that_are_not_there_are_named_with_those_that_are() -> None:
 
 
 def test_a_split_that_heads_do_not_allow_is_refused() -> None:
-    with pytest.raises(ConfigError, match="9 heads; allowed: 1, 3, 9"):
+    with pytest.raises(ConfigError, match="9 heads and 3 KV heads; allowed: 1, 3, 9"):
         plan("random:smollm2-135m", backend=machine(2), gpus=2)
 
 

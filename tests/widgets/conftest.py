@@ -12,11 +12,14 @@ from comm.base_comm import BaseComm
 from fake_llm import FakeFactory
 
 from widgets.menu import Menu, Option
+from widgets.model_facts import ModelFacts
 from workbench.backends import BackendChoice, BackendStatus, CPUBackend, CUDABackend, DeviceInfo
 from workbench.backends.facts import DtypeChoice
 from workbench.session import LoadChoice, Session
 
 _LIMIT_S = 20
+# Of every model: 18 heads, 6 of them for keys and values.
+_FACTS = ModelFacts(2048, (1, 2, 3, 6, 18))
 
 
 class FrontEnd:
@@ -98,7 +101,7 @@ def menu() -> Menu:
         BackendStatus(cpu, True, None, (device,)),
     ]
     models = [Option("default", "default (embedded)"), Option("other", "other (folder)")]
-    return Menu(models, statuses, BackendChoice(cpu, "no GPU can be used"), max_context_of=lambda model: 2048)
+    return Menu(models, statuses, BackendChoice(cpu, "no GPU can be used"), facts_of=lambda model: _FACTS)
 
 
 @pytest.fixture
@@ -121,7 +124,7 @@ def gpu_menu() -> Menu:
     host = DeviceInfo(0, "Test CPU", 8_000_000_000, 4_000_000_000, ("fp32", "bf16"), "x86_64", 2)
     statuses = [BackendStatus(cuda, True, None, tuple(cuda.devices())), BackendStatus(cpu, True, None, (host,))]
     models = [Option("default", "default (embedded)")]
-    return Menu(models, statuses, BackendChoice(cuda, "a GPU is there"), max_context_of=lambda model: 2048)
+    return Menu(models, statuses, BackendChoice(cuda, "a GPU is there"), facts_of=lambda model: _FACTS)
 
 
 @pytest.fixture

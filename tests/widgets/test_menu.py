@@ -1,6 +1,7 @@
 import pytest
 
 from widgets.menu import AUTO, Menu
+from widgets.model_facts import ModelFacts
 from workbench.errors import ConfigError
 
 
@@ -35,6 +36,12 @@ def test_a_model_is_spread_over_processes_of_the_cpu_and_over_gpus_that_are_ther
     }
     reasons = {option.value: option.reason for option in gpu_menu.splits(AUTO)}
     assert (reasons["tensor"], reasons["hybrid"]) == (None, "needs 4 GPUs or more; there are 2 here")
+    # A model's heads may allow other sizes than there are devices for.
+    odd = ModelFacts(tensor_sizes=(1, 3, 9))
+    reason = "the model's attention heads can be split over 3 or 9 (of 2 here)"
+    assert gpu_menu.splits(AUTO, facts=odd)[1].reason == reason
+    assert menu.splits("cpu", facts=odd)[1].reason is None
+    assert [menu.first_spread("tensor", "cpu", facts).num_devices for facts in (odd, ModelFacts())] == [3, 2]
     assert "weights in int8 stay on one device" in menu.splits("cpu", "int8")[1].reason
     assert "keys and values in fp8 stay on one device" in menu.splits("cpu", "bf16", "fp8")[1].reason
 

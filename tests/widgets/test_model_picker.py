@@ -73,10 +73,30 @@ def test_the_context_has_the_models_limit(front_end, menu):
     assert picker.max_context == 2048
     front_end.tell(picker, type="choose", field="context_length", value=4096)
     assert "trained for at most 2048" in picker.problem
+    front_end.tell(picker, type="choose", field="context_length", value="8k")
+    assert "'8k': must be a whole number of at least 1" in picker.problem
+    with pytest.raises(ConfigError, match="trained for at most 2048"):
+        picker.apply(LoadChoice("default", context_length=4096))
+    assert picker.choice.context_length is None
     front_end.tell(picker, type="choose", field="context_length", value=512)
     assert (picker.choice.context_length, picker.problem) == (512, "")
     front_end.tell(picker, type="choose", field="context_length", value=None)
     assert picker.choice.context_length is None
+
+
+def test_what_was_chosen_before_a_models_facts_came_gets_a_word(front_end, menu):
+    picker = ModelPicker(menu=menu)
+    assert picker.wait(20)
+    picker.apply(LoadChoice("slow/model", "cpu", context_length=4096, parallel=GPUConfig([0, 1], "tensor")))
+    assert picker.wait(20)
+    assert "trained for at most 2048" in picker.problem
+    assert picker.choice.context_length == 4096
+    picker.choose("context_length", 64)
+    assert picker.problem == ""
+    picker.choose("tensor_size", 3)
+    with pytest.raises(ConfigError, match="tensor_size 4: the model's attention heads can be split over 2, 3, 6 or 18"):
+        picker.choose("tensor_size", 4)
+    assert "can be split over 2, 3, 6 or 18." in picker.split_hint
 
 
 def test_gpus_are_chosen_one_by_one_and_go_with_the_backend(front_end, gpu_menu):
@@ -116,6 +136,17 @@ def test_a_saved_default_comes_with_its_model(front_end, menu):
     assert picker.choice == LoadChoice("other", "cpu", "int8", 256)
     front_end.tell(picker, type="forget")
     assert not picker.saved
+
+
+def test_a_default_saved_where_a_gpu_is_does_not_keep_the_model_from_being_chosen_here(front_end, menu, gpu_menu):
+    ModelPicker(LoadChoice("default", "cuda"), menu=gpu_menu).save_default()
+    picker = ModelPicker(menu=menu)
+    assert picker.choice == LoadChoice("default")
+    assert picker.problem.startswith("what is saved for default can't be used here: backend 'cuda'")
+    picker.choose("model", "other")
+    assert picker.problem == ""
+    picker.choose("model", "default")
+    assert "can't be used here" in picker.problem
 
 
 def test_the_hub_is_searched_in_the_background(front_end, menu):

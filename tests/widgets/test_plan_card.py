@@ -80,6 +80,17 @@ def test_advice_is_a_button_that_sets_the_choice(front_end):
     card.close()
 
 
+def test_where_no_advice_helps_a_sentence_says_so(front_end):
+    def on_a_small_gpu(model, **arguments):
+        return plan(model, instance="g4dn.xlarge", quant="int4", context=256)
+
+    card = PlanCard(LoadChoice("random:llama-3.1-70b"), make_plan=on_a_small_gpu)
+    assert card.wait(_LIMIT_S)
+    assert (card.view["verdict"], card.view["advice"]) == ("does not fit", [])
+    assert "choose a smaller model" in card.view["no_advice"]
+    card.close()
+
+
 def test_a_choice_that_cannot_be_planned_says_why(front_end):
     card = PlanCard(LoadChoice("no/such:model"))
     assert card.wait(_LIMIT_S)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workbench.errors import ConfigError
+from workbench.parallel.head_shares import tensor_sizes
 
 __all__ = ["Place", "check_tensor_size", "layer_spans", "share", "tensor_sizes"]
 
@@ -41,15 +42,6 @@ class Place:
 def share(total: int, index: int, count: int) -> range:
     """The `index`-th of `count` nearly equal pieces of `total`."""
     return range(total * index // count, total * (index + 1) // count)
-
-
-def tensor_sizes(num_heads: int, num_kv_heads: int) -> list[int]:
-    """Over how many ranks these heads can be dealt out: evenly, each KV head to one rank or copied to several."""
-    return [
-        size
-        for size in range(1, num_heads + 1)
-        if num_heads % size == 0 and (num_kv_heads % size == 0 or size % num_kv_heads == 0)
-    ]
 
 
 def check_tensor_size(name: str, num_heads: int, num_kv_heads: int, size: int) -> None:

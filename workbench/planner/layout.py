@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from workbench.errors import ConfigError
 from workbench.parallel import GPUConfig
 from workbench.parallel.config import ParallelShape
+from workbench.parallel.head_shares import tensor_sizes
 from workbench.planner.model_shape import ModelShape
 from workbench.planner.weight_shape import WeightRole, WeightShape, merge_alike
 
@@ -68,11 +69,11 @@ def lay_out(shape: ModelShape, sizes: ParallelShape, batch: int, host_layers: in
     Raises ConfigError where heads or layers cannot be dealt out that way, with the sizes that can.
     """
     spec = shape.spec
-    if spec.num_heads % sizes.tensor:
-        fitting = [n for n in range(1, spec.num_heads + 1) if spec.num_heads % n == 0]
+    fitting = tensor_sizes(spec.num_heads, spec.num_kv_heads)
+    if sizes.tensor not in fitting:
         raise ConfigError(
-            f"parallel: tensor={sizes.tensor} does not divide the model's {spec.num_heads} heads; "
-            f"allowed: {', '.join(map(str, fitting))}"
+            f"parallel: tensor={sizes.tensor} does not deal out the model's {spec.num_heads} heads and "
+            f"{spec.num_kv_heads} KV heads; allowed: {', '.join(map(str, fitting))}"
         )
     if sizes.pipeline > spec.num_layers:
         raise ConfigError(f"parallel: pipeline={sizes.pipeline} is more than the model's {spec.num_layers} layers")

@@ -10,7 +10,7 @@ from workbench.number_text import three_digits
 if TYPE_CHECKING:
     from workbench.planner.result import DevicePlan, Plan
 
-__all__ = ["byte_text", "plan_html", "plan_line", "plan_text"]
+__all__ = ["byte_text", "no_advice", "plan_html", "plan_line", "plan_text"]
 
 _PARTS = {
     "weights": "weights",
@@ -20,6 +20,10 @@ _PARTS = {
     "graphs": "captured graphs",
     "overhead": "fixed overhead",
 }
+_NO_ADVICE = (
+    "Nothing that can be set makes it fit here, neither a shorter context nor smaller weights: choose a smaller model, "
+    "or a machine with more memory."
+)
 _COLOURS = {"fits": "#1a7f37", "tight": "#9a6700", "does not fit": "#cf222e"}
 
 
@@ -31,6 +35,11 @@ def byte_text(num_bytes: float) -> str:
             return f"{sign}{size:.0f} {unit}" if size >= 100 or unit == "B" else f"{sign}{size:.3g} {unit}"
         size /= 1000
     raise AssertionError("unreachable")
+
+
+def no_advice(plan: Plan) -> str:
+    """A sentence for a plan that does not fit and that no advice would make fit; "" for every other."""
+    return "" if plan.fits or plan.advice else _NO_ADVICE
 
 
 def plan_line(plan: Plan) -> str:
@@ -67,6 +76,8 @@ def plan_text(plan: Plan) -> str:
     if plan.advice:
         lines += ["", "what would make it fit:" if not plan.fits else "what would leave more room:"]
         lines += [f"  {advice.text}: {advice.cost}" for advice in plan.advice]
+    if sentence := no_advice(plan):
+        lines += ["", sentence]
     lines += [f"note: {note}" for note in plan.notes]
     return "\n".join(lines)
 
@@ -94,6 +105,7 @@ def plan_html(plan: Plan) -> str:
         f'<div class="workbench-plan"><p>{title}</p><table><thead><tr><th></th>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table><p>{'<br>'.join(map(escape, notes))}</p>"
         + (f"<p>What would help:</p><ul>{advice}</ul>" if advice else "")
+        + (f"<p>{escape(sentence)}</p>" if (sentence := no_advice(plan)) else "")
         + "</div>"
     )
 
