@@ -93,9 +93,14 @@ def test_cancel_stops_a_load_at_its_next_progress(session, factory):
     factory.load_gate = Gate(is_open=False)
     session.load(LoadChoice())
     assert factory.load_gate.was_reached.wait(10)
+    observed = []
+    session.observe(observed.append)
     session.cancel()
+    # It is said at once, whatever the load waits for.
+    assert [(status.state, status.is_cancelling) for status in observed] == [(LOADING, True)]
     factory.load_gate.open()
-    assert session.wait(10).state is EMPTY
+    status = session.wait(10)
+    assert (status.state, status.is_cancelling) == (EMPTY, False)
     assert factory.made == []
 
 

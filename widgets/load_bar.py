@@ -65,7 +65,7 @@ class LoadBar(Part, anywidget.AnyWidget):
         self._choose = choose
         self._clock = clock
         self._shown_at_s = float("-inf")
-        self._shown_stage: tuple[SessionState, str | None] | None = None
+        self._shown_stage: tuple[SessionState, str | None, bool] | None = None
         self._stage_began: tuple[str, float, int] | None = None
         self._lock = threading.RLock()
         super().__init__()
@@ -104,18 +104,19 @@ class LoadBar(Part, anywidget.AnyWidget):
         """Put a status on the screen. Called by the session's worker."""
         with self._lock:
             stage = status.progress.stage if status.progress else None
-            is_same = stage is not None and (status.state, stage) == self._shown_stage
+            step = (status.state, stage, status.is_cancelling)
+            is_same = stage is not None and step == self._shown_stage
             early_s = self._shown_at_s + _PROGRESS_INTERVAL_S - self._clock()
             if is_same and early_s > 0:
                 self._show_later(early_s)
                 return
-            self._shown_stage, self._shown_at_s = (status.state, stage), self._clock()
+            self._shown_stage, self._shown_at_s = step, self._clock()
             with self.hold_sync():
                 self.state = status.state.value
                 self.headline = _headline(status)
                 self.detail = _detail(status) + self._time_left(status)
                 self.fraction = status.progress.fraction if status.progress else None
-                self.actions = _ACTIONS[status.state]
+                self.actions = ["load"] if status.is_cancelling else _ACTIONS[status.state]
                 self.failure = status.failure.as_dict() if status.failure else None
                 is_worth_a_word = status.receipt is not None and not status.receipt.is_complete
                 self.receipt = status.receipt.lines() if is_worth_a_word else []
@@ -123,7 +124,7 @@ class LoadBar(Part, anywidget.AnyWidget):
     def _time_left(self, status: SessionStatus) -> str:
         """How long the stage goes on at the speed it has had so far, in words; empty where that can't be said."""
         progress = status.progress
-        if progress is None:
+        if progress is None or status.is_cancelling:
             self._stage_began = None
             return ""
         if self._stage_began is None or self._stage_began[0] != progress.stage:
@@ -158,7 +159,7 @@ class LoadBar(Part, anywidget.AnyWidget):
 def _headline(status: SessionStatus) -> str:
     match status.state:
         case SessionState.LOADING:
-            return f"Loading {status.choice.model}"
+            return f"{'Cancelling the load of' if status.is_cancelling else 'Loading'} {status.choice.model}"
         case SessionState.READY:
             return f"{status.facts.model} is ready: {status.facts.backend}, {status.facts.precision}"
         case SessionState.UNLOADING:
@@ -174,10 +175,15 @@ def _headline(status: SessionStatus) -> str:
 def _detail(status: SessionStatus) -> str:
     if status.state is SessionState.READY:
         return f"context {status.facts.max_context} tokens"
+    if status.is_cancelling:
+        return f"as soon as this step ends: {status.progress.stage if status.progress else 'getting ready'}"
     return _progress_text(status.progress) if status.progress else ""
 
 
 def _progress_text(progress: Progress) -> str:
+    if progress.total is None and not progress.completed:
+        # Nothing is counted there.
+        return progress.stage
     if progress.unit != "B":
         total = "" if progress.total is None else f" of {progress.total}"
         return f"{progress.stage}: {progress.completed}{total} {progress.unit}"

@@ -13,7 +13,7 @@ class Progress:
     """Where a long job stands.
 
     `stage` says in words what is going on ("download", "convert", "load weights"); `completed` of `total`
-    are in `unit` ("B" for bytes, "tensors", ...). `total` is None while unknown.
+    are in `unit` ("B" for bytes, "tensors", ..., "" while something is waited for). `total` is None while unknown.
     """
 
     stage: str

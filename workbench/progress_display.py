@@ -101,6 +101,8 @@ def _start_bar(stream: TextIO) -> RichProgress:
 def _amount(progress: Progress) -> str:
     if progress.total is None and not progress.completed:
         return ""
+    if not progress.unit:
+        return ""
     if progress.unit == "B":
         done, total = byte_size(progress.completed), byte_size(progress.total)
         return done if progress.total is None else f"{done} of {total}"

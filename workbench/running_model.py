@@ -108,7 +108,7 @@ class ModelStart:
             raise ConfigError(
                 "isolation='process': over several devices the ranks are processes, and the loop runs here"
             )
-        import_model_code()
+        import_model_code(progress)
         from workbench.distributed.parallel_engine import ParallelEngine
 
         engine = ParallelEngine(

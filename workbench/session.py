@@ -74,7 +74,8 @@ class Session(HasTwin):
     serves, then ends its requests and goes; if the next one fails, it stays: READY, with the failure.
 
     There is at most one worker thread, and none while nothing is to do. Methods may be called from any thread;
-    observers are called on the worker (by `adopt`: on the caller's), one at a time, and should return quickly.
+    observers are called on the worker (of `adopt`, `announce` and a cancelled load on the caller's), one at a time, and
+    should return quickly.
     """
 
     def __init__(self, factory: EngineFactory = load_engine) -> None:
@@ -136,11 +137,16 @@ class Session(HasTwin):
             is_alive = self.is_settled and self._llm is not None and self._llm.is_loaded
             if is_alive and self._status.choice == choice:
                 return
-            self._ask(choice)
+            is_news = self._ask(choice)
+        if is_news:
+            self._tell()
 
     def unload(self) -> None:
-        """Have nothing loaded. A load that runs is cancelled."""
-        self._ask(None)
+        """Have nothing loaded. A load that runs is cancelled: at its next step, which the status says until then."""
+        with self._changed:
+            is_news = self._ask(None)
+        if is_news:
+            self._tell()
 
     # The same wish under the name that a user looks for while a load runs.
     cancel = unload
@@ -226,18 +232,22 @@ class Session(HasTwin):
         if self._is_closed:
             raise EngineStoppedError("the session is closed: make a new one")
 
-    def _ask(self, choice: LoadChoice | None) -> None:
-        """Make this the wish to fulfil, and see that somebody does."""
-        with self._changed:
-            self._require_open()
-            if self._is_announced:
-                raise ConfigError(f"{self._status.choice.model if self._status.choice else 'a model'} is being loaded")
-            if self._wish is not None:
-                self._wish.is_outdated = True
-            self._wish = _Wish(choice)
-            if self._worker is None:
-                self._worker = threading.Thread(target=self._work, name="workbench-session", daemon=True)
-                self._worker.start()
+    def _ask(self, choice: LoadChoice | None) -> bool:
+        """Make this the wish to fulfil, and see that somebody does. The caller holds the lock, and tells the observers
+        once it has let go if the status is another: then this gives True."""
+        self._require_open()
+        if self._is_announced:
+            raise ConfigError(f"{self._status.choice.model if self._status.choice else 'a model'} is being loaded")
+        if self._wish is not None:
+            self._wish.is_outdated = True
+        self._wish = _Wish(choice)
+        is_news = self._status.state is SessionState.LOADING and not self._status.is_cancelling
+        if is_news:
+            self._status = replace(self._status, is_cancelling=True)
+        if self._worker is None:
+            self._worker = threading.Thread(target=self._work, name="workbench-session", daemon=True)
+            self._worker.start()
+        return is_news
 
     def _work(self) -> None:
         """The worker: fulfil wishes until the latest one is done."""
@@ -287,9 +297,11 @@ class Session(HasTwin):
         shown = shown or (lambda progress: replace(self._status, progress=progress))
 
         def report(progress: Progress) -> None:
-            if wish.is_outdated:
-                raise LoadCancelled(f"loading {choice.model} was cancelled")
-            self._publish(shown(progress))
+            with self._changed:
+                if wish.is_outdated:
+                    raise LoadCancelled(f"loading {choice.model} was cancelled")
+                self._status = shown(progress)
+            self._tell()
 
         try:
             llm = self._factory(choice, report)

@@ -181,7 +181,7 @@ class ModelsTab:
     def _progress_html(self) -> str:
         status = self._parts.require_session().status
         if status.state is SessionState.LOADING:
-            return progress_bar("Loading", status.progress)
+            return progress_bar("Cancelling" if status.is_cancelling else "Loading", status.progress)
         if status.state is SessionState.FAILED and status.failure is not None:
             return f"<p><b>{html.escape(status.failure.cause)}</b> {html.escape(status.failure.next_step)}</p>"
         if status.state is SessionState.READY and status.facts is not None:

@@ -1,10 +1,13 @@
 import gc
 import subprocess
 import sys
+import threading
+from queue import SimpleQueue
 
 import pytest
 
-from workbench.models.model_code import _garbage_left_alone, import_model_code
+from workbench.errors import LoadCancelled
+from workbench.models.model_code import _garbage_left_alone, _import, import_model_code
 
 # In a process of its own, where the import really happens.
 IMPORT_AND_LOOK = """
@@ -24,6 +27,23 @@ def test_no_garbage_is_searched_for_while_importing_and_again_afterwards():
     # Hundreds otherwise; one may follow as soon as it is allowed again.
     assert int(searches) < 4
     assert (is_enabled, is_imported) == ("True", "True")
+
+
+def test_a_load_is_cancelled_without_waiting_for_an_import():
+    is_over, answers = threading.Event(), SimpleQueue()
+
+    def cancel(progress):
+        raise LoadCancelled(progress.stage)
+
+    def load():
+        try:
+            _import(is_over.wait, cancel)
+        except LoadCancelled as error:
+            answers.put(str(error))
+
+    threading.Thread(target=load).start()
+    assert answers.get(timeout=60) == "import torch and transformers"
+    is_over.set()
 
 
 def test_who_has_switched_the_collector_off_keeps_it_off():

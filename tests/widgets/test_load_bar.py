@@ -40,6 +40,8 @@ def test_progress_is_shown_and_cancel_works(front_end, session, factory, bar):
     front_end.wait_for(lambda: bar.detail == "load weights: 0 MB of 4 MB")
     assert (bar.state, bar.headline, bar.fraction, bar.actions) == ("loading", "Loading tiny", 0.0, ["cancel"])
     front_end.tell(bar, type="cancel")
+    assert (bar.headline, bar.detail) == ("Cancelling the load of tiny", "as soon as this step ends: load weights")
+    assert bar.actions == ["load"]
     factory.load_gate.open()
     front_end.wait_for(lambda: bar.state == "empty")
     assert factory.made == []

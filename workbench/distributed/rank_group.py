@@ -114,12 +114,12 @@ class RankGroup:
         for number in range(self.size):
             self.send(number, message)
 
-    def receive(self) -> list[tuple[int, Any]]:
-        """Wait for something to arrive; (rank, message) pairs. Raises EngineStoppedError if the group is dead, and what
-        a rank gave up with."""
+    def receive(self, timeout_s: float | None = None) -> list[tuple[int, Any]]:
+        """Wait for something to arrive; (rank, message) pairs, none after `timeout_s`. Raises EngineStoppedError if the
+        group is dead, and what a rank gave up with."""
         numbers: dict[Any, int] = {rank.connection: rank.number for rank in self.ranks}
         try:
-            ready: list[Any] = wait(list(numbers))
+            ready: list[Any] = wait(list(numbers), timeout_s)
             arrived = [(numbers[connection], connection.recv()) for connection in ready]
         except (OSError, ValueError, EOFError):
             raise self._stopped() from None
@@ -131,11 +131,13 @@ class RankGroup:
                 raise self._stopped(f"rank {number} cannot reach another: {message.words}")
         return arrived
 
-    def receive_from_all(self) -> list[Any]:
-        """One message of every rank, in the ranks' order."""
+    def receive_from_all(self, while_waiting: Callable[[], object] = lambda: None) -> list[Any]:
+        """One message of every rank, in the ranks' order. `while_waiting` is called now and then, and what it raises
+        gets through."""
         replies: dict[int, Any] = {}
         while len(replies) < self.size:
-            replies.update(self.receive())
+            replies.update(self.receive(_POLL_S))
+            while_waiting()
         return [replies[number] for number in range(self.size)]
 
     def stop(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from workbench.backends import Backend, torch_dtype
@@ -82,10 +83,15 @@ def start_group_engine(
     loaded = load_shell(files, dtype=dtype)
     _check_sizes(loaded, tensor_size, num_stages, config)
     places = Place.all(num_stages, tensor_size)
-    progress(Progress("start processes", 0, None, "ranks"))
+    at_work = Progress("start processes", 0, None, "ranks")
+    progress(at_work)
     group = RankGroup.start(len(places), nursery)
     try:
-        return _start(group, places, loaded, files, backend, device_indexes, config, num_groups, plugins, uses_kernels)
+        # They may be told to stop while they load.
+        ask = partial(progress, at_work)
+        return _start(
+            group, places, loaded, files, backend, device_indexes, config, num_groups, plugins, uses_kernels, ask
+        )
     except BaseException:
         group.stop()
         raise
@@ -102,6 +108,7 @@ def _start(
     num_groups: int,
     plugins: PluginManager | None,
     uses_kernels: bool | None,
+    while_waiting: Callable[[], object],
 ) -> StartedGroup:
     on_gpu = backend.device_type != "cpu"
     num_stages, tensor_size = places[0].num_stages, places[0].tensor_size
@@ -118,7 +125,7 @@ def _start(
             uses_kernels=on_gpu if uses_kernels is None else uses_kernels,
         )
         group.send(place.rank, job)
-    shares: list[Loaded] = group.receive_from_all()
+    shares: list[Loaded] = group.receive_from_all(while_waiting)
     loaded.weight_bytes = sum(share.weight_bytes for share in shares)
     limits = _limits(shares, loaded, on_gpu, config, num_groups)
     runner: GroupRunner | KernelGroupRunner
@@ -135,7 +142,7 @@ def _start(
             vocab_size=loaded.spec.vocab_size,
         )
     group.send_all(Allocate(limits, runner.logits_shape))
-    ready = group.receive_from_all()
+    ready = group.receive_from_all(while_waiting)
     figures = tuple(
         RankFigures(place, process_id, share.layers, share.weight_bytes, rank_ready.kv_bytes)
         for place, process_id, share, rank_ready in zip(places, group.process_ids, shares, ready, strict=True)

@@ -73,7 +73,7 @@ class EngineLaunch:
             loaded = self._load_bare(progress, backend)
             if loaded is not None:
                 return loaded
-            import_model_code()
+            import_model_code(progress)
             from workbench.engine.attention import register_attention
             from workbench.models import load_model
 
@@ -129,7 +129,7 @@ class EngineLaunch:
         bare = read_bare_config(self.files) if self.config.native_kernels else None
         if bare is None:
             return None
-        import_torch()
+        import_torch(progress)
         from workbench.engine.native.choice import decoder_is_ready
         from workbench.models.bare_load import load_bare_model
 

@@ -22,7 +22,8 @@ class ProgressLines:
     def __call__(self, status: SessionStatus) -> None:
         """Called with every change of the session."""
         progress = status.progress
-        if status.state is not SessionState.LOADING or progress is None:
+        # What is only waited for would be said in some runs and not in others.
+        if status.state is not SessionState.LOADING or progress is None or not progress.unit:
             return
         if progress.stage != self._stage:
             self._stage, self._said = progress.stage, 0.0

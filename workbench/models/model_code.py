@@ -6,27 +6,69 @@ import ctypes
 import gc
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from workbench.progress import Progress, ProgressCallback, no_progress
+
 __all__ = ["import_model_code", "import_torch"]
 
 
-def import_torch() -> None:
-    """Import what a load needs that does without transformers' model classes; a second call costs nothing."""
+# How often whoever waits for an import is asked whether to go on.
+_ASK_EVERY_S = 0.1
+
+
+def import_torch(progress: ProgressCallback = no_progress) -> None:
+    """Import what a load needs that does without transformers' model classes; a second call costs nothing.
+
+    Raises what `progress` raises, which is called while this takes long on another than the main thread.
+    """
+    _import(_torch_alone, progress)
+
+
+def import_model_code(progress: ProgressCallback = no_progress) -> None:
+    """Import what every load needs; once it is there this costs nothing. `progress` is as in `import_torch`."""
+    _import(_all_model_code, progress)
+
+
+def _torch_alone() -> None:
     _open_torch_libraries()
     with _garbage_left_alone():
         import torch  # noqa: F401
         from transformers import PreTrainedTokenizerFast  # noqa: F401
 
 
-def import_model_code() -> None:
-    """Import what every load needs; once it is there this costs nothing."""
+def _all_model_code() -> None:
     _open_torch_libraries()
     with _garbage_left_alone():
         import transformers.modeling_utils  # noqa: F401
+
+
+def _import(work: Callable[[], None], progress: ProgressCallback) -> None:
+    """Nothing can stop an import. So that a load is cancelled without waiting for it, it has a thread of its own there,
+    in which it goes on alone; the next load finds it done."""
+    if progress is no_progress or threading.current_thread() is threading.main_thread():
+        work()
+        return
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # raised again by whoever waits
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="workbench-import", daemon=True)
+    thread.start()
+    thread.join(_ASK_EVERY_S)
+    while thread.is_alive():
+        progress(Progress("import torch and transformers", 0, None, ""))
+        thread.join(_ASK_EVERY_S)
+    if errors:
+        raise errors[0]
 
 
 def _open_torch_libraries() -> None:

@@ -129,8 +129,13 @@ def test_a_process_that_is_lost_while_it_loads_is_an_error_of_the_load(gate):
 
 
 def test_a_load_can_be_cancelled_and_then_there_is_no_process(gate):
+    asked = []
+
     def cancel(progress):
-        raise LoadCancelled("enough")
+        # Also while the process says nothing more, as in a long step of a load.
+        asked.append(progress.stage)
+        if asked.count("make weights") == 3:
+            raise LoadCancelled("enough")
 
     core = ProcessCore(FakeLaunch(gate, sabotage=gate.wait_until_open))
     gate.lock()

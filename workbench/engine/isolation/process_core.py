@@ -30,7 +30,7 @@ from workbench.engine.messages import Failed, Stop
 from workbench.engine.runner_status import RunnerStatus
 from workbench.engine.structure import StructureSpec
 from workbench.errors import EngineStoppedError, ModelLoadError, WorkbenchError
-from workbench.progress import ProgressCallback
+from workbench.progress import Progress, ProgressCallback
 from workbench.telemetry import DeviceUsage
 from workbench.telemetry.device_usage import UsageReader
 
@@ -39,6 +39,8 @@ __all__ = ["ProcessCore"]
 _log = logging.getLogger(__name__)
 
 _MEMORY_TIMEOUT_S = 5.0
+# How often whoever waits for a load is asked whether to go on.
+_ASK_EVERY_S = 0.1
 
 
 class ProcessCore:
@@ -74,11 +76,17 @@ class ProcessCore:
 
     def wait_until_launched(self, progress: ProgressCallback) -> Launched:
         """Wait for the model to be loaded. Raises what the load raises in the child, ModelLoadError when the child is
-        lost, and what `progress` raises."""
+        lost, and what `progress` raises, which is asked also while the child says nothing."""
+        latest = Progress("start the engine's process", 0, None, "")
         while True:
-            message = self._startup.get()
+            try:
+                message = self._startup.get(timeout=_ASK_EVERY_S)
+            except Empty:
+                progress(latest)
+                continue
             if isinstance(message, Reported):
-                progress(message.progress)
+                latest = message.progress
+                progress(latest)
             elif isinstance(message, Launched):
                 return message
             else:
