@@ -65,7 +65,10 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.owner.requests.append(f"{self.command} {path}")
         parts = path.strip("/").split("/")
-        if parts[:2] == ["api", "models"] and len(parts) > 3:
+        if parts == ["api", "models"]:
+            found = [{"id": name, "downloads": 1, "gated": False} for name in self.owner.repos]
+            self._send(500 if self.owner.is_broken else 200, json.dumps(found).encode(), with_body)
+        elif parts[:2] == ["api", "models"] and len(parts) > 3:
             self._api(parts[2] + "/" + parts[3], parts[4:], with_body)
         elif len(parts) < 5:
             self._send(404, b"", with_body)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from workbench.errors import ConfigError, DownloadError
 
 __all__ = ["HubModel", "search_hub"]
 
+# Somebody waits for the answer. The hub's own client would ask six times, for 24 s.
+_TIMEOUT_S = 5.0
 _BYTES = {"F64": 8, "F32": 4, "I64": 8, "I32": 4, "BF16": 2, "F16": 2, "I16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
 
 
@@ -26,23 +31,28 @@ class HubModel:
 
 
 def search_hub(
-    text: str, *, limit: int = 20, list_models: Callable[..., Iterable[Any]] | None = None
+    text: str,
+    *,
+    limit: int = 20,
+    list_models: Callable[..., Iterable[Any]] | None = None,
+    timeout_s: float = _TIMEOUT_S,
 ) -> list[HubModel]:
     """Text-generation models with safetensors weights whose name contains `text`, the most downloaded first.
 
-    Raises ConfigError for an empty text, DownloadError where the hub can't be asked.
+    Raises ConfigError for an empty text, DownloadError where the hub can't be asked or does not answer in time.
     """
     if not text.strip():
         raise ConfigError("text is empty: type a part of a model's name")
     try:
-        found = (list_models or _list_models)(
-            search=text.strip(),
-            pipeline_tag="text-generation",
-            filter="safetensors",
-            sort="downloads",
-            limit=limit,
-            expand=["safetensors", "downloads", "gated"],
-        )
+        query = {
+            "search": text.strip(),
+            "pipeline_tag": "text-generation",
+            "filter": "safetensors",
+            "sort": "downloads",
+            "limit": limit,
+            "expand": ["safetensors", "downloads", "gated"],
+        }
+        found = _in_time(lambda: list((list_models or _list_models)(**query)), timeout_s)
         return [_model(info) for info in found]
     # The hub's client raises its own, its HTTP library's and the system's errors.
     except Exception as error:
@@ -52,12 +62,41 @@ def search_hub(
     raise DownloadError(f"{message}; models that are here can be loaded all the same")
 
 
-def _list_models(**query: Any) -> Iterable[Any]:
-    from huggingface_hub import HfApi, constants
+def _in_time(ask: Callable[[], list[Any]], timeout_s: float) -> list[Any]:
+    """What `ask` gives or raises; TimeoutError when that takes longer, as the look-up of a host's name may.
 
-    if constants.HF_HUB_OFFLINE:
+    The thread that asks ends by itself.
+    """
+    answers: SimpleQueue[tuple[list[Any], Exception | None]] = SimpleQueue()
+
+    def answer() -> None:
+        try:
+            answers.put((ask(), None))
+        except Exception as error:  # raised again by whoever waits
+            answers.put(([], error))
+
+    threading.Thread(target=answer, name="workbench-hub-question", daemon=True).start()
+    try:
+        found, error = answers.get(timeout=timeout_s)
+    except Empty:
+        raise TimeoutError(f"it did not answer within {timeout_s:g} s") from None
+    if error is not None:
+        raise error
+    return found
+
+
+def _list_models(**query: Any) -> Iterable[Any]:
+    from huggingface_hub import ModelInfo, constants, get_session
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+
+    # The hub's client has looked once, when it was imported; a notebook may have set it since.
+    if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in constants.ENV_VARS_TRUE_VALUES:
         raise OSError("HF_HUB_OFFLINE is set")
-    return HfApi().list_models(**query)
+    response = get_session().get(
+        f"{constants.ENDPOINT}/api/models", params=query, headers=build_hf_headers(), timeout=_TIMEOUT_S
+    )
+    hf_raise_for_status(response)
+    return [ModelInfo(**{"siblings": None, **item}) for item in response.json()]
 
 
 def _model(info: Any) -> HubModel:
