@@ -29,4 +29,4 @@ function render({ model, el }) {
   return follow(model, ["code", "command", "json_text", "said", "problem"], update);
 }
 
-export default { render };
+export default { initialize, render };

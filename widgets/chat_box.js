@@ -287,4 +287,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { initialize, render };

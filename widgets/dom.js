@@ -52,6 +52,16 @@ function showValue(control, value) {
   if (!beingTyped.has(control)) control.value = value;
 }
 
+// What is typed where a whole number belongs, which may be in groups as "131,072" is shown: null for nothing, and for what
+// is no number its text, which the kernel refuses with a reason. A number field keeps such a text to itself.
+function typedNumber(control) {
+  if (control.validity.badInput) return "no number";
+  const text = control.value.trim();
+  if (text === "") return null;
+  const digits = /^\d{1,3}([,_ ]\d{3})+$/.test(text) ? text.replace(/\D/g, "") : text;
+  return Number.isNaN(Number(digits)) ? text : Number(digits);
+}
+
 function setUsable(node, usable) {
   node.setAttribute("aria-disabled", usable ? "false" : "true");
 }
@@ -63,6 +73,27 @@ function follow(model, names, update) {
   return () => {
     for (const name of names) model.off(`change:${name}`, update);
   };
+}
+
+// What every widget begins with, before it is drawn. anywidget gives a widget up whose module takes more than two seconds
+// to come, as on a busy machine: it is drawn all the same, and nothing that the kernel says ever reaches it. Such a one is
+// made to listen again, and asks for what it missed. Nobody waits for this: anywidget's own wait ends after it.
+function initialize({ model }) {
+  listenAgain(model);
+}
+
+async function listenAgain(model) {
+  // `set` gives the model itself, of which anywidget shows a part only.
+  const whole = model.set({});
+  if (!whole?.comm) return;
+  try {
+    // A message that says nothing is refused where all of them are.
+    await whole._handle_comm_msg({ content: { data: {} } });
+  } catch {
+    const ofJupyter = Object.getPrototypeOf(Object.getPrototypeOf(whole));
+    whole.comm.on_msg(ofJupyter._handle_comm_msg.bind(whole));
+    whole.comm.send({ method: "request_state" }, whole.callbacks());
+  }
 }
 
 // Tells the kernel whether `node` can be seen, again and again while it can; gives {watch, stop}. `watch` may be called
@@ -150,6 +181,7 @@ function codeBlock(label, text, isOpen = false) {
 }
 
 function bytesText(count) {
-  return count >= 1e9 ? `${(count / 1e9).toFixed(count >= 1e11 ? 0 : 1)} GB` : `${Math.round(count / 1e6)} MB`;
+  if (count >= 1e9) return `${(count / 1e9).toFixed(count >= 1e11 ? 0 : 1)} GB`;
+  return count >= 1e6 || count === 0 ? `${Math.round(count / 1e6)} MB` : `${Math.ceil(count / 1e3)} kB`;
 }
 

@@ -20,11 +20,17 @@ __all__ = [
     "live_summary",
     "live_updates",
     "live_view",
+    "live_words",
 ]
 
 # Told apart by dash as well as by colour; the colours (after Okabe and Ito) keep 3:1 against white and against #111.
 _COLORS = ("#3b8ec4", "#d5642b", "#159c78", "#b06ab3", "#8a8f00", "#c0507a")
-_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+_DASHES = (
+    *("solid", "dash", "dot", "dashdot", "longdash", "longdashdot"),
+    *("2px,6px", "12px,3px", "8px,3px,2px,3px,2px,3px", "16px,4px,4px,4px", "1px,4px,8px,4px", "20px,8px"),
+)
+# Areas on top of each other are told apart by these.
+_PATTERNS = ("", "/", ".", "x", "-", "\\", "|", "+")
 _ALARM = "#c8452f"
 _NO_FILL = "rgba(0,0,0,0)"
 _GRID = "rgba(128,128,128,0.35)"
@@ -111,9 +117,16 @@ def live_updates(view: LiveView) -> list[dict[str, tuple[float | None, ...]]]:
 def live_figure(view: LiveView, threshold: float | None = None) -> go.Figure:
     """One small chart per row over the same seconds. Transparent, so that it takes the page's theme."""
     figure = make_subplots(rows=len(view.rows), cols=1, shared_xaxes=True, vertical_spacing=_spacing(len(view.rows)))
+    num_in_legend = 0
     for number, (row, of_row) in enumerate(zip(view.rows, view.values, strict=True), 1):
+        # One line in a row is named by the row's title. All others share a legend, so no two may look alike.
+        in_legend, is_line = len(row.lines) > 1, not row.is_stacked
         for index, (line, values) in enumerate(zip(row.lines, of_row, strict=True)):
-            figure.add_trace(_trace(row, line, index, view.times_s, values), row=number, col=1)
+            look = _look(num_in_legend if in_legend and is_line else index, is_line=is_line)
+            num_in_legend += in_legend and is_line
+            trace = _trace(row, line, look, view.times_s, values)
+            trace.showlegend = in_legend
+            figure.add_trace(trace, row=number, col=1)
     figure.update_layout(
         height=_height_px(len(view.rows)),
         margin=_MARGIN_PX,
@@ -136,20 +149,26 @@ def live_figure(view: LiveView, threshold: float | None = None) -> go.Figure:
     return figure
 
 
+def _look(index: int, *, is_line: bool) -> dict[str, object]:
+    """How the `index`-th line, or area, is drawn."""
+    color = _COLORS[(index + index // len(_DASHES)) % len(_COLORS)]
+    if is_line:
+        return {"line": {"color": color, "dash": _DASHES[index % len(_DASHES)], "width": 2}}
+    pattern = {"shape": _PATTERNS[index % len(_PATTERNS)], "size": 6, "solidity": 0.3}
+    return {"line": {"color": color, "width": 1}, "fillpattern": pattern}
+
+
 def _trace(
-    row: ChartRow, line: ChartLine, index: int, times_s: Sequence[float], values: Sequence[float | None]
+    row: ChartRow, line: ChartLine, look: Mapping[str, object], times_s: Sequence[float], values: Sequence[float | None]
 ) -> go.Scatter:
-    color, dash = _COLORS[index % len(_COLORS)], _DASHES[index % len(_DASHES)]
     return go.Scatter(
         x=times_s,
         y=values,
         name=line.label,
         mode="lines",
-        line={"color": color, "dash": "solid" if row.is_stacked else dash, "width": 1 if row.is_stacked else 2},
         stackgroup=row.title if row.is_stacked else None,
         hovertemplate=f"{line.label}: %{{y}} {row.unit}<extra></extra>",
-        # One line in a row is named by the row's title.
-        showlegend=len(row.lines) > 1,
+        **look,
     )
 
 
@@ -196,15 +215,19 @@ def live_over(view: LiveView, threshold: float | None) -> list[str]:
 
 def live_summary(view: LiveView) -> str:
     """The plot in a sentence per line, for those who can't see it."""
-    sentences = []
+    words = live_words(view)
+    return " ".join(f"{line.label}: {words.get(line.label, 'no values yet')}." for _, line, _ in view.lines())
+
+
+def live_words(view: LiveView) -> dict[str, str]:
+    """Of each line that has values the newest and the highest, by the line's name."""
+    words = {}
     for row, line, values in view.lines():
         present = [value for value in values if value is not None]
-        if not present:
-            sentences.append(f"{line.label}: no values yet.")
-            continue
-        unit = f" {row.unit}" if row.unit else ""
-        sentences.append(f"{line.label}: {_words(_last(values))}{unit} now, at most {_words(max(present))}.")
-    return " ".join(sentences)
+        if present:
+            unit = f" {row.unit}" if row.unit else ""
+            words[line.label] = f"{_words(present[-1])}{unit} now, at most {_words(max(present))}"
+    return words
 
 
 def _words(value: float) -> str:

@@ -69,4 +69,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { initialize, render };

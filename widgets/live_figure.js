@@ -1,5 +1,4 @@
-// plotly's figure, whose 5 MB of JavaScript are loaded only when it is shown. A widget that takes more than two seconds
-// to load is given up by anywidget: it would be drawn once, and no update would ever reach it.
+// plotly's figure, whose 5 MB of JavaScript are loaded only when it is shown: the rest of the page is there first.
 async function plotlyFigure(model) {
   const url = URL.createObjectURL(new Blob([model.get("plotly")], { type: "text/javascript" }));
   try {
@@ -29,6 +28,7 @@ function currentFigure(model) {
 export default () => {
   let figure = null;
   return {
+    initialize,
     async render({ model, el }) {
       const note = element("p", { class: "wb-hint" }, "Loading the plot\u2026");
       el.append(note);

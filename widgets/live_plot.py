@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 import ipywidgets
 
 from widgets.chart_rows import ChartRow, memory_rows, owners_row, throughput_rows, utilisation_row
-from widgets.figures import LiveView, live_figure, live_layout, live_over, live_summary, live_updates, live_view
+from widgets.figures import (
+    LiveView,
+    live_figure,
+    live_layout,
+    live_over,
+    live_summary,
+    live_updates,
+    live_view,
+    live_words,
+)
 from widgets.live_figure import LiveFigure
 from widgets.model_probe import ModelProbe, engine_of
 from widgets.monitor_controls import WINDOWS_S, MonitorControls
@@ -25,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["LivePlot", "MemoryMonitor", "ThroughputMonitor", "gpu_probes"]
 
 _BEAT_S = 1.0
+# How often the words in the notebook follow a plot that is seen.
+_KEEP_WORDS_EVERY_S = 60.0
 # Never redrawn faster than 2 Hz, however fast a sampler beats that was handed in.
 _MIN_REDRAW_S = 0.5
 # A line that moved by less than this share of its peak looks the same; of processors, which are never quite still, by
@@ -72,7 +83,7 @@ class LivePlot(Part, ipywidgets.VBox):
         capacity = round(max(window_s, *WINDOWS_S) / _BEAT_S) + 60
         self._sampler = sampler or Sampler(self._probes(source, statuses), _BEAT_S, capacity=capacity)
         self._drawn: LiveView | None = None
-        self._drawn_at_s = float("-inf")
+        self._drawn_at_s = self._kept_at_s = float("-inf")
         self._drawn_settings: tuple[float, float | None] = (window_s, threshold_percent)
         self._lock = threading.Lock()
         empty = live_view({}, self.rows, 0.0, window_s)
@@ -133,6 +144,7 @@ class LivePlot(Part, ipywidgets.VBox):
     def _redraw_next(self) -> None:
         """A setting changed or a view came into sight: the next beat draws, whatever happens."""
         self._drawn = None
+        self._keep_words()
 
     def _on_beat(self, time_s: float) -> None:
         """Called by the sampler's thread."""
@@ -155,11 +167,23 @@ class LivePlot(Part, ipywidgets.VBox):
             with self.note.hold_sync():
                 self.note.summary = live_summary(view)
                 self.note.alarm = "; ".join(live_over(view, _share(settings[1])))
+        if time_s - self._kept_at_s >= _KEEP_WORDS_EVERY_S:
+            self._kept_at_s = time_s
+            self._keep_words()
 
     def twin(self) -> Twin:
-        """What it plots; no numbers and no devices, as they change from run to run and from machine to machine."""
+        """What it plots, and each line's newest and highest value. In headless runs the first only: numbers and devices
+        change from run to run and from machine to machine."""
         shown = ", ".join(dict.fromkeys(row.title.split(" of ")[0] for row in self.rows))
-        return Twin(type(self).__name__, (("plot", f"{shown} over the last {self.note.window_s:.0f} s"),))
+        rows = [("plot", f"{shown} over the last {self.note.window_s:.0f} s")]
+        if not is_headless():
+            view = live_view(self._sampler.series, self.rows, self._sampler.now_s(), self.note.window_s)
+            rows += live_words(view).items()
+        return Twin(type(self).__name__, tuple(rows))
+
+    def _worded(self) -> tuple[ipywidgets.Widget, ...]:
+        # Its words are numbers: they are kept now and then, or the notebook would never be at rest.
+        return ()
 
 
 class MemoryMonitor(LivePlot):

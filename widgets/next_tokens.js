@@ -23,4 +23,4 @@ function render({ model, el }) {
   return follow(model, ["text", "choices", "rest", "busy", "failure"], update);
 }
 
-export default { render };
+export default { initialize, render };

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+import traitlets
+
 from widgets.cell_run import note_made
+from widgets.saved_twin import SavedTwin
 from widgets.shared_session import let_go
 from workbench.twin import Twin, is_headless
 
@@ -19,6 +23,9 @@ class Part:
 
     A session that was made for it alone is in `_session`.
     """
+
+    # Once it is shown in a notebook.
+    _saved: SavedTwin | None = None
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -35,9 +42,19 @@ class Part:
         super().close()
         if was_open:
             self.layout.close()
+        self._keep_words()
 
     def _settle(self, timeout_s: float) -> None:
         """Wait for what makes the words, so that a saved notebook has them. Nothing, where they are there at once."""
+
+    def _worded(self) -> Iterable[traitlets.HasTraits]:
+        """The widgets whose changes change the words."""
+        return (self,)
+
+    def _keep_words(self) -> None:
+        """Have the notebook hold the words as they are now, where it shows the widget."""
+        if self._saved is not None:
+            self._saved.refresh()
 
     def __repr__(self) -> str:
         return self.twin().as_text()
@@ -45,11 +62,15 @@ class Part:
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         self._settle(_SETTLE_S)
         twin = self.twin()
-        bundle: dict[str, Any] = {"text/plain": twin.as_text(), "text/html": twin.as_html()}
-        if not is_headless():
-            bundle["application/vnd.jupyter.widget-view+json"] = {
-                "version_major": 2,
-                "version_minor": 0,
-                "model_id": self.model_id,
-            }
-        return bundle
+        words = {"text/plain": twin.as_text(), "text/html": twin.as_html()}
+        if is_headless():
+            return words
+        if self._saved is None:
+            self._saved = SavedTwin.in_notebook(self.twin)
+            if self._saved is not None:
+                self._saved.follow(self._worded())
+        if self._saved is not None:
+            # They stand in the output before this one, where they can follow what happens.
+            words = {"text/plain": twin.title, "text/html": ""}
+        view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
+        return {**words, "application/vnd.jupyter.widget-view+json": view}

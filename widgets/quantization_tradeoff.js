@@ -27,4 +27,4 @@ function render({ model, el }) {
   return follow(model, ["precisions", "prompts", "picture", "rows", "said", "busy", "failure"], update);
 }
 
-export default { render };
+export default { initialize, render };

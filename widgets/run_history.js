@@ -48,4 +48,4 @@ function render({ model, el }) {
   return () => { model.off("msg:custom", receive); end(); };
 }
 
-export default { render };
+export default { initialize, render };

@@ -109,4 +109,4 @@ function render({ model, el }) {
   return () => endings.forEach((end) => end());
 }
 
-export default { render };
+export default { initialize, render };

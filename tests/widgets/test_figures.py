@@ -1,6 +1,6 @@
 import json
 
-from widgets.chart_rows import ChartLine, ChartRow, memory_rows, throughput_rows, utilisation_row
+from widgets.chart_rows import ChartLine, ChartRow, memory_rows, owners_row, throughput_rows, utilisation_row
 from widgets.figures import live_figure, live_layout, live_over, live_summary, live_updates, live_view
 from workbench.backends import BackendStatus, CPUBackend, CUDABackend, DeviceInfo
 from workbench.telemetry import Series
@@ -63,6 +63,13 @@ def test_updates_are_in_the_order_of_the_figures_traces():
     figure = live_figure(view)
     assert [trace.name for trace in figure.data] == ["Used", "Generation", "Prompt"]
     assert [tuple(trace.y) for trace in figure.data] == [update["y"] for update in live_updates(view)]
+
+
+def test_no_two_series_of_the_legend_look_alike_without_colour():
+    rows = (*memory_rows(_gpus(2)), owners_row(_gpus(2)), utilisation_row(_gpus(2)), *throughput_rows())
+    traces = [trace for trace in live_figure(live_view({}, rows, 59.0, 60.0)).data if trace.showlegend]
+    looks = [(trace.stackgroup, trace.line.dash, trace.fillpattern.shape) for trace in traces]
+    assert len(looks) == len(set(looks)) == 17
 
 
 def test_rows_of_a_machine():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,14 @@ def test_load_chat_and_stop_while_the_kernel_stays_free(kernel):
     kernel.tell(ids["chat"], type="stop")
     kernel.wait_for(lambda data: _is_state(data, busy=False))
     assert kernel.run("panel.chat.messages[-1]['status']") == "'stopped'"
+
+    # What a saved notebook shows is what was so at the last change.
+    kept = [message for message in kernel.published if message["msg_type"] == "update_display_data"]
+    assert {"ready: default, cpu, fp32", "2 messages"} <= set(
+        re.findall(r">([^<]+)<", kept[-1]["content"]["data"]["text/html"])
+    )
+    (first,) = [message for message in kernel.published if message["msg_type"] == "display_data"]
+    assert "no model loaded" in first["content"]["data"]["text/plain"]
 
     # Workers speak through traits and messages only; printed text would land in whatever cell runs.
     assert kernel.streams() == []

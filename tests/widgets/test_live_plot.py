@@ -176,10 +176,17 @@ def test_probes_are_for_gpus_that_can_be_used():
     assert gpu_probes([BackendStatus(CUDABackend(), False, "no", ())]) == []
 
 
-def test_text_has_no_numbers_of_the_run(plot):
-    assert repr(plot) == (
-        "LivePlot\n  plot  memory, by owner, busy, speed, first token, requests, KV pool over the last 120 s"
+def test_text_has_the_numbers_of_the_run_but_not_in_headless_ones(machine, sampler, plot, monkeypatch):
+    what = "memory, by owner, busy, speed, first token, requests, KV pool over the last 120 s"
+    assert repr(plot) == f"LivePlot\n  plot  {what}"
+    machine.advance(sampler)
+    assert plot.twin().rows == (
+        ("plot", what),
+        ("This process", "1 GB now, at most 1"),
+        ("Generation", "0 tokens/s now, at most 0"),
     )
+    monkeypatch.setenv("WORKBENCH_HEADLESS", "1")
+    assert plot.twin().rows == (("plot", what),)
 
 
 def test_paused_is_not_drawn_and_goes_on_with_all_that_was_measured(front_end, machine, sampler, plot):
