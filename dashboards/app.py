@@ -121,8 +121,10 @@ class App:
         # Gradio takes a second to import, and pandas with it.
         import gradio as gr
         from fastapi import FastAPI
+        from starlette.middleware import Middleware
 
         from dashboards.page import TITLE, build_page
+        from dashboards.page_head import ICON_PATH, PageHead
         from dashboards.theme import CSS_PATHS, head, theme
 
         app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
@@ -142,6 +144,9 @@ class App:
             theme=theme(),
             css_paths=CSS_PATHS,
             head=head(),
+            favicon_path=str(ICON_PATH),
+            # Gradio's own layers, compression among them, go around this one.
+            app_kwargs={"middleware": [Middleware(PageHead)]},
         )
         return HostCheck(Gate(app, self.parts.ring, title=TITLE), listen=self.listen)
 

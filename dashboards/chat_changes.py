@@ -123,7 +123,12 @@ class ChatChanges:
         """Take in the conversations of a file that was exported."""
         if len(content) > _MAX_IMPORT_BYTES:
             raise RequestError("the file is larger than 20 MB.")
-        desk.put(*reversed(import_conversations(content.decode("utf-8", "replace"))))
+        # Some editors of Windows put a mark before the text.
+        found = import_conversations(content.decode("utf-8-sig", "replace"))
+        conversations = [conversation for conversation in found if conversation.all_messages]
+        if not conversations:
+            raise RequestError("there is no message in that file: nothing was taken in.")
+        desk.put(*reversed(conversations))
 
 
 def _reply_to(conversation: Conversation, number: int | None) -> int | None:

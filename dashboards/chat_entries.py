@@ -53,13 +53,16 @@ def _reply(conversation: Conversation, message: Message, live_line: str) -> list
     for step in message.steps:
         if step.said.strip():
             entries.append(_entry("assistant", shown_text(step.said)))
-        entries.append(_step(step))
+        if not step.is_cut:
+            entries.append(_step(step, message.is_running))
     for part in split_reasoning(message.text):
         if part.is_reasoning:
             status = "pending" if part.is_open and message.is_running else "done"
             entries.append(_entry("assistant", shown_text(part.text) or "…", title="Reasoning", status=status))
         else:
             entries.append(_entry("assistant", shown_text(part.text)))
+    # A reply ends with the call that it breaks off in.
+    entries += [_cut_step(step) for step in message.steps if step.is_cut]
     if message.failure is not None:
         words = f"**{message.failure.cause}**\n\n{message.failure.next_step}"
         entries.append(_entry("assistant", shown_text(words)))
@@ -71,14 +74,24 @@ def _reply(conversation: Conversation, message: Message, live_line: str) -> list
     return entries
 
 
-def _step(step: ToolStep) -> dict[str, Any]:
+def _step(step: ToolStep, is_running: bool) -> dict[str, Any]:
     """A call as a fold: arguments and result inside, the result's beginning beside its name."""
     if step.result is None:
-        return _entry("assistant", _as_code(step.arguments), title=f"Calling {step.name}", status="pending")
+        title = f"Calling {step.name}" if is_running else f"Stopped while calling {step.name}"
+        status = "pending" if is_running else "done"
+        return _entry("assistant", _as_code(step.arguments), title=title, status=status)
     first = step.result.strip().splitlines()[0][:60] if step.result.strip() else ""
     content = f"{_as_code(step.arguments)}\n\n{_as_code(step.result)}"
     title = f"{step.name} failed" if step.failed else f"Called {step.name}"
     return _entry("assistant", content, title=title, status="done", log=first)
+
+
+def _cut_step(step: ToolStep) -> dict[str, Any]:
+    """A call that was never made, open, with the sentence that says why."""
+    begun = f"{_as_code(step.arguments)}\n\n" if step.arguments.strip() else ""
+    words = "The reply reached its length limit inside this call, so it was not made. Allow more tokens and regenerate."
+    title = f"Call of {step.name or 'a tool'} was cut off"
+    return _entry("assistant", begun + words, title=title, status="pending")
 
 
 def _as_code(text: str) -> str:

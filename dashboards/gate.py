@@ -18,6 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dashboards.page_head import icon_link
 from workbench.server.auth import FailureLimit
 from workbench.server.keys import ApiKey, KeyRing
 
@@ -153,7 +154,7 @@ class Gate:
         )
 
     def _login_page(self, message: str, status: int) -> Response:
-        page = _PAGE.read_text("utf-8").replace("{title}", html.escape(self._title))
+        page = _PAGE.read_text("utf-8").replace("{title}", html.escape(self._title)).replace("{icon}", icon_link())
         return HTMLResponse(page.replace("{message}", html.escape(message)), status, {"cache-control": "no-store"})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +15,7 @@ from dashboards.toolbox import Toolbox
 from workbench.conversation import Conversation, Message, MessageStatus, ReplyFigures, ScoredToken, ToolStep
 from workbench.errors import WorkbenchError
 from workbench.failure import Failure
-from workbench.server.tools import ToolCall
+from workbench.server.tools import ToolCall, cut_call, new_call_id
 
 __all__ = ["LiveFigures", "RunningReply"]
 
@@ -141,7 +142,7 @@ class RunningReply:
         return figures
 
     async def _turn(self, ask: ChatAsk) -> tuple[ReplyFigures | None, list[ToolCall]]:
-        figures, calls = None, []
+        figures, calls, begin = None, [], len(self.message.text)
         async with aclosing(self._source.stream(ask)) as pieces:
             async for piece in pieces:
                 self._note_tokens(piece.num_tokens)
@@ -150,7 +151,24 @@ class RunningReply:
                 calls += piece.calls
                 figures = piece.figures or figures
                 self._changed.set()
+        if ask.functions and figures is not None and figures.finish_reason == "length":
+            self._note_cut_call(ask, calls, begin)
         return figures, calls
+
+    def _note_cut_call(self, ask: ChatAsk, calls: list[ToolCall], begin: int) -> None:
+        """Show the call that the turn broke off in, if it did, as one that was not made. Our source and others' write
+        it as text from `begin` on, or as arguments that are no JSON; where a call had to be made it may be hidden."""
+        message = self.message
+        if calls and not _is_json(calls[-1].arguments):
+            cut = calls.pop()
+        elif found := cut_call(message.text[begin:]):
+            text, cut = found
+            message.text = message.text[:begin] + text
+        elif ask.must_call and not calls:
+            cut = ToolCall(new_call_id(), ask.functions[0].name if len(ask.functions) == 1 else "", "")
+        else:
+            return
+        message.steps += (ToolStep(cut.call_id, cut.name, cut.arguments, failed=True),)
 
     def _note_tokens(self, count: int) -> None:
         if count and self.live.first_token_s is None:
@@ -167,7 +185,7 @@ class RunningReply:
             self._changed.set()
             result = await self._toolbox.call(call.name, call.arguments)
             done = replace(step, result=result.text, failed=result.failed)
-            message.steps = (*message.steps[:-1], done)
+            message.steps = tuple(done if one is step else one for one in message.steps)
             self._changed.set()
 
     def _measured(self, finish_reason: str) -> ReplyFigures:
@@ -182,3 +200,11 @@ class RunningReply:
             total_s=now_s - live.started_s,
             tokens_per_s=(live.num_tokens - 1) / decode_s if live.num_tokens > 1 and decode_s > 0 else None,
         )
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text or "{}")
+    except ValueError:
+        return False
+    return True

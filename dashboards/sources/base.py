@@ -77,8 +77,11 @@ class ChatSource(Protocol):
         """The reply piece by piece; closing the iterator stops the model at once."""
         ...
 
-    async def context_use(self, messages: Messages, draft: str) -> ContextUse | None:
-        """How full the context would be with `draft` added; None where that cannot be counted."""
+    async def context_use(
+        self, messages: Messages, draft: str, functions: tuple[Function, ...] = (), thinking: bool | None = None
+    ) -> ContextUse | None:
+        """How full the context would be with `draft` added, `functions` offered and reasoning switched; None where that
+        cannot be counted."""
         ...
 
     async def score(self, text: str, messages: Messages = (), *, num_alternatives: int = 5) -> tuple[ScoredToken, ...]:

@@ -22,7 +22,7 @@ from dashboards.sources.openai_wire import (
 from workbench.conversation import ContextUse, ReplyFigures, ScoredToken, measure_context
 from workbench.errors import ConfigError, EngineStoppedError, InferenceError, RequestError
 from workbench.server.settings import is_loopback
-from workbench.server.tools import ToolCall
+from workbench.server.tools import Function, ToolCall
 
 __all__ = ["EndpointSource"]
 
@@ -90,15 +90,20 @@ class EndpointSource:
                     yield piece
         yield reply.last_piece()
 
-    async def context_use(self, messages: Messages, draft: str) -> ContextUse | None:
+    async def context_use(
+        self, messages: Messages, draft: str, functions: tuple[Function, ...] = (), thinking: bool | None = None
+    ) -> ContextUse | None:
         """Counted by the endpoint's /tokenize, where it has one."""
         state = self.state()
         if not (state.is_ready and state.max_context and self._can_count):
             return None
         counts: dict[str, int] = {}
+        told: dict[str, Any] = {"tools": [function.as_tool() for function in functions]} if functions else {}
+        if thinking is not None:
+            told["chat_template_kwargs"] = {"enable_thinking": thinking}
 
         async def count(counted: Messages) -> None:
-            body = {"model": state.model, "messages": list(counted)}
+            body = {"model": state.model, "messages": list(counted), **told}
             counts[json.dumps(list(counted))] = (await self._request("POST", "/tokenize", body))["count"]
 
         try:
@@ -108,8 +113,11 @@ class EndpointSource:
                 await count(messages)
             if draft:
                 await count([*messages, {"role": "user", "content": draft}])
-        except (InferenceError, KeyError, TypeError):
-            self._can_count = False
+        except (RequestError, KeyError, TypeError):
+            # One that counts, but not with these settings, is asked again when they have changed.
+            self._can_count = bool(told)
+            return None
+        except InferenceError:
             return None
         return measure_context(lambda m: counts[json.dumps(list(m))], list(messages), draft, state.max_context)
 

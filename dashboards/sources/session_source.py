@@ -14,7 +14,7 @@ from workbench.engine import SamplingParams
 from workbench.errors import EngineStoppedError, RequestError
 from workbench.server.chat_messages import ChatEncoder, ChatMessage, Conversation
 from workbench.server.token_text import TokenText
-from workbench.server.tools import TextPiece, ToolCall, ToolCallParser, ToolChoice, ToolMode, tool_grammar
+from workbench.server.tools import Function, TextPiece, ToolCall, ToolCallParser, ToolChoice, ToolMode, tool_grammar
 from workbench.session import Session, SessionState
 
 if TYPE_CHECKING:
@@ -72,10 +72,8 @@ class SessionSource:
             async for chunk in generation:
                 found = _parsed(parser, chunk.text, chunk.finish_reason is not None)
                 tokens = scored_tokens(chunk.logprobs, model.tokens.bytes_of) if chunk.logprobs else ()
-                # What is left of an answer that must be a call is one that was cut short.
-                text = "" if ask.must_call else "".join(part.text for part in found if isinstance(part, TextPiece))
                 yield ReplyPiece(
-                    text=text,
+                    text="".join(part.text for part in found if isinstance(part, TextPiece)),
                     num_tokens=len(chunk.token_ids),
                     tokens=tokens,
                     calls=tuple(part for part in found if isinstance(part, ToolCall)),
@@ -84,14 +82,17 @@ class SessionSource:
             generation.abort()
         yield ReplyPiece(figures=_figures(model.llm, generation.result()))
 
-    async def context_use(self, messages: Messages, draft: str) -> ContextUse | None:
+    async def context_use(
+        self, messages: Messages, draft: str, functions: tuple[Function, ...] = (), thinking: bool | None = None
+    ) -> ContextUse | None:
         """Counted with the model's own template."""
         if not self.state().is_ready:
             return None
         model = await self._current()
 
         def count(counted: Messages) -> int:
-            return len(model.chat.encode(Conversation(_chat_messages(counted))))
+            conversation = Conversation(_chat_messages(counted), functions, enable_thinking=thinking)
+            return len(model.chat.encode(conversation))
 
         return await asyncio.to_thread(measure_context, count, messages, draft, model.llm.max_context)
 

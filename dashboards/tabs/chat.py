@@ -11,7 +11,7 @@ import gradio as gr
 
 from dashboards.chat_changes import ChatChanges
 from dashboards.chat_entries import chat_entries
-from dashboards.chat_settings import ChatSettings
+from dashboards.chat_settings import THINKING, ChatSettings
 from dashboards.desk import Desk
 from dashboards.meter import meter_html
 from dashboards.parts import AppParts, shown_error
@@ -47,6 +47,7 @@ class ChatTab:
             with gr.Column(scale=1, min_width=300, elem_classes="wb-side"):
                 self._list = ConversationList()
                 controls = ChatControls(parts.shelf, parts.toolbox.names)
+        self._controls = controls.by_name
         self._system = controls.system
         self.settings = controls.inputs
         self.look_inside = self._pane.look_inside
@@ -120,8 +121,9 @@ class ChatTab:
     def _wire_meter(self) -> None:
         pane, system = self._pane, self._system
         options = {**_OPTIONS, "trigger_mode": "always_last"}
-        for event in (pane.box.change, system.change, pane.chatbot.change):
-            event(self._measure, [pane.box, system], pane.meter, **options)
+        told = [self._controls[name] for name in ("tools", "thinking")]
+        for part in (pane.box, system, pane.chatbot, *told):
+            part.change(self._measure, [pane.box, system, *told], pane.meter, **options)
         system.change(self._note_system, system, None, **options)
 
     def restore_on(self, demo: gr.Blocks) -> None:
@@ -204,15 +206,19 @@ class ChatTab:
     async def _note_system(self, system: str, request: gr.Request) -> None:
         self._parts.desk(request).current.system = system.strip() or None
 
-    async def _measure(self, draft: str, system: str, request: gr.Request) -> str:
+    async def _measure(
+        self, draft: str, system: str, tools: list[str] | None, thinking: str, request: gr.Request
+    ) -> str:
         desk = self._parts.desk(request)
         if desk.reply is not None:
             return gr.skip()
         prompt = [message for message in desk.current.prompt() if message["role"] != "system"]
-        if system:
-            prompt.insert(0, {"role": "system", "content": system})
+        # Blanks around both are not sent.
+        if system.strip():
+            prompt.insert(0, {"role": "system", "content": system.strip()})
+        functions = self._parts.toolbox.functions(tools or ())
         try:
-            use = await self._parts.source.context_use(prompt, draft)
+            use = await self._parts.source.context_use(prompt, draft.rstrip(), functions, THINKING[thinking])
         except WorkbenchError as error:
             return meter_html(None, str(error))
         return meter_html(use)

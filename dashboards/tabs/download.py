@@ -24,6 +24,7 @@ def offer_download(button: gr.Button, make: Callable[..., Awaitable[tuple[str, s
     """Let the button save what `make` gives: a text of JSON, and the name of its file."""
     # Hidden, not absent: what is absent has no value in the browser.
     text, name = gr.Textbox(visible="hidden"), gr.Textbox(visible="hidden")
-    button.click(make, None, [text, name], **_OPTIONS).then(
+    # Where `make` raises there is no file, and what was saved before is not saved again.
+    button.click(make, None, [text, name], **_OPTIONS).success(
         None, [text, name], None, js=_SAVE_JS, api_visibility="private"
     )

@@ -85,13 +85,18 @@ class PresetBar:
 
     def _import(self, content: bytes) -> Any:
         try:
-            presets = import_presets(content.decode("utf-8", "replace"))
+            presets = import_presets(content.decode("utf-8-sig", "replace"))
             own = [preset for preset in presets if not self._shelf.is_built_in(preset.name)]
+            if not own:
+                raise ConfigError("there is no preset in that file beside those that are always here")
             self._shelf.save(*own)
         except WorkbenchError as error:
             raise shown_error(error) from None
-        gr.Info(f"{len(own)} presets are here now.")
+        gr.Info(f"Taken in: {', '.join(preset.name for preset in own)}.")
         return gr.Dropdown(choices=self._names)
 
     def _export(self) -> tuple[str, str]:
-        return export_presets(p for p in self._shelf.list() if not self._shelf.is_built_in(p.name)), _FILE_NAME
+        own = [preset for preset in self._shelf.list() if not self._shelf.is_built_in(preset.name)]
+        if not own:
+            raise shown_error(ConfigError("no preset is saved here yet: save one, then export it"))
+        return export_presets(own), _FILE_NAME

@@ -27,8 +27,9 @@ def test_the_app_works_under_a_path_prefix_with_a_key(session, open_page, says_p
         reverse_proxy(app.url, PREFIX, says_prefix=says_prefix) as address,
     ):
         page = open_page(address)
-        # The browser notes the 401 of the first visit, as it should.
-        assert any("401" in problem for problem in page.take_problems())
+        # The browser notes the 401 of the first visit, as it should, and asks for nothing outside of the prefix.
+        problems = page.take_problems()
+        assert problems and all("401" in problem for problem in problems)
         page.page.get_by_label("API key").fill("wrong")
         page.page.get_by_role("button", name="Log in").click()
         expect(page.page.get_by_role("alert")).to_contain_text("not known")

@@ -38,6 +38,14 @@ def test_tools_are_steps_with_arguments_and_result():
     assert pending == "Calling sum" and arguments.startswith("````````json")
     reply.steps = (ToolStep("1", "clock", "{}", "no", failed=True),)
     assert _shape(conversation)[1][1] == "clock failed"
+    reply.steps = (ToolStep("1", "sum", '{"a', failed=True),)
+    reply.text, reply.status = "Let me see.", MessageStatus.DONE
+    (_, _, said), (_, title, content) = _shape(conversation)[1:3]
+    assert said == "Let me see." and title == "Call of sum was cut off"
+    assert '{"a' in content and "reached its length limit inside this call" in content
+    # What was never answered is nothing that the model is told of, and going on takes it away.
+    assert conversation.prompt()[1:] == [{"role": "assistant", "content": "Let me see."}]
+    assert conversation.resume().steps == ()
 
 
 def test_a_failure_says_cause_and_next_step():

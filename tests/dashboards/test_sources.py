@@ -12,7 +12,7 @@ from live_endpoint import USE_KEY, start_endpoint, wait_until_idle
 from dashboards.running_reply import RunningReply
 from dashboards.sources import ChatAsk, EndpointSource, SessionSource
 from dashboards.toolbox import BUILT_IN_TOOLS, Toolbox
-from workbench.conversation import Conversation, MessageStatus
+from workbench.conversation import Conversation, Message, MessageStatus
 from workbench.engine import SamplingParams, StructureKind, StructureSpec
 from workbench.errors import ConfigError, EngineStoppedError, InferenceError, RequestError
 from workbench.server.settings import ServerSettings
@@ -39,6 +39,17 @@ async def source(request, session, endpoint):
 async def _text(source, ask) -> str:
     async with aclosing(source.stream(ask)) as pieces:
         return "".join([piece.text async for piece in pieces])
+
+
+async def _asked_for_the_time(source, max_tokens) -> Message:
+    """The reply to a question for which the clock must be called."""
+    toolbox = Toolbox(BUILT_IN_TOOLS)
+    conversation = Conversation()
+    conversation.add("user", "How late is it?")
+    conversation.reply()
+    params = SamplingParams(max_tokens=max_tokens)
+    ask = ChatAsk(params=params, functions=toolbox.functions(["clock"]), must_call=True)
+    return await RunningReply.of(source, conversation, ask, toolbox).ended()
 
 
 async def test_the_state_names_the_model_and_its_context(source):
@@ -87,14 +98,15 @@ async def test_an_answer_keeps_to_a_schema(source):
 
 
 async def test_a_tool_is_called_and_its_result_goes_back(source):
-    toolbox = Toolbox(BUILT_IN_TOOLS)
-    conversation = Conversation()
-    conversation.add("user", "How late is it?")
-    conversation.reply()
-    ask = ChatAsk(params=SamplingParams(max_tokens=24), functions=toolbox.functions(["clock"]), must_call=True)
-    message = await RunningReply.of(source, conversation, ask, toolbox).ended()
+    message = await _asked_for_the_time(source, max_tokens=24)
     assert message.status is MessageStatus.DONE, message.failure
     assert message.steps[0].name == "clock" and ":" in message.steps[0].result
+
+
+async def test_a_call_that_the_length_limit_cuts_is_a_step_that_was_not_made(source):
+    message = await _asked_for_the_time(source, max_tokens=3)
+    (step,) = message.steps
+    assert step.is_cut and message.text == "" and message.figures.finish_reason == "length"
 
 
 async def test_leaving_frees_the_engine(source, session):
@@ -133,6 +145,10 @@ async def test_a_text_is_scored_alone_and_as_a_reply(source):
 async def test_the_context_is_counted(source):
     use = await source.context_use([{"role": "system", "content": "Be brief."}, *HELLO], "And now?")
     assert use.max_context == 2048 and min(use.system_tokens, use.history_tokens, use.draft_tokens) > 0
+    (piece,) = [p async for p in source.stream(ChatAsk(HELLO, params=SamplingParams(max_tokens=1))) if p.figures]
+    assert (await source.context_use([], "Say hello.")).used_tokens == piece.figures.num_prompt_tokens
+    functions = Toolbox(BUILT_IN_TOOLS).functions(["clock"])
+    assert (await source.context_use([], "Say hello.", functions)).system_tokens > 50
     alone = await source.context_use([], "")
     assert (alone.history_tokens, alone.draft_tokens) == (0, 0) and alone.system_tokens > 0
 
@@ -185,10 +201,28 @@ async def test_reasoning_in_a_field_of_its_own_is_put_between_tags():
         '{"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 3}}',
         "[DONE]",
     ]
-    source = await _answering(200, "".join(f"data: {line}\n\n" for line in lines).encode())
+    source = await _answering(200, _events(lines))
     pieces = [piece async for piece in source.stream(ChatAsk(HELLO))]
     assert "".join(piece.text for piece in pieces) == "<think>hmm</think>yes"
     assert pieces[-1].figures.num_generated_tokens == 3
+
+
+@pytest.mark.parametrize(
+    ("delta", "said", "name", "arguments"),
+    [
+        ('{"content": "Well. <tool_call>{\\"name\\": \\"clock\\", \\"arguments\\": {"}', "Well.", "clock", "{"),
+        ('{"tool_calls": [{"index": 0, "function": {"name": "sum", "arguments": "{\\"a"}}]}', "", "sum", '{"a'),
+    ],
+)
+async def test_a_call_that_another_endpoint_cuts_is_not_made(delta, said, name, arguments):
+    source = await _answering(200, _events([f'{{"choices": [{{"delta": {delta}, "finish_reason": "length"}}]}}']))
+    message = await _asked_for_the_time(source, max_tokens=3)
+    (step,) = message.steps
+    assert (message.text, step.name, step.arguments, step.is_cut) == (said, name, arguments, True)
+
+
+def _events(lines) -> bytes:
+    return "".join(f"data: {line}\n\n" for line in lines).encode()
 
 
 @pytest.mark.parametrize("url", ["", "ftp://x", "http://", "//"])

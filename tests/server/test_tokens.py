@@ -21,6 +21,9 @@ def test_messages_are_tokenized_as_the_model_sees_them(http, llm):
     assert reply["tokens"] == llm.tokenizer.apply_chat_template(messages)
     bare = http.post("/tokenize", json={"messages": messages, "add_generation_prompt": False}).json()
     assert bare["tokens"] == llm.tokenizer.apply_chat_template(messages, add_generation_prompt=False)
+    chat = {"messages": messages, "tools": [{"type": "function", "function": {"name": "clock"}}]}
+    answer = http.post("/v1/chat/completions", json={**chat, "max_tokens": 1}).json()
+    assert http.post("/tokenize", json=chat).json()["count"] == answer["usage"]["prompt_tokens"] > reply["count"]
 
 
 @pytest.mark.parametrize(
@@ -29,6 +32,7 @@ def test_messages_are_tokenized_as_the_model_sees_them(http, llm):
         ("/tokenize", {}, "prompt"),
         ("/tokenize", {"prompt": "a", "messages": [{"role": "user", "content": "b"}]}, "prompt"),
         ("/tokenize", {"prompt": "a", "add_generation_prompt": True}, "add_generation_prompt"),
+        ("/tokenize", {"prompt": "a", "tools": []}, "tools"),
         ("/detokenize", {"tokens": [10**6]}, "tokens"),
         ("/detokenize", {"tokens": [-1]}, "tokens[0]"),
         ("/detokenize", {"tokens": "abc"}, "tokens"),

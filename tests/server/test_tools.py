@@ -17,6 +17,7 @@ from workbench.server.tools import (
     ToolChoice,
     ToolMode,
     call_text,
+    cut_call,
     tool_grammar,
 )
 
@@ -60,6 +61,23 @@ def test_text_is_given_as_soon_as_it_cannot_be_a_call():
     parser = ToolCallParser()
     assert parser.feed("Hello <") == [TextPiece("Hello")]
     assert parser.feed("b>") == [TextPiece(" <b>")]
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "name", "arguments"),
+    [
+        (f"Let me see. {CALL[:-15]}", "Let me see.", "add", CALL[CALL.index('{"a"') : -15]),
+        ('<tool_call>\n{"name": "ad', "", "", ""),
+        ("Well.\n<tool_", "Well.", "", ""),
+    ],
+)
+def test_the_call_that_a_text_breaks_off_in_is_found(text, said, name, arguments):
+    before, call = cut_call(text)
+    assert (before, call.name, call.arguments) == (said, name, arguments)
+
+
+def test_a_text_that_ends_in_no_call_has_none():
+    assert cut_call("1 <") is None and cut_call("Just text.") is None
 
 
 def test_every_call_has_its_own_id():

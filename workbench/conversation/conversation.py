@@ -166,6 +166,7 @@ class Conversation:
         if last.role != "assistant" or not last.text:
             raise RequestError("there is no reply to go on with")
         last.status, last.num_given_chars, last.failure = MessageStatus.RUNNING, len(last.text), None
+        last.steps = tuple(step for step in last.steps if not step.is_cut)
         return last
 
     def undo(self) -> str:
@@ -209,7 +210,7 @@ class Conversation:
         kept: list[Message] = []
         for message in self.messages:
             text = message.text[: message.num_given_chars] if message.is_running else message.text
-            if message.role == "assistant" and not text and not message.steps:
+            if message.role == "assistant" and not text and all(step.result is None for step in message.steps):
                 if not message.is_running and kept and kept[-1].role == "user":
                     kept.pop()
                 continue

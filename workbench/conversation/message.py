@@ -27,8 +27,9 @@ class MessageStatus(Enum):
 class ToolStep:
     """A function that the model called on the way to its reply.
 
-    `arguments` is JSON text; `result` is None until it is there. Calls that were made together share their `turn`;
-    `said` is what the model wrote before it.
+    `arguments` is JSON text; `result` is None until it is there. Without a result `failed` marks a call that was never
+    made, as the reply broke off in it: its arguments are as far as they had come. Calls that were made together share
+    their `turn`; `said` is what the model wrote before it.
     """
 
     call_id: str
@@ -38,6 +39,11 @@ class ToolStep:
     failed: bool = False
     turn: int = 0
     said: str = ""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the reply broke off in the call."""
+        return self.failed and self.result is None
 
 
 @dataclass

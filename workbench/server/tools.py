@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +15,24 @@ from typing import Any
 
 from workbench.engine import StructureKind, StructureSpec
 
-__all__ = ["Function", "TextPiece", "ToolCall", "ToolCallParser", "ToolChoice", "ToolMode", "call_text", "tool_grammar"]
+__all__ = [
+    "Function",
+    "TextPiece",
+    "ToolCall",
+    "ToolCallParser",
+    "ToolChoice",
+    "ToolMode",
+    "call_text",
+    "cut_call",
+    "new_call_id",
+    "tool_grammar",
+]
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _MOST_FORCED_CALLS = 16
 _DECODER = json.JSONDecoder()
+_NAME = re.compile(r'"name"\s*:\s*"([^"\\]*)"')
+_ARGUMENTS = re.compile(r'"arguments"\s*:\s*')
 _JSON_OPTIONS = {"whitespace_pattern": r"[ ]?"}
 
 
@@ -162,6 +176,22 @@ class ToolCallParser:
         self._held = self._held[closing + len(_CLOSE) :]
         self._has_calls = True
         return ToolCall(new_call_id(), call["name"], json.dumps(call["arguments"], ensure_ascii=False))
+
+
+def cut_call(text: str) -> tuple[str, ToolCall] | None:
+    """The call that a text breaks off in, and the text before it; None where there is none. What has not come of the
+    call, its name included, is empty."""
+    opening = text.find(_OPEN)
+    if opening < 0:
+        # One character alone may be anything.
+        held_back = _num_held_back(text)
+        opening = len(text) - held_back if held_back > 1 else -1
+    if opening < 0:
+        return None
+    begun = text[opening + len(_OPEN) :]
+    name, arguments = _NAME.search(begun), _ARGUMENTS.search(begun)
+    call = ToolCall(new_call_id(), name[1] if name else "", begun[arguments.end() :] if arguments else "")
+    return text[:opening].rstrip(), call
 
 
 def new_call_id() -> str:

@@ -7,10 +7,11 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from workbench.server.chat_messages import Conversation
-from workbench.server.protocol.chat import Message
+from workbench.server.protocol.chat import Message, TemplateOptions
 from workbench.server.protocol.forms import first_wrong
 from workbench.server.protocol.model_choice import ModelRequest
 from workbench.server.protocol.sampling import TokenId
+from workbench.server.protocol.tools import Tools, functions_of
 from workbench.server.protocol.wire import WireReply, WrongField
 
 __all__ = ["DetokenizeRequest", "Detokenized", "TokenizeRequest", "Tokenized"]
@@ -25,6 +26,8 @@ class TokenizeRequest(ModelRequest):
     messages: Annotated[list[Message], first_wrong] | None = Field(None, min_length=1, max_length=2048)
     add_special_tokens: bool | None = Field(None, description="For a prompt: the tokens that the model begins with.")
     add_generation_prompt: bool | None = Field(None, description="For messages: the beginning of the answer.")
+    tools: Tools | None = Field(None, description="For messages: the functions that the model is told of.")
+    chat_template_kwargs: TemplateOptions | None = Field(None, description="For messages.")
     return_token_strs: bool | None = None
 
     @model_validator(mode="after")
@@ -33,14 +36,20 @@ class TokenizeRequest(ModelRequest):
             raise WrongField("prompt", "or messages must be given, and not both")
         if self.messages is not None and self.add_special_tokens is not None:
             raise WrongField("add_special_tokens", "is only allowed together with prompt")
-        if self.prompt is not None and self.add_generation_prompt is not None:
-            raise WrongField("add_generation_prompt", "is only allowed together with messages")
+        for name in ("add_generation_prompt", "tools", "chat_template_kwargs"):
+            if self.prompt is not None and getattr(self, name) is not None:
+                raise WrongField(name, "is only allowed together with messages")
         return self
 
     def conversation(self) -> Conversation:
         """The messages as a conversation."""
         messages = tuple(message.message() for message in self.messages or ())
-        return Conversation(messages, add_generation_prompt=self.add_generation_prompt is not False)
+        return Conversation(
+            messages,
+            functions_of(self.tools),
+            add_generation_prompt=self.add_generation_prompt is not False,
+            enable_thinking=self.chat_template_kwargs and self.chat_template_kwargs.enable_thinking,
+        )
 
 
 class Tokenized(WireReply):
