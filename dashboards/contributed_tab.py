@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 
 from dashboards.parts import shown_error
-from workbench.errors import PluginError
+from workbench.errors import PluginError, WorkbenchError
 from workbench.plugins import Contribution, PluginManager
 from workbench.session import Session
 
@@ -98,6 +98,8 @@ class _Guard:
             raise shown_error(PluginError(f"the plugin {self._found.plugin} is off"))
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        # What a plugin tells its user on purpose is no failure; neither is a page that has gone.
+        # What a plugin tells its user on purpose is no failure, nor what the model refuses, nor a page that has gone.
+        if isinstance(error, WorkbenchError):
+            raise shown_error(error) from None
         if isinstance(error, Exception) and not isinstance(error, gr.Error):
             self._manager.report_failure(self._found.plugin, f"dashboard tab {self._found.name}", error)

@@ -12,7 +12,7 @@ from dashboards.kept_conversations import KeptConversations
 from dashboards.running_reply import RunningReply
 from dashboards.sources import ChatAsk, ChatSource
 from dashboards.toolbox import Toolbox
-from workbench.conversation import Conversation, Message, ScoredToken, export_conversations, import_conversations
+from workbench.conversation import Conversation, Message, ScoredToken, conversation_text, import_conversations
 from workbench.errors import ConfigError, RequestError
 
 __all__ = ["Desk", "Desks"]
@@ -27,6 +27,10 @@ class Desk:
 
     def __init__(self) -> None:
         self.conversations: list[Conversation] = [Conversation()]
+        # Those that may be other than this tab has kept or found them last, and how that was.
+        self._touched: set[str] = set()
+        self._kept_texts: dict[str, str] = {}
+        self._in_browser = ""
         self.current = self.conversations[0]
         self.selected: int | None = None
         self.others: dict[str, RunningReply] = {}
@@ -38,10 +42,18 @@ class Desk:
         self.advice: list[dict[str, Any]] = []
         # Shared with the other tabs of the same browser.
         self.kept = KeptConversations()
-        # Of each conversation, how this tab has kept or found it last.
-        self._kept_texts: dict[str, str] = {}
         self._replies: dict[str, RunningReply] = {}
         self.is_closed = False
+
+    @property
+    def current(self) -> Conversation:
+        """The conversation that is shown. Only this one is changed, and those whose reply runs on."""
+        return self._current
+
+    @current.setter
+    def current(self, conversation: Conversation) -> None:
+        self._current = conversation
+        self._touched.add(conversation.conversation_id)
 
     @property
     def reply(self) -> RunningReply | None:
@@ -129,9 +141,19 @@ class Desk:
     def stored(self) -> str:
         """The conversations for the browser to keep: what changed here, and what its other tabs have."""
         for conversation in reversed(self.conversations):
-            if conversation.all_messages and self._has_changed(conversation):
-                self.kept.put(conversation)
+            if conversation.conversation_id in self._touched:
+                self._keep(conversation)
+        running = {c.conversation_id for c in self.conversations if self.reply_of(c) is not None}
+        self._touched = {self.current.conversation_id, *running}
         return self.kept.text()
+
+    def to_store(self) -> str | None:
+        """`stored()`; None where that is what the browser was given last."""
+        text = self.stored()
+        if text == self._in_browser:
+            return None
+        self._in_browser = text
+        return text
 
     def restore(self, text: str | None) -> None:
         """Take in what the browser has kept; what can't be read is left out."""
@@ -142,16 +164,22 @@ class Desk:
         except ConfigError:
             return
         if conversations:
-            self.kept.take(conversations)
-            self._kept_texts = {c.conversation_id: export_conversations([c]) for c in conversations}
+            self._in_browser = text
+            self._kept_texts = {c.conversation_id: conversation_text(c) for c in conversations}
+            self.kept.take(self._kept_texts)
             self.conversations = conversations[:_MAX_CONVERSATIONS]
             self.current, self.selected = self.conversations[0], None
 
-    def _has_changed(self, conversation: Conversation) -> bool:
-        text = export_conversations([conversation])
-        is_same = self._kept_texts.get(conversation.conversation_id) == text
-        self._kept_texts[conversation.conversation_id] = text
-        return not is_same
+    def _keep(self, conversation: Conversation) -> None:
+        """Keep it as it is, if this tab has changed it: another tab's may be newer."""
+        name, text = conversation.conversation_id, conversation_text(conversation)
+        if self._kept_texts.get(name) == text:
+            return
+        self._kept_texts[name] = text
+        if conversation.all_messages:
+            self.kept.put(name, text)
+        else:
+            self.kept.remove(name)
 
     def _stop(self, conversation: Conversation) -> None:
         reply = self._replies.get(conversation.conversation_id)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
-from workbench.conversation import Conversation, export_conversations
+from workbench.conversation import archive_of_texts
 
 __all__ = ["KeptConversations"]
 
@@ -13,31 +13,29 @@ _MAX_STORED_CHARS = 2_000_000
 
 
 class KeptConversations:
-    """Conversations by their id, newest change first. Of one that two tabs change the last change counts."""
+    """Texts of conversations by their id, newest change first. Of one that two tabs change the last change counts."""
 
     def __init__(self) -> None:
-        self._by_id: dict[str, Conversation] = {}
+        self._texts: dict[str, str] = {}
 
-    def take(self, conversations: Iterable[Conversation]) -> None:
+    def take(self, texts: Mapping[str, str]) -> None:
         """Those that a browser brings; what is here already is newer."""
-        for conversation in conversations:
-            self._by_id.setdefault(conversation.conversation_id, conversation)
+        self._texts = {**self._texts, **{name: text for name, text in texts.items() if name not in self._texts}}
 
-    def put(self, conversation: Conversation) -> None:
+    def put(self, conversation_id: str, text: str) -> None:
         """One that has changed."""
-        name = conversation.conversation_id
-        self._by_id = {name: conversation, **{key: one for key, one in self._by_id.items() if key != name}}
+        others = {name: one for name, one in self._texts.items() if name != conversation_id}
+        self._texts = {conversation_id: text, **others}
 
     def remove(self, conversation_id: str) -> None:
         """One that was deleted; unknown ones are ignored."""
-        self._by_id.pop(conversation_id, None)
+        self._texts.pop(conversation_id, None)
 
     def text(self) -> str:
-        """All of them for the browser to keep, or as many of the newest as fit."""
-        kept = [conversation for conversation in self._by_id.values() if conversation.all_messages]
-        while kept:
-            text = export_conversations(kept)
-            if len(text) <= _MAX_STORED_CHARS:
-                return text
-            kept.pop()
-        return ""
+        """All of them for the browser to keep, or as many as fit, the newest before the others."""
+        fitting, num_chars = [], 0
+        for text in self._texts.values():
+            if num_chars + len(text) <= _MAX_STORED_CHARS:
+                fitting.append(text)
+                num_chars += len(text)
+        return archive_of_texts(fitting) if fitting else ""

@@ -37,8 +37,8 @@ def build_page(parts: AppParts) -> gr.Blocks:
         with gr.Tabs(elem_id="wb-tabs") as tabs:
             with gr.Tab("Chat", id="chat"):
                 chat = ChatTab(parts)
-            with gr.Tab("Compare", id="compare"):
-                CompareTab(parts, _models_to_compare(parts))
+            with gr.Tab("Compare", id="compare") as tab:
+                CompareTab(parts, _models_to_compare(parts)).show_on(tab)
             with gr.Tab("Inside", id="inside"):
                 InsideTab(parts, chat, tabs)
             timers = {} if parts.session is None else _add_tabs_of_the_engine(parts)

@@ -47,7 +47,7 @@ class ChatTab:
             with gr.Column(scale=1, min_width=300, elem_classes="wb-side"):
                 self._list = ConversationList()
                 controls = ChatControls(parts.shelf, parts.toolbox.names)
-        self._controls = controls.by_name
+        self._controls, self._presets = controls.by_name, controls.presets
         self._system = controls.system
         self.settings = controls.inputs
         self.look_inside = self._pane.look_inside
@@ -129,6 +129,7 @@ class ChatTab:
     def restore_on(self, demo: gr.Blocks) -> None:
         """When the page opens, bring back what the browser has kept."""
         demo.load(self._restore, [self._store, self._browser], [*self.outputs, self._browser], **_OPTIONS)
+        self._presets.show_on(demo)
 
     def _quick(
         self, event: Callable[..., Any], fn: Callable[..., Any], inputs: list[Any] | None = None, **options: Any
@@ -172,8 +173,9 @@ class ChatTab:
             view[self._system] = current.system or ""
         if box is not None:
             view[pane.box] = box
-        if not is_running:
-            view[self._store] = desk.stored()
+        text = None if is_running else desk.to_store()
+        if text is not None:
+            view[self._store] = text
         return view
 
     async def follow(self, request: gr.Request) -> AsyncIterator[dict[Any, Any]]:

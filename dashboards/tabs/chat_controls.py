@@ -20,11 +20,11 @@ class ChatControls:
     def __init__(self, shelf: PresetShelf, tools: Iterable[str]) -> None:
         self.by_name: dict[str, Any] = {}
         with gr.Accordion("Sampling", open=True, elem_id="wb-sampling"):
-            presets = PresetBar(shelf)
+            self.presets = PresetBar(shelf)
             self._build_sampling(self.by_name)
         with gr.Accordion("Answer format and tools", open=False, elem_id="wb-format"):
             self._build_format(self.by_name, tools)
-        presets.wire(self.by_name)
+        self.presets.wire(self.by_name)
 
     @property
     def system(self) -> gr.Textbox:

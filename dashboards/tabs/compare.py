@@ -64,6 +64,17 @@ class CompareTab:
             self._columns = [self._build_column(index, models) for index in range(_MAX_COLUMNS)]
         self._wire()
 
+    def show_on(self, tab: gr.Tab) -> None:
+        """Offer the presets that are saved by now when the tab is opened."""
+        tab.select(self._offer_presets, None, [column.preset for column in self._columns], **_OPTIONS)
+
+    def _offer_presets(self) -> list[Any]:
+        try:
+            names = [preset.name for preset in self._parts.shelf.list()]
+        except WorkbenchError as error:
+            raise shown_error(error) from None
+        return [gr.Dropdown(choices=names) for _ in self._columns]
+
     def _build_column(self, index: int, models: list[str]) -> _Column:
         presets = [preset.name for preset in self._parts.shelf.list()]
         with gr.Column(min_width=260, visible=index < 2, elem_classes="wb-compare-column") as box:

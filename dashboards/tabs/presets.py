@@ -52,6 +52,11 @@ class PresetBar:
         self.imported.upload(self._import, [self.imported], [self.choice], **options)
         offer_download(self.export, self._export)
 
+    def show_on(self, demo: gr.Blocks) -> None:
+        """Offer what is saved by now when the page opens."""
+        options = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+        demo.load(lambda: gr.Dropdown(choices=self._names), None, [self.choice], **options)
+
     @property
     def _names(self) -> list[str]:
         try:

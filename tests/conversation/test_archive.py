@@ -7,6 +7,8 @@ from workbench.conversation import (
     MessageStatus,
     ReplyFigures,
     ToolStep,
+    archive_of_texts,
+    conversation_text,
     export_conversations,
     import_conversations,
 )
@@ -36,6 +38,8 @@ def test_what_is_exported_comes_back_with_all_branches():
     assert back.messages == conversation.messages
     assert (back.title, back.system, back.conversation_id) == ("Ü", "Be kind.", conversation.conversation_id)
     assert export_conversations([back]) == export_conversations([conversation])
+    (of_text,) = import_conversations(archive_of_texts([conversation_text(conversation)]))
+    assert export_conversations([of_text]) == export_conversations([conversation])
 
 
 def test_what_was_taken_back_stays_so():

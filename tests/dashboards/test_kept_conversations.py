@@ -50,6 +50,19 @@ def test_what_was_deleted_is_kept_again_once_it_is_imported() -> None:
     assert _titles(desk.stored()) == ["Keep this."]
 
 
+def test_the_newest_that_fit_are_kept_and_sent_once() -> None:
+    desk = Desks().of("page")
+    _ask(desk, "Keep this.")
+    _ask(desk, "word " * 500_000)
+    assert _titles(desk.to_store()) == ["Keep this."]
+    assert desk.to_store() is None
+    desk.open(desk.conversations[-1].conversation_id)
+    desk.current.system = "Be brief."
+    _ask(desk, "And this.")
+    text = desk.to_store()
+    assert _titles(text) == ["And this.", "Keep this."] and "Be brief." in text
+
+
 def test_browsers_are_apart_and_one_that_comes_back_brings_its_own() -> None:
     desks = Desks()
     mine, yours = desks.of("mine"), desks.of("yours")

@@ -96,7 +96,7 @@ def test_a_tab_is_built_apart_and_one_that_fails_leaves_nothing_behind(manager, 
 
 
 def test_what_a_tab_does_is_guarded_and_ends_with_its_plugin(manager, load):
-    load("odd-tab", "button.click(lambda text: 1 / len(text), shown, shown)")
+    load("odd-tab", "button.click(lambda text: 1 / len(text) if text != 'llm' else session.llm, shown, shown)")
     with Session() as session:
         (tab,) = ContributedTab.build_all(manager, session)
     (event,) = tab.blocks.fns.values()
@@ -104,6 +104,9 @@ def test_what_a_tab_does_is_guarded_and_ends_with_its_plugin(manager, load):
     assert event.fn("four") == 0.25
     with pytest.raises(ZeroDivisionError):
         event.fn("")
+    # That no model is loaded is not the plugin's fault.
+    with pytest.raises(gr.Error, match="no model is loaded"):
+        event.fn("llm")
     assert manager.failure("odd-tab").count == 1
     manager.unload_plugin("odd-tab")
     with pytest.raises(gr.Error, match="is off"):

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from workbench.conversation.agreement import Agreement, agreement
-from workbench.conversation.archive import export_conversations, import_conversations
+from workbench.conversation.archive import (
+    archive_of_texts,
+    conversation_text,
+    export_conversations,
+    import_conversations,
+)
 from workbench.conversation.context_use import ContextUse, measure_context
 from workbench.conversation.conversation import Conversation, Versions
 from workbench.conversation.message import Message, MessageStatus, ToolStep
@@ -31,6 +36,8 @@ __all__ = [
     "ToolStep",
     "Versions",
     "agreement",
+    "archive_of_texts",
+    "conversation_text",
     "default_preset_shelf",
     "export_conversations",
     "export_presets",

@@ -13,7 +13,14 @@ from workbench.conversation.reply_figures import ReplyFigures
 from workbench.errors import ConfigError, RequestError
 from workbench.failure import Failure
 
-__all__ = ["FORMAT", "VERSION", "export_conversations", "import_conversations"]
+__all__ = [
+    "FORMAT",
+    "VERSION",
+    "archive_of_texts",
+    "conversation_text",
+    "export_conversations",
+    "import_conversations",
+]
 
 FORMAT = "workbench.conversations"
 VERSION = 1
@@ -23,6 +30,16 @@ def export_conversations(conversations: Iterable[Conversation]) -> str:
     """The conversations with all their branches as JSON text. Token heat maps are left out."""
     stored = [_conversation_as_dict(conversation) for conversation in conversations]
     return json.dumps({"format": FORMAT, "version": VERSION, "conversations": stored}, ensure_ascii=False, indent=1)
+
+
+def conversation_text(conversation: Conversation) -> str:
+    """One conversation as compact JSON text, for `archive_of_texts`."""
+    return json.dumps(_conversation_as_dict(conversation), ensure_ascii=False, separators=(",", ":"))
+
+
+def archive_of_texts(texts: Iterable[str]) -> str:
+    """What `export_conversations` gives, in one line, from conversations that are texts already."""
+    return f'{{"format":"{FORMAT}","version":{VERSION},"conversations":[{",".join(texts)}]}}'
 
 
 def import_conversations(text: str) -> list[Conversation]:

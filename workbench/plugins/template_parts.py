@@ -261,20 +261,36 @@ def test_it_makes_a_widget(manager: PluginManager) -> None:
     ),
     "dashboard-tab": TemplatePart(
         "dashboard_tabs",
-        "Adds a tab to the dashboard.",
-        _register("dashboard_tabs", "build_tab", "a few words"),
+        "Adds a tab with a text box and a button to the app.",
+        _register("dashboard_tabs", "build_tab", "asks the model for one sentence"),
         '''
+def ask(session, topic: str) -> str:
+    """`session.llm` is the model that is loaded now."""
+    return session.llm.chat(f"Say one sentence about {topic}.", max_tokens=48)
+
+
 def build_tab(session) -> None:
-    """Called inside of the tab."""
+    """Lays the tab out, once, when the app starts."""
     import gradio
 
-    gradio.Markdown("Hello from $name.")
+    topic = gradio.Textbox("the sea", label="Topic")
+    button = gradio.Button("Say something", variant="primary")
+    answer = gradio.Textbox(label="The model says", interactive=False)
+    button.click(lambda topic: ask(session, topic), topic, answer)
 
 ''',
         test="""
-def test_it_builds_a_tab(manager: PluginManager) -> None:
+def test_it_asks_the_model(manager: PluginManager) -> None:
+    from $module import ask
+
+    class Model:
+        def chat(self, prompt: str, max_tokens: int) -> str:
+            return prompt.upper()
+
+    assert ask(SimpleNamespace(llm=Model()), "tea") == "SAY ONE SENTENCE ABOUT TEA."
     assert callable(manager.find("dashboard_tabs", "$name").value)
 """,
+        test_imports="\nfrom types import SimpleNamespace\n",
     ),
     "telemetry-sink": TemplatePart(
         "telemetry_sinks",
