@@ -33,7 +33,7 @@ class AppPage:
         page.goto(url)
 
     def start_over(self) -> None:
-        """Open the page anew, whatever became of it."""
+        """Open the page anew, whatever became of it; what it notes of streams that break off by this is no problem."""
         self.page.goto("about:blank")
         self.problems = []
         self.page.goto(self._url)
@@ -43,6 +43,10 @@ class AppPage:
         """Wait until the header says that the model is ready."""
         expect(self.page.locator("#wb-header")).to_contain_text("is ready", timeout=WAIT_MS)
         return self
+
+    def kept_by_the_browser(self) -> str | None:
+        """What the browser keeps of the conversations, as it stands there."""
+        return self.page.evaluate("localStorage.getItem('workbench-conversations')")
 
     @property
     def box(self) -> Locator:
