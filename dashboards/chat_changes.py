@@ -47,6 +47,8 @@ class ChatChanges:
 
     def begin(self, desk: Desk, settings: ChatSettings, change: Change) -> None:
         """Have a reply written after a change that opens one."""
+        if settings.must_call and not settings.tools:
+            raise RequestError("the model must call a tool, and none is chosen: choose one, or let it be free.")
         ask = ChatAsk(
             params=settings.params(),
             functions=self._toolbox.functions(settings.tools),

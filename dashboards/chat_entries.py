@@ -87,11 +87,11 @@ def _step(step: ToolStep, is_running: bool) -> dict[str, Any]:
 
 
 def _cut_step(step: ToolStep) -> dict[str, Any]:
-    """A call that was never made, open, with the sentence that says why."""
+    """A call that was never made, open (as it has no status), with the sentence that says why."""
     begun = f"{_as_code(step.arguments)}\n\n" if step.arguments.strip() else ""
     words = "The reply reached its length limit inside this call, so it was not made. Allow more tokens and regenerate."
     title = f"Call of {step.name or 'a tool'} was cut off"
-    return _entry("assistant", begun + words, title=title, status="pending")
+    return _entry("assistant", begun + words, title=title)
 
 
 def _as_code(text: str) -> str:

@@ -13,7 +13,7 @@ from dashboards.gate import key_of
 from dashboards.sources import ChatSource
 from dashboards.toolbox import Toolbox
 from workbench.conversation import PresetShelf
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, RequestError
 from workbench.failure import Failure
 from workbench.plugins import PluginManager
 from workbench.server.keys import KeyRing, Scope
@@ -77,4 +77,7 @@ class AppParts:
 def shown_error(error: Exception) -> gr.Error:
     """The error as a notice on the page: cause and next step. Nothing is logged, as it was expected."""
     failure = Failure.of(error)
-    return gr.Error(f"{failure.cause} {failure.next_step}", title="That did not work", print_exception=False)
+    cause = failure.cause if failure.cause.endswith((".", "!", "?")) else f"{failure.cause}."
+    # What is wrong with what was asked for says itself what to change.
+    words = cause if type(error) in (RequestError, ConfigError) else f"{cause} {failure.next_step}"
+    return gr.Error(words, title="That did not work", print_exception=False)

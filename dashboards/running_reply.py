@@ -165,10 +165,11 @@ class RunningReply:
             text, cut = found
             message.text = message.text[:begin] + text
         elif ask.must_call and not calls:
-            cut = ToolCall(new_call_id(), ask.functions[0].name if len(ask.functions) == 1 else "", "")
+            cut = ToolCall(new_call_id(), "", "")
         else:
             return
-        message.steps += (ToolStep(cut.call_id, cut.name, cut.arguments, failed=True),)
+        name = cut.name or (ask.functions[0].name if len(ask.functions) == 1 else "")
+        message.steps += (ToolStep(cut.call_id, name, cut.arguments, failed=True),)
 
     def _note_tokens(self, count: int) -> None:
         if count and self.live.first_token_s is None:

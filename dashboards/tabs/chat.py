@@ -209,18 +209,18 @@ class ChatTab:
         self._parts.desk(request).current.system = system.strip() or None
 
     async def _measure(
-        self, draft: str, system: str, tools: list[str] | None, thinking: str, request: gr.Request
+        self, draft: str | None, system: str | None, tools: list[str] | None, thinking: str, request: gr.Request
     ) -> str:
         desk = self._parts.desk(request)
         if desk.reply is not None:
             return gr.skip()
         prompt = [message for message in desk.current.prompt() if message["role"] != "system"]
         # Blanks around both are not sent.
-        if system.strip():
+        if system and system.strip():
             prompt.insert(0, {"role": "system", "content": system.strip()})
         functions = self._parts.toolbox.functions(tools or ())
         try:
-            use = await self._parts.source.context_use(prompt, draft.rstrip(), functions, THINKING[thinking])
+            use = await self._parts.source.context_use(prompt, (draft or "").rstrip(), functions, THINKING[thinking])
         except WorkbenchError as error:
             return meter_html(None, str(error))
         return meter_html(use)

@@ -38,7 +38,7 @@ class ChatControls:
 
     @staticmethod
     def _build_sampling(controls: dict[str, Any]) -> None:
-        controls["system"] = gr.Textbox(label="System prompt", lines=2, max_lines=8, elem_id="wb-system")
+        controls["system"] = gr.Textbox("", label="System prompt", lines=2, max_lines=8, elem_id="wb-system")
         controls["max_tokens"] = gr.Number(
             512, label="Most tokens of a reply", precision=0, minimum=0, info="0: no limit"
         )

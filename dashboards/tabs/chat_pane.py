@@ -38,6 +38,7 @@ class ChatPane:
             allow_tags=False,
         )
         self.box = gr.Textbox(
+            "",
             label="Message",
             placeholder="Message",
             show_label=False,

@@ -45,6 +45,8 @@ def test_a_reply_streams_with_its_figures_and_the_box_is_free_again(page):
     expect(page.box).to_have_value("")
     page.wait_for_replies(1)
     expect(page.chat).to_contain_text("Paris")
+    # Nothing that went wrong by itself.
+    expect(page.page.locator(".toast-body")).to_have_count(0)
     for words in ("tokens/s", "first token after", "context", "of 2,048"):
         expect(page.notes.last).to_contain_text(words)
     expect(page.part("wb-meter")).to_contain_text("history")
@@ -168,8 +170,10 @@ def test_tools_are_shown_as_steps_and_reasoning_is_folded(page):
     page.new_chat(most_tokens=24)
     page.unfold("Answer format and tools")
     tool, must = page.page.get_by_label("clock"), page.page.get_by_label("It must call one")
-    tool.check()
     must.check()
+    page.send("How late is it?")
+    expect(page.page.get_by_text("none is chosen")).to_be_visible()
+    tool.check()
     page.ask("How late is it?")
     expect(page.chat).to_contain_text("Called clock")
     tool.uncheck()

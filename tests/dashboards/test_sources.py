@@ -106,7 +106,7 @@ async def test_a_tool_is_called_and_its_result_goes_back(source):
 async def test_a_call_that_the_length_limit_cuts_is_a_step_that_was_not_made(source):
     message = await _asked_for_the_time(source, max_tokens=3)
     (step,) = message.steps
-    assert step.is_cut and message.text == "" and message.figures.finish_reason == "length"
+    assert step.is_cut and step.name == "clock" and message.text == "" and message.figures.finish_reason == "length"
 
 
 async def test_leaving_frees_the_engine(source, session):
