@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import multi_gpu
@@ -11,7 +13,7 @@ from distributed.group_model import ENGINE, save_model
 
 from workbench import LlamaGPU
 from workbench.engine import SamplingParams
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, EngineStoppedError
 
 _ROWS = [[7, 8, 9, 10], [20, 21, 22], [3, 4, 5, 6, 7]]
 _OPTIONS = {"prefer_gpu": False, "quant_type": "fp32", "engine": ENGINE}
@@ -47,6 +49,8 @@ def test_tensor_parallelism(model: Path, expected) -> None:
         assert set(stats["load_balancing"]) >= {"total_requests", "gpu_assignments", "gpu_loads", "gpu_memory"}
         (replica,) = stats["replicas"]
         assert replica["tokens_per_s"] > 0 and replica["num_in_flight"] == 0
+        assert (stats["state"], stats["reason"]) == ("running", None)
+        assert stats["load_balancing"]["gpu_assignments"] == {0: 1 + len(_ROWS)}
         layer = torch.nn.Linear(3, 5)
         x = torch.randn(2, 3)
         whole = layer(x)
@@ -55,8 +59,33 @@ def test_tensor_parallelism(model: Path, expected) -> None:
         assert [part.out_features for part in split[0].layers] == [2, 3]
         assert torch.equal(split(x), whole)
         assert [len(part) for part in tensor._split_tensor(layer.weight, 3)] == [1, 2, 2]
+        _assert_counts_are_the_runs(tensor)
+        os.kill(replica["ranks"][1]["process_id"], signal.SIGKILL)
+        with pytest.raises(EngineStoppedError):
+            tensor.generate("abc", max_tokens=500, ignore_eos=True)
+        stats = tensor.get_stats()
+        assert stats["state"] == "dead" and "rank 1 of 2 was killed (SIGKILL)" in stats["reason"]
+        assert stats["replicas"][0]["is_alive"] is False
+        assert stats["replicas"][0]["ended"].startswith("rank 1 of 2 was killed (SIGKILL)")
+    assert tensor.get_stats()["state"] == "unloaded"
     with pytest.raises(ConfigError, match="strategy='tensor': must be 'pipeline' here"):
         multi_gpu.PipelineParallelism(model, config, **_OPTIONS)
+
+
+def _assert_counts_are_the_runs(inference: multi_gpu.MultiGPUInference) -> None:
+    """While a request runs the manager and the balancer have it, on both GPUs, and afterwards no more."""
+    manager, balancer = inference.gpu_manager, inference.load_balancer
+    before = balancer.get_balancing_stats()["total_requests"]
+    pieces = inference.stream("abc", max_tokens=400, ignore_eos=True)
+    next(pieces)
+    assert [manager.num_in_flight(gpu_id) for gpu_id in (0, 1)] == [1, 1]
+    assert [queue.qsize() for queue in manager.request_queues.values()] == [1, 1]
+    assert 0 < manager.get_gpu_load(0) == manager.gpu_loads[1] < 1
+    pieces.close()
+    inference.generate("abc", max_tokens=1)
+    assert manager.gpu_loads == {0: 0.0, 1: 0.0}
+    assert balancer.get_balancing_stats()["total_requests"] == before + 2
+    assert balancer.balancing_stats["gpu_assignments"] == {0: before + 2, 1: 0}
 
 
 def test_pipeline_parallelism(model: Path, expected) -> None:

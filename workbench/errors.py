@@ -165,9 +165,18 @@ class RequestAborted(InferenceError):
 
 
 class EngineStoppedError(InferenceError):
-    """The engine is unloaded, or its loop died; the message says why."""
+    """The engine is unloaded, or its loop died; the message says why.
+
+    `ended_process` says which process ended and how ("rank 1 of 2 was killed (SIGKILL)"), None where none did. Unlike
+    the message it tells nothing else of this machine.
+    """
+
+    def __init__(self, message: str, *, ended_process: str | None = None) -> None:
+        super().__init__(message)
+        self.ended_process = ended_process
 
     @classmethod
-    def of_death(cls, reason: str) -> EngineStoppedError:
+    def of_death(cls, reason: str, ended_process: str | None = None) -> EngineStoppedError:
         """The error for an engine that ended without being asked to, with what can be done about it."""
-        return cls(f"{reason}. Everything else goes on: llm.restart() starts the engine again, as does a new load")
+        advice = "Everything else goes on: llm.restart() starts the engine again, as does a new load"
+        return cls(f"{reason}. {advice}", ended_process=ended_process)

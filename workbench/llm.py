@@ -247,6 +247,12 @@ class LlamaGPU(HasTwin):
         return self._client.is_alive
 
     @property
+    def death(self) -> EngineStoppedError | None:
+        """What requests get since the engine died (the last replica, of several); None while it runs, and after
+        `unload()`."""
+        return self._client.death
+
+    @property
     def degraded_reason(self) -> str | None:
         """What is less than asked: GPUs that are not there, replicas that have stopped. None while all is well."""
         spread = self._start.choice.spread
@@ -272,6 +278,24 @@ class LlamaGPU(HasTwin):
         if restart is None:
             raise ConfigError("this model has no replicas to restart: load it again")
         restart(replica_id)
+
+    def restart_stopped(self) -> list[int]:
+        """Start anew what has died: of several replicas those, beside the others, else the whole. Their numbers.
+
+        Raises whatever starting raises.
+        """
+        if not self._finalizer.alive:
+            # Unloaded, not dead.
+            return []
+        if self.parallel is not None and self.parallel.shape.data > 1:
+            stopped = [replica.replica_id for replica in self.replicas() if not replica.is_alive]
+            for replica_id in stopped:
+                self.restart_replica(replica_id)
+            return stopped
+        if self.is_loaded:
+            return []
+        self.restart()
+        return [0]
 
     def replica_counts(self) -> dict[str, int]:
         """With `cluster`: replicas by their state, such as RUNNING or STARTING. Else empty."""

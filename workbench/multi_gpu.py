@@ -4,101 +4,29 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.engine import Completion, SamplingParams
 from workbench.errors import ConfigError
 from workbench.llm import LlamaGPU
-from workbench.parallel import GPUConfig, LoadBalancer, ParallelismStrategy
+from workbench.parallel import GPUConfig, GPUUse, LoadBalancer, ParallelismStrategy
 from workbench.parallel import MultiGPUManager as DeviceManager
+from workbench.spread_stats import spread_stats, use_by_gpu
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from workbench.distributed.parallel_engine import ReplicaFigures
     from workbench.distributed.parallel_linear import ParallelLinear
-    from workbench.engine import EngineStats
 
 __all__ = [
     "MultiGPUInference",
     "MultiGPUManager",
     "ParallelLinear",
     "PipelineParallelism",
-    "SpreadStats",
     "TensorParallelism",
-    "spread_stats",
 ]
-
-
-@dataclass(frozen=True)
-class SpreadStats:
-    """What a spread model does now, as plain values; devices are named by each replica's first GPU."""
-
-    gpu_config: dict[str, object]
-    load_balancing: dict[str, object]
-    loads: dict[int | str, float]
-    replicas: list[dict[str, object]]
-
-
-def spread_stats(llm: LlamaGPU) -> SpreadStats:
-    """Figures of a model that was loaded with `parallel`. May wait for a step to end."""
-    config, replicas, stats, own = llm.parallel, llm.replicas(), llm.stats(), llm.replica_stats()
-    if config is None:
-        return SpreadStats({}, {"total_requests": stats.requests_total, "gpu_assignments": {}, "gpu_loads": {}}, {}, [])
-    most = max(1, llm.limits.max_num_seqs // len(replicas))
-    counts = {r.devices[0]: (r.num_in_flight, r.requests_total) for r in replicas}
-    if len(replicas) == 1:
-        # No balancer counts where there is nothing to choose.
-        counts = {replicas[0].devices[0]: (stats.num_running + stats.num_waiting, stats.requests_total)}
-    loads = {gpu_id: min(1.0, num_in_flight / most) for gpu_id, (num_in_flight, _) in counts.items()}
-    assigned = {gpu_id: total for gpu_id, (_, total) in counts.items()}
-    return SpreadStats(
-        gpu_config={
-            "gpu_ids": list(config.gpu_ids),
-            "strategy": config.strategy.value,
-            "tensor_parallel_size": config.shape.tensor,
-            "pipeline_parallel_size": config.shape.pipeline,
-            "data_parallel_size": config.shape.data,
-            "memory_fraction": config.memory_fraction,
-            "load_balancing": config.load_balancing,
-        },
-        load_balancing={
-            "total_requests": sum(assigned.values()),
-            "gpu_assignments": assigned,
-            "gpu_loads": loads,
-        },
-        loads=loads,
-        replicas=[_replica_values(r, *counts[r.devices[0]], own.get(r.replica_id)) for r in replicas],
-    )
-
-
-def _replica_values(
-    replica: ReplicaFigures, num_in_flight: int, requests_total: int, stats: EngineStats | None
-) -> dict[str, object]:
-    return {
-        "replica_id": replica.replica_id,
-        "is_alive": replica.is_alive,
-        "gpu_ids": list(replica.devices),
-        "num_in_flight": num_in_flight,
-        "requests_total": requests_total,
-        "tokens_per_s": round(replica.tokens_per_s, 1),
-        "generated_tokens_total": stats.generated_tokens_total if stats is not None else None,
-        "bubble_share": round(replica.pipeline.bubble_share, 4),
-        "ranks": [
-            {
-                "stage": rank.place.stage,
-                "tensor_rank": rank.place.tensor_rank,
-                "process_id": rank.process_id,
-                "layers": [rank.layers.start, rank.layers.stop],
-                "weight_bytes": rank.weight_bytes,
-                "kv_bytes": rank.kv_bytes,
-            }
-            for rank in replica.ranks
-        ],
-    }
 
 
 class MultiGPUInference:
@@ -110,7 +38,9 @@ class MultiGPUInference:
         degrade: use what is there of the GPUs.
         options: further keywords of `LlamaGPU`, such as `quant_type` or `prefer_gpu=False`.
 
-    Use as a context manager, or `stop()` in the end. Raises what `LlamaGPU` raises.
+    `gpu_manager` and `load_balancer` show what it does: its requests in flight, loads and counts, to which requests of
+    your own that you assign there are added. Use as a context manager, or `stop()` in the end. Raises what `LlamaGPU`
+    raises.
     """
 
     def __init__(self, model: str | Path, gpu_config: GPUConfig, *, degrade: bool = False, **options: Any) -> None:
@@ -119,9 +49,9 @@ class MultiGPUInference:
                 f"model={type(model).__name__}: must be a name or a folder, since every process loads its own share; "
                 "save a model in memory with save_pretrained first"
             )
-        self.gpu_manager = DeviceManager(gpu_config, degrade=degrade)
-        self.load_balancer = LoadBalancer(self.gpu_manager)
         self.parallel_engine = LlamaGPU(model, parallel=gpu_config, degrade=degrade, **options)
+        self.gpu_manager = DeviceManager(gpu_config, degrade=degrade, running=self._use)
+        self.load_balancer = LoadBalancer(self.gpu_manager)
 
     def generate(self, prompt: str | Sequence[int], max_tokens: int | None = 100, **sampling: Any) -> str:
         """The model's continuation of a prompt. Sampling keywords are the fields of `SamplingParams`."""
@@ -136,14 +66,17 @@ class MultiGPUInference:
         return self.parallel_engine.stream_infer(prompt, max_tokens, **sampling)
 
     def get_stats(self) -> dict[str, object]:
-        """`gpu_config`, `load_balancing` and `gpu_metrics` as documented.
+        """`gpu_config`, `load_balancing` and `gpu_metrics` as documented, also when it has died.
 
-        Counts are requests by replica: `total_requests`, `gpu_assignments` and `gpu_loads` (share of the batch in use),
-        with each replica's first GPU as the key. `gpu_metrics.memory` is None where there is no GPU to read. Beside
-        these `replicas`: each one's requests in flight, tokens per second of late, idle share, processes and bytes.
+        `total_requests` and `gpu_assignments` count requests, for the first GPU of the replica that has them;
+        `gpu_loads` are shares of the batch in use, by GPU. `gpu_metrics.memory` is None where there is no GPU to read.
+        Beside these `state` ("running", "degraded", "dead" or "unloaded") with its `reason`, and `replicas`: each one's
+        requests in flight, tokens per second of late, idle share, processes and bytes, and how it `ended`.
         """
         stats, memory = spread_stats(self.parallel_engine), self._memory()
         return {
+            "state": stats.state,
+            "reason": stats.reason,
             "gpu_config": stats.gpu_config,
             "load_balancing": {**stats.load_balancing, "gpu_memory": memory},
             "gpu_metrics": {"loads": stats.loads, "memory": memory},
@@ -169,15 +102,7 @@ class MultiGPUInference:
 
     def optimize(self) -> list[int]:
         """Start replicas anew that have stopped; their numbers. A model of one group is loaded anew as a whole."""
-        if self.parallel_engine.parallel is not None and self.parallel_engine.parallel.shape.data == 1:
-            if self.parallel_engine.is_loaded:
-                return []
-            self.parallel_engine.restart()
-            return [0]
-        stopped = [replica.replica_id for replica in self.parallel_engine.replicas() if not replica.is_alive]
-        for replica_id in stopped:
-            self.parallel_engine.restart_replica(replica_id)
-        return stopped
+        return self.parallel_engine.restart_stopped()
 
     def stop(self) -> None:
         """Unload the model and end its processes. Stopping twice is harmless."""
@@ -189,6 +114,9 @@ class MultiGPUInference:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def _use(self) -> dict[int | str, GPUUse]:
+        return use_by_gpu(self.parallel_engine)
+
     def _memory(self) -> dict[int | str, float] | None:
         """Share of each GPU's memory in use; None on the CPU."""
         if self.parallel_engine.backend.device_type == "cpu":
@@ -198,7 +126,8 @@ class MultiGPUInference:
 
 
 class MultiGPUManager(DeviceManager):
-    """The manager of `workbench.parallel`, which also answers prompts: `model` is loaded over its GPUs at the first.
+    """The manager of `workbench.parallel`, which also answers prompts: `model` is loaded over its GPUs at the first,
+    and what it does counts from then on.
 
     `options` are further keywords of `LlamaGPU`. `stop()` in the end.
     """
@@ -211,7 +140,7 @@ class MultiGPUManager(DeviceManager):
         options: Mapping[str, object] | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(gpu_config, **settings)
+        super().__init__(gpu_config, running=self._use, **settings)
         self._model = model
         self._options = dict(options or {})
         self._inference: MultiGPUInference | None = None
@@ -230,6 +159,10 @@ class MultiGPUManager(DeviceManager):
             inference, self._inference = self._inference, None
         if inference is not None:
             inference.stop()
+
+    def _use(self) -> dict[int | str, GPUUse]:
+        inference = self._inference
+        return {} if inference is None else use_by_gpu(inference.parallel_engine)
 
 
 def _logprobs_after_the_first(completion: Completion) -> list[float]:

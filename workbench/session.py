@@ -177,7 +177,7 @@ class Session(HasTwin):
             self._is_announced = False
             self._llm, self._owns_llm = llm, False
             facts = _facts(llm, str(llm.model_path))
-            choice = LoadChoice(facts.model, facts.backend, facts.precision)
+            choice = LoadChoice(facts.model, facts.backend, facts.precision, parallel=llm.parallel)
             self._status = SessionStatus(SessionState.READY, choice, facts=facts)
         self._tell()
 

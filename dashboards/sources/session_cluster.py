@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from dashboards.cluster import ClusterView, DeviceView, EngineView, replicas_of_stats
 from workbench.backends import DeviceInfo, detect
 from workbench.errors import EngineStoppedError
-from workbench.multi_gpu import spread_stats
 from workbench.session import Session
+from workbench.spread_stats import spread_stats
 
 if TYPE_CHECKING:
     from workbench.llm import LlamaGPU
@@ -34,11 +34,7 @@ class SessionCluster:
         return await asyncio.to_thread(self._restart_stopped)
 
     def _restart_stopped(self) -> list[int]:
-        llm = self._session.llm
-        stopped = [replica.replica_id for replica in llm.replicas() if not replica.is_alive]
-        for replica_id in stopped:
-            llm.restart_replica(replica_id)
-        return stopped
+        return self._session.llm.restart_stopped()
 
     def _read(self) -> ClusterView:
         try:
@@ -84,7 +80,7 @@ class SessionCluster:
             replicas_of_stats(stats.replicas, stats.loads, on),
             self._devices(loads),
             balancing=_balancing(str(config["load_balancing"]), len(stats.replicas), counts),
-            degraded=llm.degraded_reason or "",
+            degraded=stats.reason or "",
         )
 
     def _devices(self, loads: Mapping[str, float]) -> tuple[DeviceView, ...]:

@@ -13,6 +13,9 @@ def test_ranks_are_numbered_stage_by_stage() -> None:
     places = Place.all(num_stages=2, tensor_size=3)
     assert [place.rank for place in places] == list(range(6))
     assert [place.stage for place in places] == [0, 0, 0, 1, 1, 1]
+    assert places[4].name == "rank 4 of 6 (stage 1 of 2, tensor rank 1 of 3)"
+    assert Place(1, 2, 0, 1).name == "rank 1 of 2 (stage 1 of 2)"
+    assert Place(0, 1, 1, 2).name == "rank 1 of 2"
 
 
 def test_shares_cover_everything_once() -> None:

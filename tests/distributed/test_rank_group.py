@@ -13,7 +13,7 @@ from workbench.child_lifetime import python_environment
 _SCRIPT = """
 from workbench.distributed.nursery import RankNursery
 from workbench.distributed.rank_group import RankGroup
-groups = [RankGroup.start(1), RankGroup.start(2, RankNursery())]
+groups = [RankGroup.start(["alone"]), RankGroup.start(["one", "two"], RankNursery())]
 print(*[process_id for group in groups for process_id in group.process_ids], flush=True)
 input()
 """

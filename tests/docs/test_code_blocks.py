@@ -20,6 +20,41 @@ from workbench.cli.root import root_command
 LANGUAGES = {"python", "sh", "json"}
 RUN_ELSEWHERE = PROJECT / "README.md"
 
+# By the words that a command begins with: the test that runs it, or why none does.
+RUN_BY = {
+    "workbench app": "tests/dashboards/test_launching.py",
+    "workbench aws": "tests/cli/test_aws.py",
+    "workbench bench": "tests/cli/test_bench.py",
+    "workbench bench --url": "tests/benchmark/test_load.py",
+    "workbench cache": "tests/cli/test_quantize.py",
+    "workbench chat": "tests/cli/test_chat.py",
+    "workbench completion": "tests/cli/test_completion.py",
+    "workbench example": "tests/cli/test_example.py",
+    "workbench generate": "tests/cli/test_generate.py",
+    "workbench gpus": "tests/cli/test_gpus.py",
+    "workbench info": "tests/cli/test_info.py",
+    "workbench keys": "tests/cli/test_keys.py",
+    "workbench models": "tests/cli/test_models.py",
+    "workbench monitor": "tests/cli/test_monitor.py",
+    "workbench plan": "tests/cli/test_plan.py",
+    "workbench plugins": "tests/cli/test_plugins.py",
+    "workbench profile": "tests/cli/test_profile.py",
+    "workbench quantize": "tests/cli/test_quantize.py",
+    "workbench serve": "tests/server/test_spot_drain.py",
+    "make wheel": "tests/test_packaging.py",
+}
+NOT_RUN = {
+    "make lab": "opens JupyterLab and goes on until told to end; benchmarks/newcomer.sh runs it to the first token",
+    "make test": "is what runs these tests",
+    "make docs": "takes as long as all tests of this folder; .ci/run begins with it",
+    "make lint": "checks the tree, not the product; it is run before every change",
+    "make bench": "measures; `workbench bench`, which it calls, is run",
+    "make coverage": "runs all tests",
+    "make audit": "needs a network",
+    "python benchmarks/": "measures for minutes; no test times anything",
+    "python -m benchmarks.": "measures for minutes; no test times anything",
+}
+
 
 def _unmarked(language: str) -> list[Block]:
     return [block for block in ALL_BLOCKS if block.language == language and block.mark is None]
@@ -69,6 +104,18 @@ def test_json_is_json(block: Block) -> None:
 def test_commands_are_ones_that_the_programs_take(block: Block) -> None:
     for line in block.commands:
         _check(line)
+
+
+def test_every_command_is_run_by_a_test_or_says_why_not() -> None:
+    for block in _unmarked("sh"):
+        for line in block.commands:
+            bare = re.sub(r"^(?:[A-Z_]+=\S* )+", "", line)
+            assert bare.startswith((*RUN_BY, *NOT_RUN)), (
+                f"{block.where}: no test runs {bare!r}: name one, or the reason"
+            )
+    for words, test in RUN_BY.items():
+        _, command, *_ = words.split()
+        assert re.search(rf"[\"' ]{command}[\"' ,]", (PROJECT / test).read_text("utf-8")), (words, test)
 
 
 def test_commands_in_sentences_exist() -> None:

@@ -12,7 +12,7 @@ import pytest
 from parallel.gpu_machine import GIB, machine
 
 from workbench.errors import ConfigError, GPUUnavailableError
-from workbench.parallel import BALANCER_NAMES, GPUConfig, LoadBalancer, MultiGPUManager
+from workbench.parallel import BALANCER_NAMES, GPUConfig, GPUUse, LoadBalancer, MultiGPUManager
 
 CONFIG = GPUConfig([0, 1], "data")
 
@@ -146,6 +146,19 @@ def test_counts_rise_and_fall_with_requests(name: str) -> None:
         balancer.release(0)
     with pytest.raises(ConfigError, match="request_data"):
         balancer.assign_request("hello")
+
+
+def test_what_a_model_does_there_counts_too() -> None:
+    running = {0: GPUUse(num_in_flight=2, requests_total=5, load=0.25)}
+    config = GPUConfig([0, 1], "data", load_balancing="least_loaded")
+    manager = _manager(config=config, max_in_flight=4, running=lambda: running)
+    balancer = LoadBalancer(manager)
+    assert manager.gpu_loads == {0: 0.25, 1: 0.0}
+    assert [balancer.assign_request({}) for _ in range(3)] == [1, 1, 0]
+    assert manager.gpu_loads == {0: 0.5, 1: 0.5}
+    assert balancer.balancing_stats["gpu_assignments"] == {0: 6, 1: 2}
+    running.clear()
+    assert manager.request_queues[0].qsize() == 1 and manager.gpu_loads[0] == 0.25
 
 
 def test_least_loaded_sees_releases() -> None:

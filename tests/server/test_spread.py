@@ -1,4 +1,4 @@
-"""A served model is spread over processes by the documented route, loses one, says so, and is whole again."""
+"""A served model is spread over processes by the documented route, loses some and all, says so, and is whole again."""
 
 from __future__ import annotations
 
@@ -43,3 +43,23 @@ def test_a_spread_model_answers_loses_a_replica_and_comes_back(tmp_path: Path) -
                 assert admin.get("/health").json() == {"status": "degraded"}
                 stats = admin.get("/v1/multi-gpu/stats").json()["multi_gpu_stats"]
                 assert [replica["is_alive"] for replica in stats["replicas"]] == [False, True]
+                assert stats["state"] == "degraded"
+                assert stats["replicas"][0]["ended"].startswith("replica 0 of 2 was killed (SIGKILL)")
+
+                # The config that is in use starts what of it has died, beside what lives.
+                living = stats["replicas"][1]["ranks"]
+                assert admin.post("/v1/multi-gpu/config", json=spread).status_code == 200
+                stats = admin.get("/v1/multi-gpu/stats").json()["multi_gpu_stats"]
+                assert stats["state"] == "running" and stats["replicas"][1]["ranks"] == living
+
+                for replica in stats["replicas"]:
+                    os.kill(replica["ranks"][0]["process_id"], signal.SIGKILL)
+                reply = admin.post("/v1/completions", json=body)
+                assert reply.status_code == 503
+                assert "of 2 was killed (SIGKILL)" in reply.json()["error"]["message"]
+                assert admin.get("/health").json() == {"status": "engine_dead"}
+                stats = admin.get("/v1/multi-gpu/stats").json()["multi_gpu_stats"]
+                assert stats["state"] == "dead" and "of 2 was killed (SIGKILL)" in stats["reason"]
+                assert [replica["num_in_flight"] for replica in stats["replicas"]] == [0, 0]
+                assert admin.post("/v1/multi-gpu/config", json=spread).status_code == 200
+                assert admin.post("/v1/completions", json=body).json()["choices"][0]["text"] == whole

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from workbench.distributed.place import Place, check_tensor_size, layer_spans, share
+from workbench.distributed.place import Place, check_tensor_size, share
 from workbench.distributed.tensor_group import TensorGroup
 from workbench.errors import ModelFormatError
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 from workbench.models.loaded_model import count_bytes
 
-__all__ = ["ModelShare", "stage_layers"]
+__all__ = ["Absent", "ModelShare", "layers_of"]
 
 _ROW_SPLIT = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.gate_proj", "mlp.up_proj")
 _COLUMN_SPLIT = ("self_attn.o_proj", "mlp.down_proj")
@@ -35,29 +35,21 @@ class _Cut:
         return tensor.narrow(self.dim, self.span.start, len(self.span)).clone()
 
 
-class _Absent(nn.Module):
+class Absent(nn.Module):
     """Stands where another rank has a module, and hands on what it is given."""
 
     def forward(self, first: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
         return first
 
 
-def stage_layers(shell: PreTrainedModel, num_stages: int) -> list[range]:
-    """Which layers each stage holds. A layer costs its parameters, and so does the head."""
-    layers = _layers(shell)
-    costs = [sum(p.numel() for p in layer.parameters()) for layer in layers]
-    head: Any = shell.get_output_embeddings()
-    return layer_spans(costs, num_stages, last_cost=head.weight.numel())
-
-
 class ModelShare:
-    """See `workbench.models.model_part`. `group` are the ranks of the same stage."""
+    """See `workbench.models.model_part`. `group` are the ranks of the same stage, which has the decoder's `layers`."""
 
-    def __init__(self, place: Place, group: TensorGroup) -> None:
+    def __init__(self, place: Place, group: TensorGroup, layers: range) -> None:
         self.place = place
         self.vocab_span = range(0)
         self.vocab_size = 0
-        self.layer_span = range(0)
+        self.layer_span = layers
         self._group = group
         self._cuts: dict[str, _Cut] = {}
 
@@ -66,14 +58,13 @@ class ModelShare:
         embedding: Any = shell.get_input_embeddings()
         head: Any = shell.get_output_embeddings()
         is_tied = head.weight is embedding.weight
-        self.layer_span = stage_layers(shell, self.place.num_stages)[self.place.stage]
         self.vocab_size = head.weight.shape[0]
         self.vocab_span = share(self.vocab_size, self.place.tensor_rank, self.place.tensor_size)
         names = {id(module): name for name, module in shell.named_modules()}
         if self.place.tensor_size > 1:
             self._check_family(shell)
             for index in self.layer_span:
-                self._narrow_layer(_layers(shell)[index], names)
+                self._narrow_layer(layers_of(shell)[index], names)
             self._narrow_vocabulary(embedding, names)
             if is_tied:
                 head.weight = embedding.weight
@@ -97,7 +88,7 @@ class ModelShare:
         kv_heads = getattr(config, "num_key_value_heads", None) or heads
         check_tensor_size(type(shell).__name__, heads, kv_heads, self.place.tensor_size)
         known = {f"{name}.weight" for name in (*_ROW_SPLIT, *_COLUMN_SPLIT)}
-        for layer in _layers(shell):
+        for layer in layers_of(shell):
             parameters = dict(layer.named_parameters())
             head_dim = getattr(getattr(layer, "self_attn", None), "head_dim", None)
             for name, parameter in parameters.items():
@@ -165,22 +156,23 @@ class ModelShare:
         return self._group.sum_(out.contiguous())
 
     def _drop_other_stages(self, shell: PreTrainedModel, names: dict[int, str], is_tied: bool) -> None:
-        place, layers = self.place, _layers(shell)
+        place, layers = self.place, layers_of(shell)
         for index in range(len(layers)):
             if index not in self.layer_span:
-                layers[index] = _Absent()
+                layers[index] = Absent()
         keeps_vocabulary = is_tied and (place.is_first_stage or place.is_last_stage)
         if not (place.is_first_stage or keeps_vocabulary):
-            shell.set_submodule(names[id(shell.get_input_embeddings())], _Absent())
+            shell.set_submodule(names[id(shell.get_input_embeddings())], Absent())
         if not place.is_last_stage:
             if not keeps_vocabulary:
-                shell.set_submodule(names[id(shell.get_output_embeddings())], _Absent())
-            shell.base_model.set_submodule("norm", _Absent())
+                shell.set_submodule(names[id(shell.get_output_embeddings())], Absent())
+            shell.base_model.set_submodule("norm", Absent())
         if is_tied and not keeps_vocabulary:
             shell.config.tie_word_embeddings = False
 
 
-def _layers(shell: PreTrainedModel) -> nn.ModuleList:
+def layers_of(shell: PreTrainedModel) -> nn.ModuleList:
+    """A model's decoder layers. Raises ModelFormatError for what is not made of layers and a norm."""
     layers = getattr(shell.base_model, "layers", None)
     if not isinstance(layers, nn.ModuleList) or not hasattr(shell.base_model, "norm"):
         raise _cannot_split(shell, "its decoder is not a list of layers and a norm")

@@ -14,7 +14,7 @@ from workbench.engine import EngineStats
 from workbench.engine.client import EngineClient
 from workbench.engine.config import EngineConfig, EngineLimits
 from workbench.engine.runner_status import RunnerStatus
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, EngineStoppedError
 from workbench.models import LoadedModel, ModelFiles
 from workbench.parallel import GPUConfig
 from workbench.plugins import PluginManager
@@ -25,11 +25,12 @@ __all__ = ["ParallelEngine", "ReplicaFigures"]
 
 @dataclass(frozen=True)
 class ReplicaFigures:
-    """One group of ranks. `requests_total` and `num_in_flight` are 0 where there is no balancer to count them;
-    `tokens_per_s` is of the last five seconds."""
+    """One group of ranks. `death` is what it died of, None while it lives; `tokens_per_s` is of the last five
+    seconds."""
 
     replica_id: int
     is_alive: bool
+    death: EngineStoppedError | None
     devices: tuple[int | str, ...]
     ranks: tuple[RankFigures, ...]
     pipeline: GroupFigures
@@ -114,28 +115,38 @@ class ParallelEngine:
 
     def replicas(self) -> list[ReplicaFigures]:
         """The groups as they are now."""
-        counts = {}
-        if isinstance(self.client, PooledClient):
-            counts = {one.replica_id: one for one in self.client.pool_stats().replicas}
-        return [
-            ReplicaFigures(
-                replica_id=replica_id,
-                is_alive=group.engine.client.is_alive,
-                devices=tuple(self._ids_of(replica_id)),
-                ranks=group.ranks,
-                pipeline=group.runner.figures,
-                num_in_flight=counts[replica_id].num_in_flight if counts else 0,
-                requests_total=counts[replica_id].requests_total if counts else 0,
-                tokens_per_s=group.engine.client.tokens_per_s,
-            )
-            for replica_id, group in self._groups.items()
-        ]
+        client = self.client
+        if isinstance(client, PooledClient):
+            # The balancer's counts, which go on when a replica is started anew.
+            figures = client.pool_stats().replicas
+            counts = {int(one.replica_id): (one.num_in_flight, one.requests_total) for one in figures}
+        else:
+            counts = {0: (len(client.in_flight()), client.requests_total)}
+        return [self._figures(replica_id, *counts[replica_id]) for replica_id in self._groups]
 
     def stats(self) -> dict[int, EngineStats]:
         """Each living group's own counters, by replica. May wait for a step to end."""
         if isinstance(self.client, PooledClient):
             return self.client.stats_by_replica()
-        return {0: self.client.stats()} if self.client.is_alive else {}
+        try:
+            return {0: self.client.stats()}
+        except EngineStoppedError:
+            return {}
+
+    def _figures(self, replica_id: int, num_in_flight: int, requests_total: int) -> ReplicaFigures:
+        group = self._groups[replica_id]
+        client = group.engine.client
+        return ReplicaFigures(
+            replica_id=replica_id,
+            is_alive=client.is_alive,
+            death=client.death,
+            devices=tuple(self._ids_of(replica_id)),
+            ranks=group.ranks,
+            pipeline=group.runner.figures,
+            num_in_flight=num_in_flight,
+            requests_total=requests_total,
+            tokens_per_s=client.tokens_per_s,
+        )
 
     def _ids_of(self, replica_id: int) -> list[int | str]:
         size = self.config.num_gpus // self.config.shape.data
@@ -153,6 +164,9 @@ class ParallelEngine:
             dtype=self._dtype,
             config=self._engine,
             num_groups=shape.data,
+            name=f"replica {replica_id} of {shape.data}" if shape.data > 1 else "",
+            # All alike, also one that is started anew beside others at work.
+            spans=next((other.spans for other in self._groups.values()), None),
             plugins=self._plugins,
             nursery=self._nursery,
             progress=self._progress,

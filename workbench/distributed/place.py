@@ -26,6 +26,17 @@ class Place:
         return self.stage * self.tensor_size + self.tensor_rank
 
     @property
+    def name(self) -> str:
+        """Its number among all, and where that is, in words."""
+        parts = []
+        if self.num_stages > 1:
+            parts.append(f"stage {self.stage} of {self.num_stages}")
+        if parts and self.tensor_size > 1:
+            parts.append(f"tensor rank {self.tensor_rank} of {self.tensor_size}")
+        words = f"rank {self.rank} of {self.num_stages * self.tensor_size}"
+        return f"{words} ({', '.join(parts)})" if parts else words
+
+    @property
     def is_first_stage(self) -> bool:
         return self.stage == 0
 

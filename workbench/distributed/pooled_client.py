@@ -69,6 +69,14 @@ class PooledClient:
         return not self._is_stopped and bool(self.alive_ids)
 
     @property
+    def death(self) -> EngineStoppedError | None:
+        """What requests get since the last replica died; None while one lives, and after `stop()`."""
+        if self._is_stopped or self.alive_ids:
+            return None
+        deaths = [replica.client.death for replica in self._replicas.values()]
+        return self._pool.all_stopped(next(filter(None, deaths), None))
+
+    @property
     def alive_ids(self) -> list[int]:
         """Replicas whose engines run."""
         return [int(i) for i in self._pool.alive_ids if self._replicas[i].client.is_alive]

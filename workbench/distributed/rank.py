@@ -22,8 +22,19 @@ from workbench.child_lifetime import exit_with_parent
 from workbench.distributed.kernel_rank import KernelRank, why_eager
 from workbench.distributed.model_share import ModelShare
 from workbench.distributed.place import Place
-from workbench.distributed.rank_messages import Allocate, Failed, Job, Loaded, LostPeer, Ready, Step, StepDone
+from workbench.distributed.rank_messages import (
+    Allocate,
+    Failed,
+    Job,
+    Loaded,
+    LostPeer,
+    Measure,
+    Ready,
+    Step,
+    StepDone,
+)
 from workbench.distributed.shared_logits import map_logits
+from workbench.distributed.stage_costs import StageCosts, measure_costs
 from workbench.distributed.stage_runner import StageRunner, probe_stage
 from workbench.distributed.tensor_group import PeerLostError, TensorGroup
 from workbench.engine.attention import register_attention
@@ -31,6 +42,8 @@ from workbench.engine.paged_step import KVPool
 from workbench.engine.scheduler import ScheduledSequence
 from workbench.errors import InferenceError, WorkbenchError
 from workbench.models import load_model
+from workbench.models.load_memory import release_memory
+from workbench.models.loader import load_shell
 from workbench.models.model_code import import_model_code
 
 __all__ = ["main"]
@@ -63,12 +76,17 @@ def main(connection: Connection, logits_fd: int) -> None:
 
 
 def _serve(connection: Connection, logits_fd: int) -> None:
-    job: Job = connection.recv()
+    import_model_code()
+    first: Job | Measure = connection.recv()
+    if isinstance(first, Measure):
+        connection.send(_measure(first))
+        first = connection.recv()
+    assert isinstance(first, Job)
+    job = first
     if job.num_threads:
         torch.set_num_threads(job.num_threads)
-    import_model_code()
     group = _meet(job)
-    share = ModelShare(job.place, group)
+    share = ModelShare(job.place, group, job.layers)
     loaded = load_model(
         job.files, device=job.device, dtype=job.dtype, attn_implementation=register_attention(), part=share
     )
@@ -90,6 +108,15 @@ def _serve(connection: Connection, logits_fd: int) -> None:
         connection.send(Ready(kv_bytes))
         while True:
             _compute(connection.recv(), runner, share, shared, connection)
+
+
+def _measure(wanted: Measure) -> StageCosts:
+    if wanted.num_threads:
+        torch.set_num_threads(wanted.num_threads)
+    try:
+        return measure_costs(load_shell(wanted.files, dtype=wanted.dtype).module, wanted.device)
+    finally:
+        release_memory(wanted.device)
 
 
 def _compute(step: Step, runner: StageRunner, share: ModelShare, shared: torch.Tensor, connection: Connection) -> None:

@@ -9,7 +9,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -22,7 +22,7 @@ from workbench.distributed.rank_process import RankProcess, SpawnedRank
 from workbench.errors import BackendUnavailableError, EngineStoppedError
 from workbench.models.child_process import log_tail
 
-__all__ = ["RankGroup"]
+__all__ = ["RankFailure", "RankGroup"]
 
 _log = logging.getLogger(__name__)
 
@@ -30,11 +30,20 @@ _POLL_S = 0.2
 _STOP_LIMIT_S = 3.0
 
 
+@dataclass(frozen=True)
+class RankFailure:
+    """Why a group died; `ended_process` as in EngineStoppedError."""
+
+    reason: str
+    ended_process: str | None = None
+
+
 @dataclass
 class _Rank:
     """One process with its ends of the pipes."""
 
     number: int
+    name: str
     process: RankProcess
     connection: Connection
     log: Path
@@ -42,37 +51,39 @@ class _Rank:
 
 @dataclass
 class RankGroup:
-    """`size` processes. One that dies takes the others with it: none of them can compute a step alone.
+    """Processes, by the names that errors call them. One that dies takes the others with it: none of them can compute
+    a step alone.
 
     `shared_fd` is memory that all of them map. Use `start`, and `stop` in the end; a context manager.
     """
 
-    size: int
+    names: Sequence[str]
     shared_fd: int
     folder: tempfile.TemporaryDirectory[str]
     nursery: RankNursery | None = None
     ranks: list[_Rank] = field(default_factory=list)
-    _failure: str | None = None
+    _failure: RankFailure | None = None
     _is_stopping: bool = False
     _lock: threading.RLock = field(default_factory=threading.RLock)
-    _on_failure: Callable[[str], None] | None = None
+    _on_failure: Callable[[RankFailure], None] | None = None
     _wake: tuple[int, int] = field(default_factory=os.pipe)
     _watcher: threading.Thread | None = None
 
     @classmethod
-    def start(cls, size: int, nursery: RankNursery | None = None) -> RankGroup:
-        """Start the processes; they wait for their first message. A `nursery` forks them, else each imports by itself.
+    def start(cls, names: Sequence[str], nursery: RankNursery | None = None) -> RankGroup:
+        """Start a process per name; they wait for their first message. A `nursery` forks them, else each imports by
+        itself.
 
         Raises BackendUnavailableError outside of Linux.
         """
         if not hasattr(os, "memfd_create") or not hasattr(os, "pidfd_open"):
             raise BackendUnavailableError("several processes for one model need Linux")
         folder = tempfile.TemporaryDirectory(prefix="workbench-ranks-")
-        group = cls(size, os.memfd_create("workbench-logits"), folder, nursery)
+        group = cls(names, os.memfd_create("workbench-logits"), folder, nursery)
         if nursery is not None:
             nursery.hold()
         try:
-            for number in range(size):
+            for number in range(group.size):
                 group.ranks.append(group._start_rank(number))
         except BaseException:
             group.stop()
@@ -80,6 +91,10 @@ class RankGroup:
         group._watcher = threading.Thread(target=group._watch, name="workbench-rank-watch", daemon=True)
         group._watcher.start()
         return group
+
+    @property
+    def size(self) -> int:
+        return len(self.names)
 
     @property
     def meeting_file(self) -> str:
@@ -94,7 +109,7 @@ class RankGroup:
     def is_alive(self) -> bool:
         return self._failure is None and not self._is_stopping
 
-    def on_failure(self, tell: Callable[[str], None]) -> None:
+    def on_failure(self, tell: Callable[[RankFailure], None]) -> None:
         """Have the reason told when the group dies, in a thread of the group's; at once if it is dead already."""
         with self._lock:
             self._on_failure = tell
@@ -125,10 +140,10 @@ class RankGroup:
             raise self._stopped() from None
         for number, message in arrived:
             if isinstance(message, Failed):
-                self._fail(f"rank {number} gave up: {message.error}")
+                self._fail(RankFailure(f"{self.names[number]} gave up: {message.error}"))
                 raise message.error
             if isinstance(message, LostPeer):
-                raise self._stopped(f"rank {number} cannot reach another: {message.words}")
+                raise self._stopped(f"{self.names[number]} cannot reach another: {message.words}")
         return arrived
 
     def receive_from_all(self, while_waiting: Callable[[], object] = lambda: None) -> list[Any]:
@@ -139,6 +154,14 @@ class RankGroup:
             replies.update(self.receive(_POLL_S))
             while_waiting()
         return [replies[number] for number in range(self.size)]
+
+    def receive_one(self, while_waiting: Callable[[], object] = lambda: None) -> Any:
+        """The message of the only rank that was asked; `while_waiting` as in `receive_from_all`."""
+        while True:
+            arrived = self.receive(_POLL_S)
+            while_waiting()
+            for _, message in arrived:
+                return message
 
     def stop(self) -> None:
         """End the processes and wait until they are gone. Stopping twice is harmless."""
@@ -173,7 +196,7 @@ class RankGroup:
         start = SpawnedRank if self.nursery is None else self.nursery.fork
         with theirs:
             process = start(theirs.fileno(), self.shared_fd, log)
-        return _Rank(number, process, Connection(ours.detach()), log)
+        return _Rank(number, self.names[number], process, Connection(ours.detach()), log)
 
     def _watch(self) -> None:
         """Wait for the first process to end."""
@@ -183,18 +206,17 @@ class RankGroup:
                 selector.register(rank.process.end_fd, selectors.EVENT_READ, rank)
             ended = [key.data for key, _ in selector.select() if key.data is not None]
         if ended and not self._is_stopping:
-            rank = ended[0]
-            self._fail(f"rank {rank.number} of {self.size} {_end_in_words(rank)}")
+            self._fail(_death_of(ended[0]))
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, failure: RankFailure) -> None:
         with self._lock:
             if self._failure is not None or self._is_stopping:
                 return
-            self._failure, tell = reason, self._on_failure
-        _log.error("the ranks of a model have ended: %s", reason)
+            self._failure, tell = failure, self._on_failure
+        _log.error("the ranks of a model have ended: %s", failure.reason)
         self._kill()
         if tell is not None:
-            tell(reason)
+            tell(failure)
 
     def _kill(self) -> None:
         for rank in self.ranks:
@@ -206,13 +228,14 @@ class RankGroup:
         deadline_s = time.monotonic() + _STOP_LIMIT_S
         while self._failure is None and not self._is_stopping and time.monotonic() < deadline_s:
             time.sleep(_POLL_S / 10)
-        self._fail(symptom)
-        return EngineStoppedError(self._failure or symptom)
+        self._fail(RankFailure(symptom))
+        failure = self._failure or RankFailure(symptom)
+        return EngineStoppedError(failure.reason, ended_process=failure.ended_process)
 
 
-def _end_in_words(rank: _Rank) -> str:
+def _death_of(rank: _Rank) -> RankFailure:
     status = rank.process.wait()
-    if status < 0:
-        return exit_in_words(status)
-    words = log_tail(rank.log, 3)
-    return f"left with status {status}" + (f": {words}" if words else "")
+    process = f"{rank.name} {exit_in_words(status)}"
+    # What it said last may speak of this machine.
+    words = log_tail(rank.log, 3) if status >= 0 else ""
+    return RankFailure(f"{process}: {words}" if words else process, process)

@@ -20,6 +20,7 @@ __all__ = [
     "KernelStep",
     "Loaded",
     "LostPeer",
+    "Measure",
     "Ready",
     "Step",
     "StepDone",
@@ -29,10 +30,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Job:
-    """Load a share of a model. `meeting_file` is where the ranks find each other; with `uses_kernels` a share whose
-    stage is the whole model is computed by the GPU's own kernels where they know it."""
+    """Load a share of a model, with `layers` of its decoder. `meeting_file` is where the ranks find each other; with
+    `uses_kernels` a share whose stage is the whole model is computed by the GPU's own kernels where they know it."""
 
     place: Place
+    layers: range
     files: ModelFiles
     dtype: str
     device: str
@@ -40,6 +42,16 @@ class Job:
     num_threads: int | None
     warm_up_tokens: int
     uses_kernels: bool
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Before a job: time the parts of a model on a device. Answered by StageCosts."""
+
+    files: ModelFiles
+    dtype: str
+    device: str
+    num_threads: int | None
 
 
 @dataclass(frozen=True)

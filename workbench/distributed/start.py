@@ -10,11 +10,12 @@ from typing import Any
 from workbench.backends import Backend, torch_dtype
 from workbench.distributed.group_runner import GroupRunner
 from workbench.distributed.kernel_group_runner import KernelGroupRunner
-from workbench.distributed.model_share import stage_layers
+from workbench.distributed.model_share import layers_of
 from workbench.distributed.nursery import RankNursery
-from workbench.distributed.place import Place, check_tensor_size
-from workbench.distributed.rank_group import RankGroup
-from workbench.distributed.rank_messages import Allocate, Job, Loaded
+from workbench.distributed.place import Place, check_tensor_size, layer_spans
+from workbench.distributed.rank_group import RankFailure, RankGroup
+from workbench.distributed.rank_messages import Allocate, Job, Loaded, Measure
+from workbench.distributed.stages import Stages
 from workbench.engine.build import StartedEngine, structure_compiler
 from workbench.engine.client import EngineClient
 from workbench.engine.config import EngineConfig, EngineLimits, resolve_limits
@@ -48,11 +49,13 @@ class RankFigures:
 
 @dataclass(frozen=True)
 class StartedGroup:
-    """A running engine, the facts of its model (whose module has no weights), and its ranks."""
+    """A running engine, the facts of its model (whose module has no weights), and its ranks. `spans` are the layers of
+    each stage."""
 
     engine: StartedEngine
     loaded: LoadedModel
     ranks: tuple[RankFigures, ...]
+    spans: tuple[range, ...]
     group: RankGroup
     runner: GroupRunner | KernelGroupRunner
 
@@ -67,6 +70,8 @@ def start_group_engine(
     dtype: str,
     config: EngineConfig,
     num_groups: int = 1,
+    name: str = "",
+    spans: Sequence[range] | None = None,
     plugins: PluginManager | None = None,
     nursery: RankNursery | None = None,
     progress: ProgressCallback = no_progress,
@@ -75,23 +80,41 @@ def start_group_engine(
     """Start `num_stages * tensor_size` processes, load the model's shares in them, and start the engine's thread here.
 
     `device_indexes` are one per rank; on the CPU they say nothing, and its cores and memory are shared out among the
-    ranks of `num_groups` such groups. `plugins` has what requests may name; `nursery` forks the ranks, on the CPU only.
-    `uses_kernels`: compute with the GPU's own kernels, by default on a GPU; on a CPU it needs Triton's interpreter.
+    ranks of `num_groups` such groups, of which errors call this one by `name`. `spans` are the stages of a group like
+    this one; without them the model's parts are timed. `plugins` has what requests may name; `nursery` forks the ranks,
+    on the CPU only. `uses_kernels`: compute with the GPU's own kernels, by default on a GPU; on a CPU it needs Triton's
+    interpreter.
     Raises ConfigError for sizes that do not divide the model, ModelFormatError for one that cannot be split, and
     OutOfMemoryError; then no process stays.
     """
     loaded = load_shell(files, dtype=dtype)
     _check_sizes(loaded, tensor_size, num_stages, config)
     places = Place.all(num_stages, tensor_size)
+    on_gpu = backend.device_type != "cpu"
+    num_threads = None if on_gpu else _threads_per_rank(backend, config, len(places) * num_groups)
+    devices = [backend.torch_device(index if on_gpu else 0) for index in device_indexes]
     at_work = Progress("start processes", 0, None, "ranks")
     progress(at_work)
-    group = RankGroup.start(len(places), nursery)
+    group = RankGroup.start([_rank_name(name, place, len(places)) for place in places], nursery)
     try:
         # They may be told to stop while they load.
         ask = partial(progress, at_work)
-        return _start(
-            group, places, loaded, files, backend, device_indexes, config, num_groups, plugins, uses_kernels, ask
-        )
+        measure = Measure(files, loaded.dtype, devices[0], num_threads)
+        stages = Stages.choose(group, measure, len(layers_of(loaded.module)), num_stages, spans, ask)
+        for place, device in zip(places, devices, strict=True):
+            job = Job(
+                place=place,
+                layers=stages.spans[place.stage],
+                files=files,
+                dtype=loaded.dtype,
+                device=device,
+                meeting_file=group.meeting_file,
+                num_threads=num_threads,
+                warm_up_tokens=min(config.max_num_batched_tokens or (8192 if on_gpu else 1), loaded.spec.max_context),
+                uses_kernels=on_gpu if uses_kernels is None else uses_kernels,
+            )
+            group.send(place.rank, job)
+        return _start(group, places, stages, loaded, backend, config, num_groups, plugins, ask)
     except BaseException:
         group.stop()
         raise
@@ -100,31 +123,16 @@ def start_group_engine(
 def _start(
     group: RankGroup,
     places: list[Place],
+    stages: Stages,
     loaded: LoadedModel,
-    files: ModelFiles,
     backend: Backend,
-    device_indexes: Sequence[int],
     config: EngineConfig,
     num_groups: int,
     plugins: PluginManager | None,
-    uses_kernels: bool | None,
     while_waiting: Callable[[], object],
 ) -> StartedGroup:
     on_gpu = backend.device_type != "cpu"
     num_stages, tensor_size = places[0].num_stages, places[0].tensor_size
-    num_threads = None if on_gpu else _threads_per_rank(backend, config, len(places) * num_groups)
-    for place, index in zip(places, device_indexes, strict=True):
-        job = Job(
-            place=place,
-            files=files,
-            dtype=loaded.dtype,
-            device=backend.torch_device(index if on_gpu else 0),
-            meeting_file=group.meeting_file,
-            num_threads=num_threads,
-            warm_up_tokens=min(config.max_num_batched_tokens or (8192 if on_gpu else 1), loaded.spec.max_context),
-            uses_kernels=on_gpu if uses_kernels is None else uses_kernels,
-        )
-        group.send(place.rank, job)
     shares: list[Loaded] = group.receive_from_all(while_waiting)
     loaded.weight_bytes = sum(share.weight_bytes for share in shares)
     limits = _limits(shares, loaded, on_gpu, config, num_groups)
@@ -148,12 +156,15 @@ def _start(
         for place, process_id, share, rank_ready in zip(places, group.process_ids, shares, ready, strict=True)
     )
     words = f"{len(places)} processes on {backend.name}: {num_stages} stages of {tensor_size} tensor ranks"
+    if num_stages > 1:
+        words += f", {stages}"
     if obstacle is None:
         words += ", captured graphs of fused kernels"
     elif on_gpu:
         words += f", eager: {obstacle}"
     client = _connect(group, runner, loaded, limits, plugins)
-    return StartedGroup(StartedEngine(client, limits, RunnerStatus(words)), loaded, figures, group, runner)
+    started = StartedEngine(client, limits, RunnerStatus(words))
+    return StartedGroup(started, loaded, figures, stages.spans, group, runner)
 
 
 def _connect(
@@ -178,7 +189,7 @@ def _connect(
     def connect(emit: Callable[[Reply], None]) -> EngineCore:
         core = EngineCore(engine, emit, num_threads=1, on_end=group.stop)
         core.start()
-        group.on_failure(lambda reason: _tell(core, reason))
+        group.on_failure(lambda failure: _tell(core, failure))
         return core
 
     return EngineClient(
@@ -192,9 +203,14 @@ def _connect(
     )
 
 
-def _tell(core: EngineCore, reason: str) -> None:
+def _rank_name(group_name: str, place: Place, num_ranks: int) -> str:
+    """What errors call a rank: the replica alone where that is one process."""
+    return ", ".join(filter(None, (group_name, place.name if num_ranks > 1 or not group_name else "")))
+
+
+def _tell(core: EngineCore, failure: RankFailure) -> None:
     try:
-        core.send(Fail(reason))
+        core.send(Fail(failure.reason, failure.ended_process))
     except EngineStoppedError:
         # It found out by itself.
         return
@@ -205,7 +221,7 @@ def _check_sizes(loaded: LoadedModel, tensor_size: int, num_stages: int, config:
     heads = model.num_attention_heads
     check_tensor_size(loaded.files.name, heads, getattr(model, "num_key_value_heads", None) or heads, tensor_size)
     if num_stages > 1:
-        stage_layers(loaded.module, num_stages)
+        layer_spans([1.0] * len(layers_of(loaded.module)), num_stages)
     if config.engine_name != "paged":
         raise ConfigError(f"engine_name={config.engine_name!r} runs on one device: leave parallel out")
     if config.kv_dtype is not None:

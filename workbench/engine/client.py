@@ -56,6 +56,9 @@ class Core(Protocol):
     @property
     def end_reason(self) -> str | None: ...
 
+    @property
+    def ended_process(self) -> str | None: ...
+
     def send(self, message: Message) -> None: ...
 
     def stop(self) -> None: ...
@@ -93,6 +96,8 @@ class EngineClient:
         self._lock = threading.Lock()
         self._mailboxes: dict[str, Mailbox] = {}
         self._unfinished: dict[str, int] = {}
+        # Requests that were ever started.
+        self.requests_total = 0
         self._replies: dict[str, SimpleQueue[_Reply]] = {}
         self._in_flight: dict[str, RequestInFlight] = {}
         self._watches: dict[str, FinishWatch] = {}
@@ -104,6 +109,13 @@ class EngineClient:
     @property
     def is_alive(self) -> bool:
         return not self._stopped and self._core.is_alive
+
+    @property
+    def death(self) -> EngineStoppedError | None:
+        """What requests get since the engine died; None while it runs, and after `stop()`."""
+        if self._stopped or self._core.is_alive:
+            return None
+        return EngineStoppedError.of_death(self._core.end_reason or "the engine has stopped", self._core.ended_process)
 
     @property
     def tokens_per_s(self) -> float:
@@ -166,6 +178,7 @@ class EngineClient:
             if watch is not None:
                 self._watches[request_id] = watch
             self._core.send(request)
+            self.requests_total += 1
             self.requests.begin(request_id, params.n)
         return Generation(request_id, params.n, seed, mailbox, self.abort, filters, resumed)
 
@@ -285,8 +298,9 @@ class EngineClient:
     def _check_alive(self) -> None:
         if self._stopped:
             raise EngineStoppedError("the model is unloaded: load it again")
-        if not self._core.is_alive:
-            raise EngineStoppedError.of_death(self._core.end_reason or "the engine has stopped")
+        death = self.death
+        if death is not None:
+            raise death
 
     def _route(self, message: Chunk | _Reply) -> None:
         if not isinstance(message, Chunk):

@@ -41,7 +41,7 @@ class EngineCore:
     """Runs an engine until it is told to stop. `emit` is called in the core's thread and must return quickly.
 
     `on_end` is called in that thread when the loop has ended, before the callers in flight hear of it.
-    `end_reason` says why the loop died, None unless it did.
+    `end_reason` says why the loop died, None unless it did; `ended_process` which process it died of, if of one.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class EngineCore:
         self._is_closed = False
         self._thread = threading.Thread(target=self.run, name="workbench-engine", daemon=True)
         self.end_reason: str | None = None
+        self.ended_process: str | None = None
 
     def start(self) -> None:
         """Run in a thread of its own."""
@@ -141,7 +142,7 @@ class EngineCore:
             if isinstance(message, Stop):
                 return False
             if isinstance(message, Fail):
-                raise EngineStoppedError(message.reason)
+                raise EngineStoppedError(message.reason, ended_process=message.ended_process)
             self._handle(message)
 
     def _handle(self, message: Message) -> None:
@@ -189,10 +190,11 @@ class EngineCore:
     def _say_goodbye(self, cause: Exception | None) -> None:
         """End what is in flight, and drop the engine so that its memory can go."""
         if cause is not None:
+            self.ended_process = getattr(cause, "ended_process", None)
             self.end_reason = f"the engine's loop died: {cause}"
         error = EngineStoppedError("the engine was stopped")
         if self.end_reason is not None:
-            error = EngineStoppedError.of_death(self.end_reason)
+            error = EngineStoppedError.of_death(self.end_reason, self.ended_process)
         with self._closing:
             self._is_closed = True
         while not self._inbox.empty():

@@ -115,9 +115,11 @@ class Stop:
 
 @dataclass(frozen=True)
 class Fail:
-    """End the core's loop because what it runs on is gone; running requests are told the reason."""
+    """End the core's loop because what it runs on is gone; running requests are told the reason, and which process it
+    was (see EngineStoppedError)."""
 
     reason: str
+    ended_process: str | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from workbench.parallel.balancers import BALANCER_NAMES, Balancer, WorkerLoad, make_balancer
 from workbench.parallel.config import GPUConfig, ParallelShape
 from workbench.parallel.device_choice import DeviceChoice, choose_devices
+from workbench.parallel.gpu_use import GPUUse
 from workbench.parallel.load_balancer import LoadBalancer
 from workbench.parallel.manager import MultiGPUManager
 from workbench.parallel.replica import PoolStats, ReplicaDevice, ReplicaEngine, ReplicaStats
@@ -15,6 +16,7 @@ __all__ = [
     "Balancer",
     "DeviceChoice",
     "GPUConfig",
+    "GPUUse",
     "LoadBalancer",
     "MultiGPUManager",
     "ParallelShape",

@@ -49,7 +49,7 @@ def choose_devices(
     missing = [gpu_id for gpu_id in config.gpu_ids if gpu_id not in found]
     reason = f"gpu_ids={config.gpu_ids}: {missing} cannot be used; there is {_inventory(statuses)}"
     if not degrade:
-        raise GPUUnavailableError(f"{reason}. Name GPUs that are there, or give degrade=True to use fewer")
+        raise GPUUnavailableError(f"{reason}. Name only GPUs that are there (in Python, degrade=True does)")
     if status is not None and found:
         return DeviceChoice(status.backend, found, config.on(found), f"{reason}; using {list(found)}")
     cpu = next((s.backend for s in statuses if s.available and s.backend.device_type == "cpu"), None)

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from workbench.parallel.load_book import LoadBook
+from collections.abc import Callable
 
 __all__ = ["InFlight"]
 
 
 class InFlight:
-    """A live view on one worker's count; it grows and falls with the requests themselves."""
+    """A live view on a count; it grows and falls with the requests themselves."""
 
-    def __init__(self, book: LoadBook, worker_id: int | str) -> None:
-        self._book = book
-        self._worker_id = worker_id
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
 
     def qsize(self) -> int:
         """How many there are."""
-        return self._book.num_in_flight(self._worker_id)
+        return self._count()
 
     def empty(self) -> bool:
         """Whether there are none."""

@@ -24,7 +24,11 @@ class Assignment:
 
 
 class LoadBalancer:
-    """Assigns requests by the manager's config. `request_history` holds the newest thousand assignments."""
+    """Assigns requests by the manager's config. `request_history` holds the newest thousand assignments.
+
+    Where a model runs on the manager's GPUs its requests are in the figures too; its own balancer assigns them, and the
+    newest are the rows of `LlamaGPU.answers`.
+    """
 
     def __init__(self, gpu_manager: MultiGPUManager, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.gpu_manager = gpu_manager
@@ -69,9 +73,10 @@ class LoadBalancer:
         """
         manager = self.gpu_manager
         with manager.load_balancing_lock:
+            assigned = {i: count + manager.running_on(i).requests_total for i, count in self._num_assigned.items()}
             return {
-                "total_requests": sum(self._num_assigned.values()),
-                "gpu_assignments": dict(self._num_assigned),
+                "total_requests": sum(assigned.values()),
+                "gpu_assignments": assigned,
                 "gpu_loads": manager.gpu_loads,
                 "gpu_memory": dict(manager.gpu_memory),
             }

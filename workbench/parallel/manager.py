@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 from workbench.backends import Backend
 from workbench.errors import ConfigError, GPUUnavailableError
 from workbench.parallel.balancers import Balancer, make_balancer, parse_balancer
 from workbench.parallel.config import GPUConfig
 from workbench.parallel.device_choice import DeviceChoice, choose_devices
+from workbench.parallel.gpu_use import GPUUse
 from workbench.parallel.in_flight import InFlight
 from workbench.parallel.load_book import LoadBook
 from workbench.twin import HasTwin, Twin
@@ -27,8 +30,9 @@ class MultiGPUManager(HasTwin):
     GPUUnavailableError, which lists what is there, if a named GPU is not; with `degrade` it goes on with those that
     are, logs it, and keeps the words in `degraded_reason`.
 
-    `max_in_flight` requests on a GPU count as a load of 1.0. `backends` are asked for devices, by default all.
-    Every method may be called from any thread.
+    `max_in_flight` requests that are begun here count as a load of 1.0 on a GPU. `running` tells what a model that runs
+    on these GPUs does, which is added to every count. `backends` are asked for devices, by default all. Every method
+    may be called from any thread.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class MultiGPUManager(HasTwin):
         *,
         degrade: bool = False,
         max_in_flight: int = 64,
+        running: Callable[[], Mapping[int | str, GPUUse]] = dict,
         backends: Sequence[Backend] | None = None,
     ) -> None:
         if not isinstance(gpu_config, GPUConfig):
@@ -52,10 +57,11 @@ class MultiGPUManager(HasTwin):
         self.gpu_memory: dict[int | str, float] = dict.fromkeys(self.gpu_ids, 0.0)
         self.current_gpu_index = 0
         self.load_balancing_lock = threading.RLock()
+        self._running = running
         self._backends = backends
         self._book = LoadBook(self.gpu_ids)
         self._balancers: dict[str, Balancer] = {}
-        self.request_queues = {gpu_id: InFlight(self._book, gpu_id) for gpu_id in self.gpu_ids}
+        self.request_queues = {gpu_id: InFlight(partial(self.num_in_flight, gpu_id)) for gpu_id in self.gpu_ids}
 
     def twin(self) -> Twin:
         """The config in words; looks at no device."""
@@ -92,12 +98,17 @@ class MultiGPUManager(HasTwin):
         return self.choose_devices().gpu_ids
 
     def get_gpu_load(self, gpu_id: int | str) -> float:
-        """Requests in flight as a share of `max_in_flight`, 0 to 1; 0.0 for an id that is not named."""
-        return min(1.0, self.num_in_flight(gpu_id) / self.max_in_flight)
+        """Requests in flight as a share of what the GPU takes at once, 0 to 1; 0.0 for an id that is not named."""
+        own = self._book.num_in_flight(gpu_id) / self.max_in_flight
+        return min(1.0, own + self.running_on(gpu_id).load)
 
     def num_in_flight(self, gpu_id: int | str) -> int:
         """Requests that were started on a GPU and have not ended; 0 for an id that is not named."""
-        return self._book.num_in_flight(gpu_id)
+        return self._book.num_in_flight(gpu_id) + self.running_on(gpu_id).num_in_flight
+
+    def running_on(self, gpu_id: int | str) -> GPUUse:
+        """What the model that runs here does on a GPU; nothing where there is none."""
+        return self._running().get(gpu_id, GPUUse())
 
     def get_gpu_memory_usage(self, gpu_id: int | str) -> float:
         """Share of a GPU's memory that is in use now, by whomever; 0.0 for an id that is not named.
@@ -129,7 +140,9 @@ class MultiGPUManager(HasTwin):
             self._read_memory(choice)
             headroom = {gpu_id: 1.0 - self.gpu_memory[gpu_id] for gpu_id in choice.devices}
             balancer = self._balancers.setdefault(name, make_balancer(name))
-            gpu_id = balancer.choose(self._book.loads(choice.devices, headroom), prompt)
+            loads = self._book.loads(choice.devices, headroom)
+            everything = [replace(load, num_in_flight=self.num_in_flight(load.worker_id)) for load in loads]
+            gpu_id = balancer.choose(everything, prompt)
             self.current_gpu_index = (self.gpu_ids.index(gpu_id) + 1) % self.num_gpus
             return gpu_id
 

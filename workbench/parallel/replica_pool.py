@@ -89,6 +89,7 @@ class ReplicaPool:
         self._num_resumed = 0
         self._request_numbers = itertools.count(1)
         self._is_unloaded = False
+        self._last_death: EngineStoppedError | None = None
         # Engines that serve; one that died is taken out.
         self._engines: dict[int | str, ReplicaEngine] = {}
         self._make_all()
@@ -162,6 +163,13 @@ class ReplicaPool:
             engine.unload()
             raise EngineStoppedError("the pool was unloaded while a replica was built")
 
+    def all_stopped(self, last_death: EngineStoppedError | None) -> EngineStoppedError:
+        """What requests get where no replica lives."""
+        words = f"every replica has stopped: restart one of {list(self.replica_ids)}"
+        if last_death is None:
+            return EngineStoppedError(words)
+        return EngineStoppedError(f"{words}; the last: {last_death}", ended_process=last_death.ended_process)
+
     def stats(self) -> PoolStats:
         """Counts and speeds as the pool knows them, without asking the engines."""
         with self._lock:
@@ -232,7 +240,7 @@ class ReplicaPool:
                 self._check_loaded()
                 loads = self._book.loads(self._alive_ids(), self._headroom)
                 if not loads:
-                    raise EngineStoppedError(f"every replica has stopped: restart one of {list(self.replica_ids)}")
+                    raise self.all_stopped(self._last_death)
                 replica_id = self._balancer.choose(loads, request.subject)
                 self._book.begin(replica_id)
                 engine = self._engines[replica_id]
@@ -288,7 +296,8 @@ class ReplicaPool:
         if generation.is_aborted:
             raise RequestAborted("stopped when its replica had died")
         if placement.num_moves >= _MOST_MOVES:
-            raise EngineStoppedError(f"{_MOST_MOVES + 1} replicas have died under this request; the last: {death}")
+            words = f"{_MOST_MOVES + 1} replicas have died under this request; the last: {death}"
+            raise EngineStoppedError(words, ended_process=death.ended_process)
         return self._move(generation, replace(placement, has_started=has_started), request, death)
 
     def _move(
@@ -299,7 +308,8 @@ class ReplicaPool:
             moved = self._place(generation, request, before)
         except (RequestError, EngineStoppedError) as error:
             if before.has_started:
-                raise EngineStoppedError(f"{death}; and the request could not go on elsewhere: {error}") from None
+                words = f"{death}; and the request could not go on elsewhere: {error}"
+                raise EngineStoppedError(words, ended_process=death.ended_process) from None
             raise
         with self._lock:
             self._num_moved += 1
@@ -317,6 +327,7 @@ class ReplicaPool:
                 return
             del self._engines[replica_id]
             self._forget(replica_id)
+            self._last_death = error
         _log.warning("replica %s has stopped: %s", replica_id, error)
 
     def _forget(self, replica_id: int | str) -> None:

@@ -128,6 +128,9 @@ def api_error(error: BaseException, *, param: str | None = None) -> ApiError:
             if kind is RequestError:
                 param = _named_in(str(error)) or param
             param = param if status == 400 else None
+            ended = getattr(error, "ended_process", None)
+            if ended is not None:
+                message = f"{message}: {ended}"
             return ApiError(status, message or str(error), code=code, param=param, headers=headers)
     if isinstance(error, HTTPException):
         return ApiError(error.status_code, str(error.detail), headers=error.headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.distributed.place import check_tensor_size
 from workbench.engine import EngineStats
-from workbench.errors import ConfigError, EngineStoppedError, PromptTooLongError
+from workbench.errors import ConfigError, EngineStoppedError, PromptTooLongError, WorkbenchError
 from workbench.parallel import GPUConfig
 from workbench.progress import Progress
 from workbench.server.chat_messages import ChatEncoder, Conversation
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from workbench.llm import LlamaGPU
 
 __all__ = ["ModelHost", "ServedModel"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -128,16 +131,31 @@ class ModelHost:
         """What the session says of itself."""
         return self._session.status
 
+    @property
+    def llm(self) -> LlamaGPU | None:
+        """The session's model, alive or dead; None while there is none."""
+        if self._session.status.state is not SessionState.READY:
+            return None
+        try:
+            return self._session.llm
+        except EngineStoppedError:
+            return None
+
+    @property
+    def why_not_served(self) -> str:
+        """Why requests are not answered, in words that may go out."""
+        if self._is_out_of_service:
+            return "the model is being changed: try again soon"
+        death = self.llm.death if self.llm is not None else None
+        if death is None:
+            return "no model is loaded"
+        return f"the model has died: {death.ended_process or 'the log of the server has the cause'}"
+
     def served(self, name: str | None = None, revision: str | None = None) -> ServedModel:
         """The loaded model. Raises a 404 for another name or revision, a 503 while none is loaded."""
         found = None if self._is_out_of_service else self._find()
         if found is None:
-            raise ApiError(
-                503,
-                "no model is loaded" if not self._is_out_of_service else "the model is being changed: try again soon",
-                code="model_not_loaded",
-                headers={"retry-after": "5"},
-            )
+            raise ApiError(503, self.why_not_served, code="model_not_loaded", headers={"retry-after": "5"})
         if name is not None and name not in found.names:
             raise ApiError(
                 404, f"the model is not loaded; loaded is {found.model_id}", param="model", code="model_not_found"
@@ -204,14 +222,19 @@ class ModelHost:
     async def spread(self, parallel: GPUConfig, backend: str) -> ServedModel:
         """Load the present model anew over several devices of a backend; if that fails, as it was before.
 
-        Raises a 503 while no model is loaded, a 400 with the reason if it cannot be spread so, and a 409 as `load`.
+        Where it is spread so already, replicas that have died are started anew beside the others. Raises a 503 while no
+        model is loaded, a 400 with the reason if it cannot be spread so, and a 409 as `load`.
         """
-        llm = self.served().llm
+        # One that has died can be spread too.
+        llm = self.llm or self.served().llm
         with self._changing():
             _check_spread(llm, parallel)
             before = self._present_choice()
             # `served` has found the model, and nobody else may change it now.
             assert before is not None
+            if llm.is_loaded and (llm.parallel, llm.backend.name) == (parallel, backend):
+                await _restart_stopped(llm)
+                return self.served()
             choice = replace(before, backend=backend, gpus=(), parallel=parallel)
             status = await self._replace(choice, before, lambda progress: None)
         if not _is_done(status):
@@ -234,12 +257,12 @@ class ModelHost:
         return status
 
     def _present_choice(self) -> LoadChoice | None:
-        """What would load the present model again; None while there is none."""
-        found, choice = self._find(), self._session.status.choice
-        if found is None or choice is None:
+        """What would load the present model again, alive or dead; None while there is none."""
+        llm, choice = self.llm, self._session.status.choice
+        if llm is None or choice is None:
             return None
         # A quantised model's own precision is that of its computations only.
-        precision = found.llm.quant_type or found.llm.dtype
+        precision = llm.quant_type or llm.dtype
         # A choice names it, and only what was loaded from a choice is ever changed.
         assert isinstance(precision, str)
         return replace(choice, precision=precision)
@@ -306,15 +329,9 @@ class ModelHost:
             forget()
 
     def _find(self) -> ServedModel | None:
-        """The session's model, with its surroundings made once."""
-        status = self._session.status
-        if status.state is not SessionState.READY:
-            return None
-        try:
-            llm = self._session.llm
-        except EngineStoppedError:
-            return None
-        if not llm.is_loaded:
+        """The session's model while it lives, with its surroundings made once."""
+        llm = self.llm
+        if llm is None or not llm.is_loaded:
             return None
         if self._served is None or self._served.llm is not llm:
             names = dict.fromkeys((*self._aliases, llm.model_name, str(llm.model_path)))
@@ -322,6 +339,16 @@ class ModelHost:
                 llm, tuple(names), ChatEncoder(llm.tokenizer), TokenText(llm.tokenizer), int(time.time())
             )
         return self._served
+
+
+async def _restart_stopped(llm: LlamaGPU) -> None:
+    """Raises a 503 that says which process could not be started, where one ended."""
+    try:
+        await asyncio.to_thread(llm.restart_stopped)
+    except WorkbenchError as error:
+        _log.error("a replica could not be started anew", exc_info=error)
+        ended = getattr(error, "ended_process", None) or "the server's log has the cause"
+        raise ApiError(503, f"a replica could not be started anew: {ended}", code="replica_not_started") from error
 
 
 def _check_spread(llm: LlamaGPU, parallel: GPUConfig) -> None:

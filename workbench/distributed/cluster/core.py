@@ -55,6 +55,7 @@ class ClusterCore:
         stop: Callable[[], None],
     ) -> None:
         self.end_reason: str | None = None
+        self.ended_process: str | None = None
         self._emit = emit
         self._deployment = deployment
         self._is_death = is_death

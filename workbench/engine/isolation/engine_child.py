@@ -8,19 +8,33 @@ import signal
 import socket
 import subprocess
 import tempfile
+from dataclasses import dataclass
 
 import psutil
 
 from workbench.child_lifetime import exit_in_words, python_command, python_environment
 from workbench.engine.isolation.message_pipe import MessagePipe
 
-__all__ = ["EngineChild"]
+__all__ = ["ChildEnd", "EngineChild"]
 
 _MODULE = "workbench.engine.isolation.child"
 # From the end of its pipe to its own: the system may still be taking gigabytes back.
 _EXIT_TIMEOUT_S = 20.0
 _MOST_LAST_WORDS = 800
 _MOST_FRAMES = 4
+
+
+@dataclass(frozen=True)
+class ChildEnd:
+    """How a child ended ("was killed (SIGKILL)"), and what it printed last; in words the whole of it."""
+
+    pid: int
+    how: str
+    last_words: str
+
+    def __str__(self) -> str:
+        words = f"process {self.pid} {self.how}"
+        return f"{words} [{self.last_words}]" if self.last_words else words
 
 
 class EngineChild:
@@ -65,18 +79,17 @@ class EngineChild:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
-    def finish(self) -> str:
+    def finish(self) -> ChildEnd:
         """Wait for its end, which is near once its pipe has ended, give everything back, and say how it ended."""
         try:
             exit_status = self._process.wait(_EXIT_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self.kill()
             exit_status = self._process.wait()
-        words = f"process {self.pid} {exit_in_words(exit_status)}"
         last_words = self._last_words() if exit_status else ""
         self._printed.close()
         self.pipe.close()
-        return f"{words} [{last_words}]" if last_words else words
+        return ChildEnd(self.pid, exit_in_words(exit_status), last_words)
 
     def _last_words(self) -> str:
         """The end of what was printed; of a crash where it happened, which the interpreter tells thread by thread."""

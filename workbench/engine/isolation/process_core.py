@@ -53,6 +53,7 @@ class ProcessCore:
     def __init__(self, launch: EngineLaunch) -> None:
         self.runner_status = RunnerStatus("loading")
         self.end_reason: str | None = None
+        self.ended_process: str | None = None
         self._launch: EngineLaunch | None = launch
         self._startup: SimpleQueue[Reported | Launched | LaunchFailed] = SimpleQueue()
         self._emit: Callable[[Any], None] = lambda message: None
@@ -208,12 +209,14 @@ class ProcessCore:
             self._say_goodbye()
 
     def _say_goodbye(self) -> None:
-        words = "" if self._child is None else self._child.finish()
+        end = None if self._child is None else self._child.finish()
         if self._is_stopping:
             error = EngineStoppedError("the engine was stopped")
         else:
-            self.end_reason = self.end_reason or f"the engine's {words}"
-            error = EngineStoppedError.of_death(self.end_reason)
+            if end is not None and self.end_reason is None:
+                self.ended_process = f"the engine's process {end.how}"
+            self.end_reason = self.end_reason or f"the engine's {end or 'process did not start'}"
+            error = EngineStoppedError.of_death(self.end_reason, self.ended_process)
         self._startup.put(LaunchFailed(ModelLoadError(f"the load was cut off: {self.end_reason or error}"), ""))
         for message in self._in_flight.close(error):
             self._hand_on(message)

@@ -51,6 +51,8 @@ class VLLMCore:
 
     def __init__(self, library: Any, make_engine: Callable[[], Any], weight_bytes: int = 0) -> None:
         self.end_reason: str | None = None
+        # vLLM does not tell which of its processes it was.
+        self.ended_process: str | None = None
         self._library = library
         self._weight_bytes = weight_bytes
         self._emit: Callable[[Reply], None] = lambda message: None

@@ -72,10 +72,12 @@ class MultiDeviceConfigReply(WireReply):
 class MultiDeviceStats(WireReply):
     """What runs where. `gpu_config` and `load_balancing` are null while one device does it all.
 
-    `replicas` are the groups of processes with their bytes, requests and the idle share of their stages. `reason` says
-    in words how the model runs, `degraded_reason` what is less than asked.
+    `replicas` are the groups of processes with their bytes, requests and the idle share of their stages, and how those
+    that are not alive `ended`. `reason` says in words how the model runs, or what it died of, `degraded_reason` what is
+    less than asked.
     """
 
+    state: Literal["running", "degraded", "dead", "unloaded"]
     gpu_config: dict[str, Any] | None = None
     load_balancing: dict[str, Any] | None = None
     gpu_metrics: DeviceMetrics

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Depends, Request
 
 from workbench.backends import detect
 from workbench.errors import GPUUnavailableError
-from workbench.multi_gpu import spread_stats
 from workbench.parallel import choose_devices
 from workbench.server.auth import require_admin
 from workbench.server.errors import invalid
@@ -22,6 +21,7 @@ from workbench.server.protocol.parallel import (
     MultiDeviceStatsReply,
 )
 from workbench.server.services import services
+from workbench.spread_stats import spread_stats
 
 __all__ = ["router"]
 
@@ -32,7 +32,10 @@ _ONE_DEVICE = "the model runs on one device"
 
 @router.post("/v1/multi-gpu/config", response_model=MultiDeviceConfigReply, dependencies=[Depends(require_admin)])
 async def set_multi_gpu(body: MultiDeviceConfig, request: Request) -> MultiDeviceConfigReply:
-    """Load the present model anew over these devices. What this machine or the model cannot do is a 400."""
+    """Load the present model anew over these devices; where it is over them already, start anew what of it has died.
+
+    What this machine or the model cannot do is a 400.
+    """
     backend = "cpu"
     if not body.on_cpu:
         try:
@@ -52,32 +55,39 @@ async def read_multi_gpu(request: Request, include_metrics: bool = True) -> Mult
     metrics = DeviceMetrics(loads={}, memory={})
     if include_metrics:
         metrics = await asyncio.to_thread(_metrics, host)
-    llm = host.served().llm if host.is_ready else None
+    llm = host.llm
     if llm is not None and llm.cluster is not None:
         counts = await asyncio.to_thread(llm.replica_counts)
         words = ", ".join(f"{count} {state.lower()}" for state, count in counts.items()) or "none"
         return MultiDeviceStatsReply(
             multi_gpu_stats=MultiDeviceStats(
+                state="running" if llm.degraded_reason is None else "degraded",
                 gpu_metrics=metrics,
                 degraded_reason=llm.degraded_reason,
                 reason=f"{llm.runner_reason}; replicas by state: {words}",
             )
         )
-    if llm is None or llm.parallel is None:
-        reason = "no model is loaded" if llm is None else _ONE_DEVICE
-        return MultiDeviceStatsReply(multi_gpu_stats=MultiDeviceStats(gpu_metrics=metrics, reason=reason))
+    if llm is None:
+        unloaded = MultiDeviceStats(state="unloaded", gpu_metrics=metrics, reason="no model is loaded")
+        return MultiDeviceStatsReply(multi_gpu_stats=unloaded)
+    if llm.parallel is None:
+        one = MultiDeviceStats(state="running", gpu_metrics=metrics, reason=_ONE_DEVICE)
+        if llm.death is not None:
+            one = MultiDeviceStats(state="dead", gpu_metrics=metrics, reason=host.why_not_served)
+        return MultiDeviceStatsReply(multi_gpu_stats=one)
     stats = await asyncio.to_thread(spread_stats, llm)
     if include_metrics:
         loads = {str(gpu_id): round(load, 4) for gpu_id, load in stats.loads.items()}
         metrics = DeviceMetrics(loads=metrics.loads | loads, memory=metrics.memory)
     return MultiDeviceStatsReply(
         multi_gpu_stats=MultiDeviceStats(
+            state=stats.state,
             gpu_config=stats.gpu_config,
             load_balancing=stats.load_balancing,
             gpu_metrics=metrics,
             replicas=stats.replicas,
             degraded_reason=llm.degraded_reason,
-            reason=llm.runner_reason,
+            reason=host.why_not_served if stats.state == "dead" else llm.runner_reason,
         )
     )
 
