@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from workbench.engine import Chunk, FinishReason, Generation
-from workbench.engine.generation import Mailbox
 from workbench.engine.messages import Usage
+from workbench.mailbox import Mailbox
 
 INTERRUPT = object()
 

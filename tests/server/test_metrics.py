@@ -56,6 +56,9 @@ class Engine:
     def stats(self):
         return self.found
 
+    def replicas(self):
+        return []
+
 
 def figures(text: str) -> dict[str, float]:
     """Every sample by name and labels; fails for a text that Prometheus would not read."""

@@ -44,6 +44,11 @@ def test_a_spread_model_answers_loses_a_replica_and_comes_back(tmp_path: Path) -
                 stats = admin.get("/v1/multi-gpu/stats").json()["multi_gpu_stats"]
                 assert [replica["is_alive"] for replica in stats["replicas"]] == [False, True]
                 assert stats["state"] == "degraded"
+                figures = admin.get("/metrics").text
+                for number, up in ((0, "0.0"), (1, "1.0")):
+                    labels = f'{{model_name="{session.llm.model_name}",replica="{number}"}}'
+                    assert f"workbench_replica_up{labels} {up}" in figures
+                    assert f"workbench_pipeline_bubble_ratio{labels}" in figures
                 assert stats["replicas"][0]["ended"].startswith("replica 0 of 2 was killed (SIGKILL)")
 
                 # The config that is in use starts what of it has died, beside what lives.

@@ -12,7 +12,7 @@ from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from workbench.engine.generation import Generation, Mailbox
+from workbench.engine.generation import Generation
 from workbench.engine.messages import (
     Abort,
     Chunk,
@@ -31,6 +31,7 @@ from workbench.engine.messages import (
 from workbench.engine.request_in_flight import RequestInFlight
 from workbench.engine.sampling_params import SamplingParams
 from workbench.errors import EngineStoppedError, PromptTooLongError, RequestError
+from workbench.mailbox import Mailbox
 from workbench.telemetry import DeviceUsage, RequestLog, StepProfile
 from workbench.telemetry.device_usage import UsageReader
 from workbench.telemetry.recent_rate import RecentRate
@@ -94,7 +95,7 @@ class EngineClient:
         self.plugins = plugins
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
-        self._mailboxes: dict[str, Mailbox] = {}
+        self._mailboxes: dict[str, Mailbox[Chunk]] = {}
         self._unfinished: dict[str, int] = {}
         # Requests that were ever started.
         self.requests_total = 0
@@ -165,7 +166,7 @@ class EngineClient:
         sent = sent if resumed is None else resumed.token_ids
         request_id = f"{self._id_prefix}-{next(self._ids)}"
         request = Request(request_id, tuple(prompt_token_ids), params, seed, time.monotonic(), sent)
-        mailbox = Mailbox()
+        mailbox: Mailbox[Chunk] = Mailbox()
         filters = self.plugins.filters(params) if self.plugins else None
         watch = self.plugins.watch(request) if self.plugins else None
         with self._lock:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
 
 from workbench.engine.answer_filters import AnswerFilters
 from workbench.engine.logprobs import TokenLogprobs
 from workbench.engine.messages import Chunk, Usage
 from workbench.engine.sequence import FinishReason
 from workbench.errors import WorkbenchError
+from workbench.mailbox import Mailbox
 
-__all__ = ["Completion", "Generation", "Mailbox", "Timings"]
+__all__ = ["Completion", "Generation", "Timings"]
 
 
 @dataclass(frozen=True)
@@ -64,45 +63,6 @@ class Completion:
     index: int = 0
 
 
-class Mailbox:
-    """Chunks on their way from the engine's thread to whoever waits, in a thread or in an event loop."""
-
-    def __init__(self) -> None:
-        self._queue: SimpleQueue[Chunk] = SimpleQueue()
-        self._wake: Callable[[], object] | None = None
-
-    def put(self, chunk: Chunk) -> None:
-        self._queue.put(chunk)
-        wake = self._wake
-        if wake is not None:
-            try:
-                wake()
-            except RuntimeError:  # the waiter's event loop is closed: nobody is left to tell
-                self._wake = None
-
-    def get(self, timeout_s: float | None = None) -> Chunk:
-        """Wait for the next chunk; TimeoutError after `timeout_s` seconds."""
-        try:
-            return self._queue.get(timeout=timeout_s)
-        except Empty:
-            raise TimeoutError(f"no output within {timeout_s} s") from None
-
-    async def get_async(self) -> Chunk:
-        """Wait for the next chunk without holding up the event loop."""
-        event, loop = asyncio.Event(), asyncio.get_running_loop()
-        # Set before looking, so that a chunk that arrives in between wakes us.
-        self._wake = lambda: loop.call_soon_threadsafe(event.set)
-        try:
-            while True:
-                try:
-                    return self._queue.get_nowait()
-                except Empty:
-                    await event.wait()
-                    event.clear()
-        finally:
-            self._wake = None
-
-
 @dataclass
 class _Partial:
     """What has come of one answer."""
@@ -140,7 +100,7 @@ class Generation:
         request_id: str,
         n: int,
         seed: int,
-        mailbox: Mailbox,
+        mailbox: Mailbox[Chunk],
         abort: Callable[[str], None],
         filters: list[AnswerFilters] | None = None,
         resumed: Generation | None = None,

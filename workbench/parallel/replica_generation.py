@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from workbench.parallel.inbox import Inbox
+from workbench.mailbox import Mailbox
 from workbench.parallel.replica import EngineGeneration
 
 __all__ = ["ReplicaGeneration"]
@@ -27,7 +27,8 @@ class ReplicaGeneration:
         self.is_aborted = False
         self._inner: EngineGeneration | None = None
         self._error: BaseException | None = None
-        self._inbox = Inbox()
+        # Ends with None.
+        self._inbox: Mailbox[Any] = Mailbox()
         self._is_read_to_end = False
         self._lock = threading.Lock()
 
@@ -112,7 +113,7 @@ class ReplicaGeneration:
         """For the pool: the request is over."""
         # Without its traceback, whose frames would keep the engine alive.
         self._error = None if error is None else error.with_traceback(None)
-        self._inbox.close()
+        self._inbox.put(None)
 
     @property
     def _serving(self) -> EngineGeneration:

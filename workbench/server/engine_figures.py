@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from workbench.engine import EngineStats
+from workbench.server.replica_figures import replica_families
 from workbench.telemetry.histogram import SIZES, HistogramView
+
+if TYPE_CHECKING:
+    from workbench.distributed.parallel_engine import ReplicaFigures
 
 __all__ = ["EngineFigures", "EngineSource"]
 
@@ -20,6 +24,8 @@ class EngineSource(Protocol):
     """Where the engine's figures come from."""
 
     def stats(self) -> EngineStats | None: ...
+
+    def replicas(self) -> Sequence[ReplicaFigures]: ...
 
     @property
     def model_id(self) -> str: ...
@@ -54,6 +60,7 @@ class EngineFigures:
             counter = CounterMetricFamily(f"workbench_{name}", text, labels=_MODEL)
             counter.add_metric([label], value)
             yield counter
+        yield from replica_families(label, self._engine.replicas())
 
 
 def _waiting_by_reason(label: str, stats: EngineStats, num_queued: int) -> GaugeMetricFamily:

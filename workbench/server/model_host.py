@@ -22,6 +22,7 @@ from workbench.session import Session
 from workbench.session_status import LoadChoice, SessionState, SessionStatus
 
 if TYPE_CHECKING:
+    from workbench.distributed.parallel_engine import ReplicaFigures
     from workbench.llm import LlamaGPU
 
 __all__ = ["ModelHost", "ServedModel"]
@@ -175,6 +176,11 @@ class ModelHost:
             return self._session.stats()
         except EngineStoppedError:
             return None
+
+    def replicas(self) -> list[ReplicaFigures]:
+        """The replicas of a model that is spread over devices, alive or dead; else none."""
+        llm = self.llm
+        return [] if llm is None or llm.parallel is None else llm.replicas()
 
     @contextmanager
     def in_use(self) -> Iterator[None]:

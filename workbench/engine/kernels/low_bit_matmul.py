@@ -14,6 +14,7 @@ import torch.nn.functional as F
 import triton
 import triton.language as tl
 
+from workbench.engine.kernels.column_parts import num_parts, store_part
 from workbench.engine.low_bit_weight import GROUP_COLUMNS, LowBitKind, LowBitWeight
 
 __all__ = ["LowBitWorkspace", "ProductTile", "low_bit_linear"]
@@ -36,7 +37,6 @@ class ProductTile:
 # Up to so many rows weights are unpacked inside the product; beyond, once into memory for a plain product.
 _MAX_ROWS = 256
 _WANTED_PROGRAMS = 264
-_MAX_PARTS = 8
 _LARGEST_TILE = 128 * _MAX_ROWS
 
 
@@ -106,7 +106,7 @@ def _product(
     tile = tile or _default_tile(int4, width)
     step = GROUP_COLUMNS if int4 else tile.step
     num_tiles = triton.cdiv(weight.rows, tile.weight_rows)
-    parts = _num_parts(num_tiles, triton.cdiv(weight.columns, step))
+    parts = num_parts(num_tiles, triton.cdiv(weight.columns, step), _WANTED_PROGRAMS * 3 // 2)
     _low_bit_product[(num_tiles, triton.cdiv(rows, width), parts)](
         x,
         weight.data,
@@ -137,14 +137,6 @@ def _default_tile(int4: bool, width: int) -> ProductTile:
     if width > 128:
         return ProductTile(128, 64, 8, 3)
     return ProductTile(64, 128, 4, 4 if width == 64 else 3)
-
-
-def _num_parts(num_tiles: int, num_steps: int) -> int:
-    """A power of two that fills the device and leaves every part a step at least."""
-    parts = 1
-    while parts < _MAX_PARTS and num_tiles * parts * 2 <= _WANTED_PROGRAMS * 1.5 and parts * 2 <= num_steps:
-        parts *= 2
-    return parts
 
 
 @triton.jit
@@ -188,23 +180,8 @@ def _low_bit_product(
             total = tl.dot(w, tl.trans(v), total, input_precision="ieee")
     if not INT4:
         total *= tl.load(scales + weight_rows, mask=weight_inside, other=0.0)[:, None]
-    target = out + rows[None, :].to(tl.int64) * num_weight_rows + weight_rows[:, None]
     mask = weight_inside[:, None] & inside[None, :]
-    if PARTS == 1:
-        tl.store(target, total.to(out.dtype.element_ty), mask=mask)
-    else:
-        tile = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
-        at = tl.arange(0, TILE_ROWS)[:, None] * TILE + tl.arange(0, TILE)[None, :]
-        tl.store(sums + (tile * PARTS + part) * TILE_ROWS * TILE + at, total)
-        # Every thread's stores must be out before the counter says so; the last part to arrive joins them all.
-        tl.debug_barrier()
-        arrived = tl.atomic_add(counters + tile, 1, sem="acq_rel", scope="gpu")
-        if arrived == PARTS - 1:
-            total = tl.zeros([TILE_ROWS, TILE], tl.float32)
-            for other in range(PARTS):
-                total += tl.load(sums + (tile * PARTS + other) * TILE_ROWS * TILE + at, cache_modifier=".cg")
-            tl.store(target, total.to(out.dtype.element_ty), mask=mask)
-            tl.store(counters + tile, 0)
+    store_part(total, part, out, sums, counters, rows, weight_rows, mask, num_weight_rows, PARTS, TILE_ROWS, TILE)
 
 
 @triton.jit

@@ -13,6 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
+from workbench.engine.kernels.column_parts import num_parts, store_part
 from workbench.engine.kernels.low_bit_matmul import LowBitWorkspace
 from workbench.engine.kernels.rounding import RoundedRows
 from workbench.engine.low_bit_weight import GROUP_COLUMNS, LowBitKind, LowBitWeight
@@ -24,7 +25,6 @@ MAX_ROUNDED_ROWS = 256
 # From so many rows on torch's product of fp8 is the faster one where a weight has many rows.
 _LIBRARY_ROWS, _WIDE = 64, 8192
 _WANTED_PROGRAMS = 396
-_MAX_PARTS = 8
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _product(
     num_tiles = triton.cdiv(weight.rows, tile.weight_rows)
     row_tiles = triton.cdiv(out.shape[0], tile.rows)
     step = GROUP_COLUMNS if weight.kind is LowBitKind.INT4 else tile.columns
-    parts = _num_parts(num_tiles * row_tiles, triton.cdiv(weight.columns, step))
+    parts = num_parts(num_tiles * row_tiles, triton.cdiv(weight.columns, step), _WANTED_PROGRAMS)
     _rounded_product[(num_tiles, row_tiles, parts)](
         weight.data, weight.scales, x.high, x.low, x.scales, out, workspace.sums, workspace.counters,
         out.shape[0], weight.rows,
@@ -112,14 +112,6 @@ def _default_tile(weight: LowBitWeight, rows: int) -> RoundedTile:
     return RoundedTile(64, tile_rows, 128, 4, 4 if weight.rows <= 4096 else 3)
 
 
-def _num_parts(num_tiles: int, num_steps: int) -> int:
-    """A power of two that fills the device and leaves every part a step at least."""
-    parts = 1
-    while parts < _MAX_PARTS and num_tiles * parts * 2 <= _WANTED_PROGRAMS and parts * 2 <= num_steps:
-        parts *= 2
-    return parts
-
-
 @triton.jit
 def _rounded_product(
     data, scales, high, low, row_scales, out, sums, counters, num_rows, num_weight_rows,
@@ -151,23 +143,8 @@ def _rounded_product(
         )  # fmt: skip
         total *= tl.load(scales + known_rows)[:, None]
     total *= tl.load(row_scales + rows, mask=inside, other=0.0)[None, :]
-    target = out + rows[None, :].to(tl.int64) * num_weight_rows + weight_rows[:, None]
     mask = (weight_rows < num_weight_rows)[:, None] & inside[None, :]
-    if PARTS == 1:
-        tl.store(target, total.to(out.dtype.element_ty), mask=mask)
-    else:
-        tile = tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)
-        at = tl.arange(0, TILE_ROWS)[:, None] * TILE + tl.arange(0, TILE)[None, :]
-        tl.store(sums + (tile * PARTS + part) * TILE_ROWS * TILE + at, total)
-        # Every thread's stores must be out before the counter says so; the last part to arrive joins them all.
-        tl.debug_barrier()
-        arrived = tl.atomic_add(counters + tile, 1, sem="acq_rel", scope="gpu")
-        if arrived == PARTS - 1:
-            total = tl.zeros([TILE_ROWS, TILE], tl.float32)
-            for other in range(PARTS):
-                total += tl.load(sums + (tile * PARTS + other) * TILE_ROWS * TILE + at, cache_modifier=".cg")
-            tl.store(target, total.to(out.dtype.element_ty), mask=mask)
-            tl.store(counters + tile, 0)
+    store_part(total, part, out, sums, counters, rows, weight_rows, mask, num_weight_rows, PARTS, TILE_ROWS, TILE)
 
 
 @triton.jit

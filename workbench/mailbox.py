@@ -1,24 +1,26 @@
-"""Chunks on their way from the pump to one reader, who waits in a thread or in an event loop of its own."""
+"""Values on their way from one thread to one reader, who waits in a thread or in an event loop."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Generic, TypeVar
 
-__all__ = ["Inbox"]
+__all__ = ["Mailbox"]
+
+_Value = TypeVar("_Value")
 
 
-class Inbox:
-    """A queue that ends: after `close` and once it is empty, `get` gives None."""
+class Mailbox(Generic[_Value]):
+    """A queue without an end of its own: who fills it says which value is the last."""
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[Any] = SimpleQueue()
+        self._queue: SimpleQueue[_Value] = SimpleQueue()
         self._wake: Callable[[], object] | None = None
 
-    def put(self, chunk: object) -> None:
-        self._queue.put(chunk)
+    def put(self, value: _Value) -> None:
+        self._queue.put(value)
         wake = self._wake
         if wake is not None:
             try:
@@ -26,21 +28,17 @@ class Inbox:
             except RuntimeError:  # the reader's event loop is closed: nobody is left to tell
                 self._wake = None
 
-    def close(self) -> None:
-        """Nothing more will come."""
-        self.put(None)
-
-    def get(self, timeout_s: float | None = None) -> Any | None:
-        """Wait for the next chunk; TimeoutError after `timeout_s` seconds."""
+    def get(self, timeout_s: float | None = None) -> _Value:
+        """Wait for the next value; TimeoutError after `timeout_s` seconds."""
         try:
             return self._queue.get(timeout=timeout_s)
         except Empty:
             raise TimeoutError(f"no output within {timeout_s} s") from None
 
-    async def get_async(self) -> Any | None:
-        """Wait for the next chunk without holding up the reader's event loop."""
+    async def get_async(self) -> _Value:
+        """Wait for the next value without holding up the reader's event loop."""
         event, loop = asyncio.Event(), asyncio.get_running_loop()
-        # Set before looking, so that a chunk that arrives in between wakes us.
+        # Set before looking, so that a value that arrives in between wakes us.
         self._wake = lambda: loop.call_soon_threadsafe(event.set)
         try:
             while True:
