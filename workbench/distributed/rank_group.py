@@ -169,11 +169,17 @@ class RankGroup:
             if self._is_stopping:
                 return
             self._is_stopping = True
-        self._kill()
+        for rank in self.ranks:
+            if not rank.process.has_ended():
+                rank.process.terminate()
         os.write(self._wake[1], b"x")
         if self._watcher is not None and self._watcher is not threading.current_thread():
             self._watcher.join(_STOP_LIMIT_S)
+        deadline_s = time.monotonic() + _STOP_LIMIT_S
         for rank in self.ranks:
+            wait([rank.process.end_fd], max(0.0, deadline_s - time.monotonic()))
+            if not rank.process.has_ended():
+                rank.process.kill()
             rank.process.wait()
             rank.process.close()
             rank.connection.close()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import struct
 import subprocess
 import threading
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +26,7 @@ class RankProcess(Protocol):
     end_fd: int
 
     def has_ended(self) -> bool: ...
+    def terminate(self) -> None: ...
     def kill(self) -> None: ...
     def wait(self) -> int: ...
     def close(self) -> None: ...
@@ -53,6 +54,10 @@ class SpawnedRank:
         """Whether the process is gone."""
         return self._process.poll() is not None
 
+    def terminate(self) -> None:
+        """Ask it to end: at once, unless it has something to save."""
+        self._process.terminate()
+
     def kill(self) -> None:
         """End it at once."""
         self._process.kill()
@@ -79,7 +84,12 @@ class ForkedRank:
 
     def has_ended(self) -> bool:
         """Whether the process is gone."""
-        return self._status is not None or bool(select.select([self.end_fd], [], [], 0)[0])
+        return self._status is not None or bool(wait([self.end_fd], 0))
+
+    def terminate(self) -> None:
+        """Ask it to end: at once, unless it has something to save."""
+        if not self.has_ended():
+            os.kill(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """End it at once."""
