@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from workbench import LlamaGPU
 from workbench.backends import get_backend
 from workbench.distributed.nursery import RankNursery
 from workbench.distributed.start import StartedGroup, start_group_engine
@@ -70,3 +72,17 @@ def scores(client: EngineClient) -> torch.Tensor:
     params = SamplingParams(max_tokens=0, prompt_logprobs=5)
     entries = client.submit(PROMPTS[-1], params).result(60).prompt_logprobs[1:]
     return torch.tensor([[entry.logprob, *(p for _, p in entry.top)] for entry in entries])
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one process says: `answers` and `scores`, and the bytes of its weights."""
+
+    answers: list[tuple[int, ...]]
+    scores: torch.Tensor
+    weight_bytes: int
+
+
+def said_by(model: str, num_tokens: int = 12) -> Said:
+    with LlamaGPU(model, prefer_gpu=False, quant_type="fp32", engine=ENGINE) as one:
+        return Said(answers(one._client, num_tokens), scores(one._client), one.weight_bytes)

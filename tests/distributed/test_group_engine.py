@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from distributed.group_model import ENGINE, PROMPTS, answers, files_of, save_model, scores, start
+from distributed.group_model import PROMPTS, Said, answers, files_of, said_by, save_model, scores, start
 
-from workbench import LlamaGPU
 from workbench.distributed.nursery import RankNursery
 from workbench.distributed.start import StartedGroup
 from workbench.engine import SamplingParams
@@ -28,11 +27,10 @@ def _running(*arguments, **options):
         group.engine.client.stop()
 
 
-def _compare_with_one_process(group: StartedGroup, model: str, num_tokens: int = 12, most_weights: float = 1.1) -> None:
-    with LlamaGPU(model, prefer_gpu=False, quant_type="fp32", engine=ENGINE) as one:
-        assert answers(group.engine.client, num_tokens) == answers(one._client, num_tokens)
-        assert torch.allclose(scores(group.engine.client), scores(one._client), atol=1e-4)
-        assert sum(rank.weight_bytes for rank in group.ranks) < most_weights * one.weight_bytes
+def _assert_says_the_same(group: StartedGroup, one: Said, num_tokens: int = 12, most_weights: float = 1.1) -> None:
+    assert answers(group.engine.client, num_tokens) == one.answers
+    assert torch.allclose(scores(group.engine.client), one.scores, atol=1e-4)
+    assert sum(rank.weight_bytes for rank in group.ranks) < most_weights * one.weight_bytes
 
 
 def _kill_one_under_load(group: StartedGroup, rank: int) -> None:
@@ -56,7 +54,7 @@ def _kill_one_under_load(group: StartedGroup, rank: int) -> None:
 def test_four_tensor_ranks_share_heads_cache_and_vocabulary(tmp_path: Path, nursery: RankNursery) -> None:
     model = save_model(tmp_path / "model", "qwen2")  # its projections have biases
     with _running(files_of(model), nursery, tensor_size=4) as group:
-        _compare_with_one_process(group, str(model))
+        _assert_says_the_same(group, said_by(str(model)))
         assert len({rank.kv_bytes for rank in group.ranks}) == 1
         assert sum(rank.kv_bytes for rank in group.ranks) == pytest.approx(group.engine.limits.kv_bytes, rel=0.01)
         whole = sum(rank.weight_bytes for rank in group.ranks)
@@ -67,7 +65,7 @@ def test_four_tensor_ranks_share_heads_cache_and_vocabulary(tmp_path: Path, nurs
 def test_two_stages_compute_several_batches_at_once(tmp_path: Path, nursery: RankNursery) -> None:
     model = save_model(tmp_path / "model", "llama", num_hidden_layers=4)
     with _running(files_of(model), nursery, num_stages=2) as group:
-        _compare_with_one_process(group, str(model))
+        _assert_says_the_same(group, said_by(str(model)))
         whole = sum(rank.weight_bytes for rank in group.ranks)
         assert all(rank.weight_bytes == pytest.approx(whole / 2, rel=0.25) for rank in group.ranks)
         assert all(rank.kv_bytes < 0.8 * group.engine.limits.kv_bytes for rank in group.ranks)
@@ -82,8 +80,7 @@ def test_stages_of_tensor_ranks_keep_windows_soft_caps_and_tied_vocabulary(
     fields = {"sliding_window": 16, "query_pre_attn_scalar": 16, "tie_word_embeddings": True}
     model = save_model(tmp_path / "model", "gemma2", **fields)
     with _running(files_of(model), nursery, tensor_size=2, num_stages=2) as group:
-        with LlamaGPU(str(model), prefer_gpu=False, quant_type="fp32", engine=ENGINE) as one:
-            assert answers(group.engine.client) == answers(one._client)
+        assert answers(group.engine.client) == said_by(str(model)).answers
 
 
 def test_sizes_that_do_not_divide_are_refused_before_a_process_starts(tmp_path: Path, nursery: RankNursery) -> None:
@@ -101,7 +98,11 @@ def test_sizes_that_do_not_divide_are_refused_before_a_process_starts(tmp_path: 
     ids=["three ranks", "two stages"],
 )
 def test_the_embedded_model(
-    sizes: dict[str, int], most_weights: float, home_with_embedded_model: Path, nursery: RankNursery
+    sizes: dict[str, int],
+    most_weights: float,
+    home_with_embedded_model: Path,
+    embedded_alone: Said,
+    nursery: RankNursery,
 ) -> None:
     with _running(files_of("default"), nursery, **sizes) as group:
-        _compare_with_one_process(group, "default", num_tokens=6, most_weights=most_weights)
+        _assert_says_the_same(group, embedded_alone, num_tokens=6, most_weights=most_weights)
