@@ -160,8 +160,8 @@ class RankGroup:
         while True:
             arrived = self.receive(_POLL_S)
             while_waiting()
-            for _, message in arrived:
-                return message
+            if arrived:
+                return arrived[0][1]
 
     def stop(self) -> None:
         """End the processes and wait until they are gone. Stopping twice is harmless."""
