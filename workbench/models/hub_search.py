@@ -86,17 +86,19 @@ def _in_time(ask: Callable[[], list[Any]], timeout_s: float) -> list[Any]:
 
 
 def _list_models(**query: Any) -> Iterable[Any]:
-    from huggingface_hub import ModelInfo, constants, get_session
-    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+    # Found there at run time only: the package tells type checkers nothing of it.
+    import huggingface_hub
+    from huggingface_hub import constants, get_session
 
+    hub: Any = huggingface_hub
     # The hub's client has looked once, when it was imported; a notebook may have set it since.
     if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in constants.ENV_VARS_TRUE_VALUES:
         raise OSError("HF_HUB_OFFLINE is set")
     response = get_session().get(
-        f"{constants.ENDPOINT}/api/models", params=query, headers=build_hf_headers(), timeout=_TIMEOUT_S
+        f"{constants.ENDPOINT}/api/models", params=query, headers=hub.utils.build_hf_headers(), timeout=_TIMEOUT_S
     )
-    hf_raise_for_status(response)
-    return [ModelInfo(**{"siblings": None, **item}) for item in response.json()]
+    hub.utils.hf_raise_for_status(response)
+    return [hub.ModelInfo(**{"siblings": None, **item}) for item in response.json()]
 
 
 def _model(info: Any) -> HubModel:

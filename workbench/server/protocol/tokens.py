@@ -48,7 +48,7 @@ class TokenizeRequest(ModelRequest):
             messages,
             functions_of(self.tools),
             add_generation_prompt=self.add_generation_prompt is not False,
-            enable_thinking=self.chat_template_kwargs and self.chat_template_kwargs.enable_thinking,
+            enable_thinking=None if self.chat_template_kwargs is None else self.chat_template_kwargs.enable_thinking,
         )
 
 
