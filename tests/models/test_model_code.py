@@ -8,6 +8,7 @@ import pytest
 
 from workbench.errors import LoadCancelled
 from workbench.models.model_code import _garbage_left_alone, _import, import_model_code
+from workbench.progress import no_progress
 
 # In a process of its own, where the import really happens.
 IMPORT_AND_LOOK = """
@@ -29,21 +30,27 @@ def test_no_garbage_is_searched_for_while_importing_and_again_afterwards():
     assert (is_enabled, is_imported) == ("True", "True")
 
 
-def test_a_load_is_cancelled_without_waiting_for_an_import():
-    is_over, answers = threading.Event(), SimpleQueue()
+def test_a_load_is_cancelled_without_waiting_for_an_import_but_the_next_import_waits():
+    is_over, answers, imported = threading.Event(), SimpleQueue(), []
+
+    def first():
+        is_over.wait()
+        imported.append("first")
 
     def cancel(progress):
         raise LoadCancelled(progress.stage)
 
     def load():
         try:
-            _import(is_over.wait, cancel)
+            _import(first, cancel)
         except LoadCancelled as error:
             answers.put(str(error))
 
     threading.Thread(target=load).start()
     assert answers.get(timeout=60) == "import torch and transformers"
-    is_over.set()
+    threading.Timer(0.05, is_over.set).start()
+    _import(lambda: imported.append("second"), no_progress)
+    assert imported == ["first", "second"]
 
 
 def test_who_has_switched_the_collector_off_keeps_it_off():

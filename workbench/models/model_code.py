@@ -19,6 +19,8 @@ __all__ = ["import_model_code", "import_torch"]
 
 # How often whoever waits for an import is asked whether to go on.
 _ASK_EVERY_S = 0.1
+# transformers makes its modules when they are first asked for, and two threads that ask at once get half of one.
+_importing = threading.Lock()
 
 
 def import_torch(progress: ProgressCallback = no_progress) -> None:
@@ -50,14 +52,19 @@ def _all_model_code() -> None:
 def _import(work: Callable[[], None], progress: ProgressCallback) -> None:
     """Nothing can stop an import. So that a load is cancelled without waiting for it, it has a thread of its own there,
     in which it goes on alone; the next load finds it done."""
+
+    def alone() -> None:
+        with _importing:
+            work()
+
     if progress is no_progress or threading.current_thread() is threading.main_thread():
-        work()
+        alone()
         return
     errors: list[BaseException] = []
 
     def run() -> None:
         try:
-            work()
+            alone()
         except BaseException as error:  # raised again by whoever waits
             errors.append(error)
 
