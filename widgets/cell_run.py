@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-__all__ = ["composes", "note_made"]
+__all__ = ["composes", "current_run", "note_made", "runs_unwatched"]
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _is_composing: ContextVar[bool] = ContextVar("workbench_is_composing", default=F
 
 def note_made(widget: _Closable) -> None:
     """A widget is made: if its cell ran before, what that run made is closed. Outside a notebook nothing happens."""
-    run = None if _is_composing.get() else _current_run()
+    run = None if _is_composing.get() else current_run()
     if run is None:
         return
     cell, number = run
@@ -65,12 +65,21 @@ def _close(widget: _Closable | None) -> None:
         _log.exception("closing a widget of the cell's earlier run failed")
 
 
-def _current_run() -> tuple[str, str] | None:
-    """The cell that runs, and which run of it; None where no notebook says so."""
-    ipython: Any = sys.modules.get("IPython")
-    kernel = getattr(ipython.get_ipython(), "kernel", None) if ipython is not None else None
+def current_run() -> tuple[str, str] | None:
+    """The cell that runs, and which run of it; None where no page says so, as in programs that run notebooks."""
+    kernel = _kernel()
     if kernel is None:
         return None
     parent = kernel.get_parent("shell") or {}
     cell, number = parent.get("metadata", {}).get("cellId"), parent.get("header", {}).get("msg_id")
     return (str(cell), str(number)) if cell and number else None
+
+
+def runs_unwatched() -> bool:
+    """Whether a program runs the notebook, not somebody at a page: outputs may be held against those of other runs."""
+    return _kernel() is not None and current_run() is None
+
+
+def _kernel() -> Any | None:
+    ipython: Any = sys.modules.get("IPython")
+    return getattr(ipython.get_ipython(), "kernel", None) if ipython is not None else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import ipywidgets
 
+from widgets.cell_run import runs_unwatched
 from widgets.chart_rows import ChartRow, memory_rows, owners_row, throughput_rows, utilisation_row
 from widgets.figures import (
     LiveView,
@@ -172,11 +173,11 @@ class LivePlot(Part, ipywidgets.VBox):
             self._keep_words()
 
     def twin(self) -> Twin:
-        """What it plots, and each line's newest and highest value. In headless runs the first only: numbers and devices
-        change from run to run and from machine to machine."""
+        """What it plots, and each line's newest and highest value. In headless runs, and where a program runs the
+        notebook, only the former: numbers and devices change from run to run and from machine to machine."""
         shown = ", ".join(dict.fromkeys(row.title.split(" of ")[0] for row in self.rows))
         rows = [("plot", f"{shown} over the last {self.note.window_s:.0f} s")]
-        if not is_headless():
+        if not is_headless() and (self._saved is not None or not runs_unwatched()):
             view = live_view(self._sampler.series, self.rows, self._sampler.now_s(), self.note.window_s)
             rows += live_words(view).items()
         return Twin(type(self).__name__, tuple(rows))

@@ -7,7 +7,7 @@ from typing import Any
 
 import traitlets
 
-from widgets.cell_run import note_made
+from widgets.cell_run import note_made, runs_unwatched
 from widgets.saved_twin import SavedTwin
 from widgets.shared_session import let_go
 from workbench.twin import Twin, is_headless
@@ -69,8 +69,9 @@ class Part:
             self._saved = SavedTwin.in_notebook(self.twin)
             if self._saved is not None:
                 self._saved.follow(self._worded())
-        if self._saved is not None:
-            # They stand in the output before this one, where they can follow what happens.
+        if self._saved is not None and not runs_unwatched():
+            # They stand in an output before this one, where they can follow what happens.
+            self._saved.show()
             words = {"text/plain": twin.title, "text/html": ""}
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
         return {**words, "application/vnd.jupyter.widget-view+json": view}

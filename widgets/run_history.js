@@ -20,6 +20,9 @@ function render({ model, el }) {
     return element("table", { class: "wb-figures" }, element("thead", {}, element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, name)))), element("tbody", {}, ...rows));
   }
 
+  // Times as people read them; the column says that they are UTC.
+  const shown = (name, value) => (name === "at" ? value.replace("T", " ").replace(/(\+00:00|Z)$/, "") : String(value));
+
   function update() {
     const chosen = model.get("chosen");
     const rows = [...model.get("rows")].reverse();
@@ -27,7 +30,7 @@ function render({ model, el }) {
     table.replaceChildren(rows.length === 0 ? element("p", { class: "wb-hint" }, "No runs yet: loads and replies are noted here.") : headed(["Compare", ...used.map(([, label]) => label)], rows.map((row) => {
       const box = element("input", { type: "checkbox", "aria-label": `Compare run ${row.number}`, onchange: () => model.send({ type: "choose", number: row.number }) });
       box.checked = chosen.includes(row.number);
-      return element("tr", {}, element("td", {}, box), ...used.map(([name]) => element("td", {}, String(row[name]))));
+      return element("tr", {}, element("td", {}, box), ...used.map(([name]) => element("td", {}, shown(name, row[name]))));
     })));
     const pairs = model.get("differences");
     differences.replaceChildren(...(chosen.length === 2 ? [

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import logging
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import traitlets
 
+from widgets.cell_run import current_run
 from workbench.twin import Twin
 
 __all__ = ["SavedTwin"]
@@ -34,16 +33,19 @@ class SavedTwin:
         self._numbers = itertools.count()
         self._shown: Twin | None = None
         self._shown_number = -1
-        self.refresh()
 
     @classmethod
     def in_notebook(cls, words: Callable[[], Twin]) -> SavedTwin | None:
-        """Put the output into the cell that runs; None where no kernel runs one."""
-        ipython: Any = sys.modules.get("IPython")
-        shell = ipython.get_ipython() if ipython is not None else None
-        if getattr(shell, "kernel", None) is None:
+        """One for the notebook that is open; None where nobody looks at one."""
+        if current_run() is None:
             return None
-        return cls(words, shell.display_pub.publish)
+        from IPython import get_ipython
+
+        return cls(words, get_ipython().display_pub.publish)
+
+    def show(self) -> None:
+        """Put the words into the cell that runs."""
+        self._say(self._words(), is_new=True)
 
     def follow(self, parts: Iterable[traitlets.HasTraits]) -> None:
         """Look at the words again whenever something of those widgets changes."""
@@ -51,7 +53,7 @@ class SavedTwin:
             part.observe(lambda _: self.refresh())
 
     def refresh(self) -> None:
-        """Replace the output if the words are others now."""
+        """Replace the words, wherever they were put, if they are others now."""
         number = next(self._numbers)
         try:
             # Not under the lock: they may wait for a lock of the widget's that a caller of this holds.
@@ -59,18 +61,14 @@ class SavedTwin:
             with self._lock:
                 if number > self._shown_number:
                     self._shown_number = number
-                    self._replace(twin)
+                    if twin != self._shown:
+                        self._say(twin, is_new=False)
         except Exception:  # boundary: a widget goes on where its words can't be kept
             _log.debug("a widget's words could not be kept in the notebook", exc_info=True)
 
-    def _replace(self, twin: Twin) -> None:
-        if twin == self._shown:
-            return
-        is_first, self._shown = self._shown is None, twin
+    def _say(self, twin: Twin, *, is_new: bool) -> None:
+        self._shown = twin
         # The style sheet keeps the class out of sight.
         page = f'<div class="wb-saved">{twin.as_html()}</div>'
-        self._publish(
-            {"text/plain": twin.as_text(), "text/html": page},
-            transient={"display_id": self._display_id},
-            update=not is_first,
-        )
+        bundle = {"text/plain": twin.as_text(), "text/html": page}
+        self._publish(bundle, transient={"display_id": self._display_id}, update=not is_new)

@@ -11,7 +11,8 @@ _LIMIT_S = 120
 @pytest.fixture
 def tradeoff(front_end, tiny_model_folder):
     model = str(tiny_model_folder)
-    tradeoff = QuantizationTradeoff(model, ["fp32", "bf16", "gguf"], ["one two three", "four five"], backend="cpu")
+    prompts = ["one two three", "four five"]
+    tradeoff = QuantizationTradeoff(model, ["fp32", "bf16", "gguf"], prompts, backend="cpu", max_tokens=8)
     yield tradeoff
     tradeoff.close()
 
