@@ -1,12 +1,14 @@
 # The two commands are `make lab` and `make test`; both set up .venv first, which takes a moment when nothing changed.
 #   make lab ARGS="--no-browser --port 8899"    options for JupyterLab
-#   make test ARGS="-k sampler"                 options for pytest
+#   make test ARGS="-k sampler"                 options for pytest, or the files and folders to run
+#   make test JOBS=0 ARGS="--pdb"               in one process; by default two share the files
 #   make setup PYTHON=python3.12                the interpreter .venv is made from
 
 # The first interpreter on the path that is new enough.
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python3; do \
 	if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then break; fi; done; echo $$name)
 ARGS ?=
+JOBS ?= 2
 
 # Kernels are those of .venv, whatever kernelspecs the user's account or JUPYTER_PATH offer under the same name.
 export JUPYTER_PREFER_ENV_PATH := 1
@@ -25,7 +27,7 @@ setup:
 	@$(PYTHON) .ci/environment.py
 
 test: setup
-	$(IN_VENV) .venv/bin/python -m pytest --nbval --nbval-current-env tests notebooks $(ARGS)
+	$(IN_VENV) .venv/bin/python -m pytest --nbval --nbval-current-env -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: setup
 	.venv/bin/ruff check .

@@ -203,8 +203,8 @@ def test_license_is_the_declared_one() -> None:
 def _planned(*arguments: str) -> list[str]:
     """The commands that make would run."""
     command = ["make", "--dry-run", "PYTHON=python3", *arguments]
-    # These tests may themselves run under make, whose options and ARGS travel in such variables.
-    variables = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "ARGS"))}
+    # These tests may themselves run under make, whose options and variables travel on in such.
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "ARGS", "JOBS"))}
     done = subprocess.run(command, cwd=PROJECT, env=variables, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 
@@ -226,8 +226,11 @@ def test_make_lab_sets_up_and_opens_the_quickstart() -> None:
 def test_make_test_sets_up_and_runs_tests_and_notebooks() -> None:
     set_up, pytest_run = _planned("test")
     assert set_up == "python3 .ci/environment.py"
-    assert " --nbval " in pytest_run
-    assert pytest_run.rstrip().endswith(" tests notebooks")
+    # Without a path pytest takes the project's own.
+    assert " --nbval " in pytest_run and pytest_run.rstrip().endswith(" -n 2 --dist loadfile")
+    settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    assert settings["testpaths"] == ["tests", "notebooks"]
+    assert _planned("test", "JOBS=0", "ARGS=tests/engine")[-1].endswith(" -n 0 --dist loadfile tests/engine")
 
 
 @pytest.mark.parametrize("target", ["lint", "docs", "bench", "wheel", "coverage", "audit"])
