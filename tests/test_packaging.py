@@ -200,11 +200,14 @@ def test_license_is_the_declared_one() -> None:
     assert "MIT License" in (PROJECT / "LICENSE").read_text()[:200]
 
 
+# These tests may themselves run under make, whose options and variables travel on in such.
+_MADE_BY_MAKE = ("MAKE", "MFLAGS", "ARGS", "JOBS")
+
+
 def _planned(*arguments: str) -> list[str]:
     """The commands that make would run."""
     command = ["make", "--dry-run", "PYTHON=python3", *arguments]
-    # These tests may themselves run under make, whose options and variables travel on in such.
-    variables = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "ARGS", "JOBS"))}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(_MADE_BY_MAKE)}
     done = subprocess.run(command, cwd=PROJECT, env=variables, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 

