@@ -34,6 +34,7 @@ def _run(llm: LlamaGPU, num_requests: int, num_tokens: int) -> float:
 def bubble(model: str, num_tokens: int) -> None:
     """Two stages with one thread each; four batches of eight requests are in flight."""
     with _open(model, GPUConfig(num_gpus=2, strategy="pipeline"), num_threads=1) as llm:
+        print(llm.runner_reason)
         _run(llm, 32, 4)
         (before,) = llm.replicas()
         rate = _run(llm, 32, num_tokens)
