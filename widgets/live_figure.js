@@ -25,6 +25,8 @@ function currentFigure(model) {
   });
 }
 
+const REMOVE_AFTER_MS = 1000;
+
 export default () => {
   let figure = null;
   return {
@@ -42,7 +44,8 @@ export default () => {
       const remove = shown.render({ model, el });
       return () => {
         document.removeEventListener("plotlywidget-after-render", tell);
-        remove();
+        // plotly fails on what is taken from it while it draws.
+        setTimeout(remove, REMOVE_AFTER_MS);
       };
     },
   };

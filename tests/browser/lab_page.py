@@ -48,7 +48,7 @@ class LabPage:
     def start_over(self) -> None:
         """A new page with a new kernel, whatever became of them."""
         self.close_tab()
-        self._end_sessions()
+        self._end_sessions_and_clear_outputs()
         self.problems = []
         self.open_tab()
 
@@ -196,8 +196,9 @@ class LabPage:
         }}"""
         self.page.wait_for_function(script, arg=wanted, timeout=timeout_s * 1000)
 
-    def _end_sessions(self) -> None:
-        """Have the server end the notebook's kernel: one that is stuck hears nobody else."""
+    def _end_sessions_and_clear_outputs(self) -> None:
+        """Have the server end the notebook's kernel: one that is stuck hears nobody else. A saved panel of that kernel
+        would be looked for in the next one."""
         url = urlsplit(self._url)
         token = parse_qs(url.query)["token"][0]
         sessions = f"{url.scheme}://{url.netloc}/api/sessions"
@@ -205,6 +206,11 @@ class LabPage:
             for session in client.get(sessions).raise_for_status().json():
                 if url.path.endswith("/tree/" + session["path"]):
                     client.delete(f"{sessions}/{session['id']}").raise_for_status()
+            address = f"{url.scheme}://{url.netloc}/api/contents/{url.path.split('/tree/')[1]}"
+            content = client.get(address).raise_for_status().json()["content"]
+            for cell in content["cells"]:
+                cell["outputs"] = []
+            client.put(address, json={"type": "notebook", "content": content}).raise_for_status()
 
     def _open(self) -> None:
         self.page.set_default_timeout(LIMIT_S * 1000)
