@@ -87,6 +87,8 @@ class QuantizePart:
         except LoadCancelled:
             yield "<p>Quantising was cancelled; nothing was kept.</p>"
         except WorkbenchError as error:
+            # Nothing goes on any more.
+            yield ""
             raise shown_error(error) from None
         finally:
             # Also where the page has gone; of work that goes on without it nobody asks how it ended.

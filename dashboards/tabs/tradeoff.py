@@ -64,13 +64,19 @@ class TradeoffPart:
             while not work.done() or num_shown < len(done):
                 if num_shown < len(done):
                     num_shown = len(done)
-                    yield [_cells(variant) for variant in done], tradeoff_svg(done)
+                    yield [_cells(variant) for variant in done], _progress_html(len(done), names) + tradeoff_svg(done)
                 await asyncio.wait({work}, timeout=0.3)
             await work
         except WorkbenchError as error:
             raise shown_error(error) from None
         finally:
             is_wanted = False
+
+
+def _progress_html(num_done: int, names: list[str]) -> str:
+    if num_done >= len(names):
+        return ""
+    return f'<p role="status">{num_done} of {len(names)} are measured; each is loaded, asked and unloaded.</p>'
 
 
 def _cells(variant: MeasuredMethod) -> list[Any]:
