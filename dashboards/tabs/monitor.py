@@ -53,10 +53,14 @@ class MonitorTab:
         self.cancel_all.click(self._cancel_all, None, None, **_OPTIONS)
 
     async def _look(self, request: gr.Request) -> list[Any]:
+        # A figure takes tens of milliseconds, which replies that run on other pages need not wait for.
+        return await asyncio.to_thread(self._seen)
+
+    def _seen(self) -> list[Any]:
         sampler = self._parts.sampler
         series = sampler.series
         view = live_view(series, self._rows_shown, sampler.now_s(), _WINDOW_S)
-        rows = await asyncio.to_thread(self._rows)
+        rows = self._rows()
         return [
             _tiles_html({name: one.last for name, one in series.items()}),
             live_figure(view),

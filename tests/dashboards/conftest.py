@@ -49,6 +49,15 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
+def quick_model_folder(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that is loaded in no time and can be chatted with, though it has nothing to say."""
+    folder = tmp_path_factory.mktemp("quick") / "model"
+    shutil.copytree(tiny_model_folder, folder)
+    (folder / "chat_template.jinja").write_text("{% for message in messages %}{{ message.content }}\n{% endfor %}")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def session(embedded_model_folder: Path, native_library_path: Path | None) -> Iterator[Session]:
     """A session with the embedded model, with a context that is quick to fill, in the precision that is quick here."""
     quick = "fp32" if native_library_path is None else "bf16"

@@ -11,6 +11,7 @@ from dashboards_page import WAIT_MS, AppPage
 from live_endpoint import wait_until_idle
 from playwright.sync_api import expect
 from plugin_packages import write_wheel
+from step_gate import StepGate
 
 from workbench.plugins import write_index
 from workbench.server.endpoints import PROCESS_ENDPOINTS
@@ -224,10 +225,11 @@ def test_a_wrong_setting_is_said_and_the_message_is_kept(page):
     page.box.fill("")
 
 
-def test_two_samplings_and_a_quantised_model_are_compared(page, session):
+def test_two_models_of_which_one_is_quantised_are_compared(page, session, quick_model_folder):
     page.tab("Compare")
     page.choose("wb-compare-preset-1", "Short")
     page.choose("wb-compare-preset-2", "Short")
+    page.choose("wb-compare-model-2", str(quick_model_folder))
     page.choose("wb-compare-precision-2", "int8")
     box = page.part("wb-compare-prompt").locator("textarea")
     box.fill("Say hello.")
@@ -415,9 +417,9 @@ def test_a_model_is_quantised_into_a_folder_and_loaded_from_there(
     page.choose("wb-precision", "Automatic (bf16)")
 
 
-def test_unload_and_load_with_a_plan(page, session, embedded_model_folder):
+def test_unload_and_load_with_a_plan(page, quick_model_folder):
     page.tab("Models")
-    page.choose("wb-model", str(embedded_model_folder))
+    page.choose("wb-model", str(quick_model_folder))
     expect(page.part("wb-plan")).to_contain_text("fits", timeout=WAIT_MS)
     page.press("wb-unload")
     expect(page.part("wb-progress")).to_contain_text("unloading freed", timeout=WAIT_MS)
@@ -425,26 +427,33 @@ def test_unload_and_load_with_a_plan(page, session, embedded_model_folder):
     page.press("wb-load")
     expect(page.part("wb-progress")).to_contain_text("is ready", timeout=WAIT_MS)
     page.wait_until_ready()
+
+
+def test_a_dead_engine_shows_a_banner_and_is_restarted(page, session, embedded_model_folder, monkeypatch):
+    gate = StepGate(session.llm, monkeypatch)
     page.new_chat()
-    page.ask("Hello!")
-
-
-def test_a_dead_engine_shows_a_banner_and_is_restarted(page, session):
-    page.new_chat(most_tokens=1800)
     page.send(LONG)
-    page.wait_for_text()
+    gate.allow(4)
+    expect(page.part("wb-stop")).to_be_enabled()
 
     def die(request_id: str) -> None:
         raise RuntimeError("killed by a test")
 
-    core = session.llm._client._core
-    core._engine.abort = die
+    monkeypatch.setattr(gate.engine, "abort", die)
     session.llm.abort("nobody")
+    gate.open()
     expect(page.part("wb-banner")).to_contain_text("The engine has stopped", timeout=WAIT_MS)
     expect(page.chat).to_contain_text("Load the model again")
     page.press("wb-restart")
     page.wait_until_ready()
     expect(page.part("wb-banner")).to_be_hidden()
+    page.new_chat()
+    page.ask("Hello!")
+    # The other tests want a model that has something to say.
+    page.tab("Models")
+    page.choose("wb-model", str(embedded_model_folder))
+    page.press("wb-load")
+    expect(page.part("wb-progress")).to_contain_text(f"{embedded_model_folder.name} is ready", timeout=WAIT_MS)
     page.new_chat()
     page.ask("Hello!")
 

@@ -27,13 +27,11 @@ def test_replicas_are_seen_to_work_to_die_and_to_come_back(tmp_path, open_page):
         dashboards.launch(llm, name="here") as here,
         dashboards.launch(url=endpoint.url, api_key=USE_KEY, name="there") as there,
     ):
+        llm.batch_infer(["a", "b"], max_tokens=4, ignore_eos=True)
         pages = [open_page(app.url).wait_until_ready() for app in (here, there)]
         for page in pages:
             page.tab("Cluster")
-            expect(page.part("wb-cluster")).to_contain_text("round_robin shares", timeout=WAIT_MS)
-        llm.batch_infer(["a", "b"], max_tokens=4, ignore_eos=True)
-        for page in pages:
-            expect(page.part("wb-cluster")).to_contain_text("shares 2 requests out", timeout=WAIT_MS)
+            expect(page.part("wb-cluster")).to_contain_text("round_robin shares 2 requests out", timeout=WAIT_MS)
             expect(_replica(page, 1)).to_contain_text("1 request ")
         os.kill(llm.replicas()[0].ranks[0].process_id, signal.SIGKILL)
         for page in pages:
