@@ -41,7 +41,8 @@ class SavedTwin:
             return None
         from IPython import get_ipython
 
-        return cls(words, get_ipython().display_pub.publish)
+        # Looked up each time: while a cell's output is captured it is another.
+        return cls(words, lambda *bundle, **options: get_ipython().display_pub.publish(*bundle, **options))
 
     def show(self) -> None:
         """Put the words into the cell that runs."""
