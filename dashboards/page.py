@@ -67,8 +67,9 @@ def _add_tabs_of_the_engine(parts: AppParts) -> dict[str, gr.Timer]:
     menu = Menu.of_this_machine()
     statuses = menu.statuses
     rows = (*memory_rows(statuses), owners_row(statuses), utilisation_row(statuses), *throughput_rows())
-    with gr.Tab("Monitor", id="monitor"):
+    with gr.Tab("Monitor", id="monitor") as tab:
         monitor = MonitorTab(parts, rows)
+        monitor.show_on(tab)
     with gr.Tab("Models", id="models") as tab:
         models = ModelsTab(parts, menu)
         models.plan_on(tab)
