@@ -40,7 +40,7 @@ def test_load_goes_through_loading_to_ready_with_progress(session):
     session.observe(lambda status: progress.append(status.progress))
     states = _states_of(session)
     session.load(LoadChoice("tiny", "cpu", "bf16", 512))
-    status = session.wait(10)
+    status = session.wait(60)
     assert states == [LOADING, READY]
     assert [step.fraction for step in progress if step] == [0.0, 0.25, 0.5, 0.75]
     assert status.facts == LoadedFacts("tiny", "cpu", "bf16", 512)
@@ -50,20 +50,20 @@ def test_load_goes_through_loading_to_ready_with_progress(session):
 def test_load_returns_at_once_and_the_worker_ends_with_its_work(session, factory):
     factory.load_gate = Gate(is_open=False)
     session.load(LoadChoice())
-    assert factory.load_gate.was_reached.wait(10)
+    assert factory.load_gate.was_reached.wait(60)
     assert session.status.state is LOADING
     assert not session.is_settled
     workers = [thread for thread in threading.enumerate() if thread.name == "workbench-session"]
     assert len(workers) == 1
     factory.load_gate.open()
-    session.wait(10)
+    session.wait(60)
     workers[0].join(10)
     assert not workers[0].is_alive()
 
 
 def test_the_same_choice_again_is_no_work(session, factory):
     session.load(LoadChoice())
-    session.wait(10)
+    session.wait(60)
     session.load(LoadChoice())
     assert session.is_settled
     assert len(factory.choices) == 1
@@ -71,19 +71,19 @@ def test_the_same_choice_again_is_no_work(session, factory):
 
 def test_the_same_choice_again_loads_anew_when_the_engine_has_died(session, factory):
     session.load(LoadChoice())
-    session.wait(10)
+    session.wait(60)
     factory.made[0].is_unloaded = True
     session.load(LoadChoice())
-    assert session.wait(10).state is READY
+    assert session.wait(60).state is READY
     assert session.llm is factory.made[1]
 
 
 def test_another_choice_unloads_the_first_before_it_loads(session, factory):
     session.load(LoadChoice("one"))
-    session.wait(10)
+    session.wait(60)
     states = _states_of(session)
     session.load(LoadChoice("two"))
-    session.wait(10)
+    session.wait(60)
     assert states == [UNLOADING, LOADING, READY]
     assert [llm.is_unloaded for llm in factory.made] == [True, False]
     assert session.llm is factory.made[1]
@@ -92,14 +92,14 @@ def test_another_choice_unloads_the_first_before_it_loads(session, factory):
 def test_cancel_stops_a_load_at_its_next_progress(session, factory):
     factory.load_gate = Gate(is_open=False)
     session.load(LoadChoice())
-    assert factory.load_gate.was_reached.wait(10)
+    assert factory.load_gate.was_reached.wait(60)
     observed = []
     session.observe(observed.append)
     session.cancel()
     # It is said at once, whatever the load waits for.
     assert [(status.state, status.is_cancelling) for status in observed] == [(LOADING, True)]
     factory.load_gate.open()
-    status = session.wait(10)
+    status = session.wait(60)
     assert (status.state, status.is_cancelling) == (EMPTY, False)
     assert factory.made == []
 
@@ -109,10 +109,10 @@ def test_a_load_that_finishes_in_spite_of_cancel_is_unloaded(session, factory):
     factory.load_gate = Gate(is_open=False)
     states = _states_of(session)
     session.load(LoadChoice())
-    assert factory.load_gate.was_reached.wait(10)
+    assert factory.load_gate.was_reached.wait(60)
     session.cancel()
     factory.load_gate.open()
-    assert session.wait(10).state is EMPTY
+    assert session.wait(60).state is EMPTY
     assert factory.made[0].is_unloaded
     assert READY not in states
 
@@ -122,16 +122,16 @@ def test_the_last_of_many_wishes_wins(session, factory):
     for name in ("one", "two", "three"):
         session.load(LoadChoice(name))
     factory.load_gate.open()
-    status = session.wait(10)
+    status = session.wait(60)
     assert status.facts.model == "three"
     assert sum(not llm.is_unloaded for llm in factory.made) == 1
 
 
 def test_unload_says_what_was_freed(session, factory):
     session.load(LoadChoice())
-    session.wait(10)
+    session.wait(60)
     session.unload()
-    status = session.wait(10)
+    status = session.wait(60)
     assert status.state is EMPTY
     assert status.freed_bytes == {"cpu": 500_000_000}
     assert factory.made[0].is_unloaded
@@ -140,12 +140,12 @@ def test_unload_says_what_was_freed(session, factory):
 def test_a_failed_load_is_told_in_words_and_the_next_load_works(session, factory):
     factory.load_error = ModelFormatError("model.safetensors is cut short")
     session.load(LoadChoice("broken"))
-    status = session.wait(10)
+    status = session.wait(60)
     assert status.state is FAILED
     assert status.failure.cause == "model.safetensors is cut short"
     factory.load_error = None
     session.load(LoadChoice("broken"))
-    assert session.wait(10).state is READY
+    assert session.wait(60).state is READY
 
 
 class Big:
@@ -164,7 +164,7 @@ def test_a_failed_load_pins_nothing():
 
     with Session(fail) as session:
         session.load(LoadChoice())
-        assert session.wait(10).failure.cause == "RuntimeError: half way"
+        assert session.wait(60).failure.cause == "RuntimeError: half way"
         gc.collect()
         assert watch[0]() is None
 
@@ -176,7 +176,7 @@ def test_a_broken_observer_stops_neither_the_load_nor_the_others(session, caplog
     session.observe(fail)
     states = _states_of(session)
     session.load(LoadChoice())
-    assert session.wait(10).state is READY
+    assert session.wait(60).state is READY
     assert states == [LOADING, READY]
 
 
@@ -186,7 +186,7 @@ def test_an_observer_that_left_hears_nothing(session):
     forget()
     forget()
     session.load(LoadChoice())
-    session.wait(10)
+    session.wait(60)
     assert heard == []
 
 
@@ -197,7 +197,7 @@ def test_an_observer_may_ask_for_the_next_thing(session, factory):
 
     session.observe(chain)
     session.load(LoadChoice("one"))
-    assert session.wait(10).facts.model == "two"
+    assert session.wait(60).facts.model == "two"
 
 
 def test_submit_goes_to_the_engine_and_needs_one(session, factory):
@@ -205,7 +205,7 @@ def test_submit_goes_to_the_engine_and_needs_one(session, factory):
         session.submit("hi")
     assert session.stats() is None
     session.load(LoadChoice())
-    session.wait(10)
+    session.wait(60)
     text = "".join(chunk.text for chunk in session.submit("hi", max_tokens=3))
     assert text == "Hello there."
     assert factory.made[0].requests == [{"prompt": "hi", "messages": None, "max_tokens": 3}]
@@ -233,7 +233,7 @@ def test_an_adopted_engine_is_unloaded_when_the_user_says_so(session):
     session.adopt(llm)
     session.adopt(llm)
     session.unload()
-    session.wait(10)
+    session.wait(60)
     assert llm.is_unloaded
 
 
@@ -246,7 +246,7 @@ def test_what_is_announced_is_loading_until_it_is_adopted(session, factory):
     session.adopt(factory(LoadChoice("tiny"), lambda progress: None))
     assert (session.status.state, session.is_settled) == (READY, True)
     session.load(LoadChoice("other"))
-    assert session.wait(10).facts.model == "other"
+    assert session.wait(60).facts.model == "other"
 
 
 def test_an_unloaded_engine_is_not_adopted(session):
@@ -259,7 +259,7 @@ def test_an_unloaded_engine_is_not_adopted(session):
 
 def test_adopting_over_a_loaded_model_is_refused(session):
     session.load(LoadChoice())
-    session.wait(10)
+    session.wait(60)
     with pytest.raises(ConfigError, match="loaded already"):
         session.adopt(_adopted())
 
@@ -267,7 +267,7 @@ def test_adopting_over_a_loaded_model_is_refused(session):
 def test_close_unloads_its_own_engine_and_then_refuses_work(factory):
     session = Session(factory)
     session.load(LoadChoice())
-    session.wait(10)
+    session.wait(60)
     session.close()
     session.close()
     assert factory.made[0].is_unloaded
@@ -279,10 +279,10 @@ def test_close_cancels_a_running_load(factory):
     factory.load_gate = Gate(is_open=False)
     session = Session(factory)
     session.load(LoadChoice())
-    assert factory.load_gate.was_reached.wait(10)
+    assert factory.load_gate.was_reached.wait(60)
     session.close(timeout_s=0)
     factory.load_gate.open()
-    session.wait(10)
+    session.wait(60)
     assert factory.made == []
 
 
@@ -297,7 +297,7 @@ def test_waiting_has_an_end(session, factory):
 def test_a_session_nobody_holds_is_collected(factory):
     session = Session(factory)
     session.load(LoadChoice())
-    session.wait(10)
+    session.wait(60)
     watch = weakref.ref(session)
     del session
     gc.collect()
@@ -313,7 +313,7 @@ def test_a_choice_that_is_none_is_refused(fields):
 def _on_a_cluster(session, factory, running=()):
     """A loaded model that another finds room beside; `running` are its requests."""
     session.load(LoadChoice("tiny"))
-    session.wait(10)
+    session.wait(60)
     (llm,) = factory.made
     llm.has_room, llm.requests = True, lambda: running
     return llm
@@ -324,11 +324,11 @@ def test_on_a_cluster_a_model_serves_until_the_next_one_does(session, factory):
     factory.load_gate = Gate(is_open=False)
     states = _states_of(session)
     session.load(LoadChoice("other"))
-    assert factory.load_gate.was_reached.wait(10)
+    assert factory.load_gate.was_reached.wait(60)
     assert session.status.state is READY
     assert session.llm is before
     factory.load_gate.open()
-    assert session.wait(10).facts.model == "other"
+    assert session.wait(60).facts.model == "other"
     assert (session.llm, before.is_unloaded) == (factory.made[1], True)
     assert states == [READY]
 
@@ -339,10 +339,10 @@ def test_on_a_cluster_requests_of_the_last_model_end_before_it_goes(session, fac
     took_over = threading.Event()
     session.observe(lambda status: took_over.set() if status.facts and status.facts.model == "other" else None)
     session.load(LoadChoice("other"))
-    assert took_over.wait(10)
+    assert took_over.wait(60)
     assert (before.is_unloaded, session.is_settled) == (False, False)
     running.clear()
-    session.wait(10)
+    session.wait(60)
     assert before.is_unloaded
 
 
@@ -350,7 +350,7 @@ def test_on_a_cluster_a_model_stays_when_the_next_one_fails(session, factory):
     before = _on_a_cluster(session, factory)
     factory.load_error = ModelFormatError("no such tensor")
     session.load(LoadChoice("broken"))
-    status = session.wait(10)
+    status = session.wait(60)
     assert (status.state, status.facts.model, status.failure.cause) == (READY, "tiny", "no such tensor")
     assert session.llm is before
     assert before.was_reclaimed
