@@ -6,6 +6,7 @@ import pytest
 from fake_llm import FakeFactory, FakeLlama, Gate
 
 from workbench.errors import ConfigError, EngineStoppedError, ModelFormatError
+from workbench.parallel import GPUConfig
 from workbench.session import LoadChoice, LoadedFacts, Session, SessionState
 
 EMPTY, LOADING, READY = SessionState.EMPTY, SessionState.LOADING, SessionState.READY
@@ -218,10 +219,13 @@ def _adopted():
 
 def test_an_adopted_engine_is_shared_and_left_alone_by_close():
     llm = _adopted()
+    llm.parallel = GPUConfig(num_gpus=2, strategy="data")
     session = Session(FakeFactory())
     states = _states_of(session)
     session.adopt(llm)
     assert states == [READY]
+    # The next model is loaded in the same way.
+    assert session.status.choice.parallel == llm.parallel
     assert session.llm is llm
     session.close()
     assert not llm.is_unloaded
