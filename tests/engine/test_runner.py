@@ -79,8 +79,9 @@ def test_logprobs_are_those_of_a_plain_forward(llama):
         params = SamplingParams(max_tokens=8, logprobs=True, top_logprobs=4, prompt_logprobs=3)
         beside = [client.submit(random_prompt(n), SamplingParams(max_tokens=20)) for n in (3, 50)]
         answer = client.submit(prompt, params).result()
-        scored = client.submit(prompt, SamplingParams(max_tokens=0, prompt_logprobs=0)).result()
         [generation.result() for generation in beside]
+        # Alone, so that its first chunk chooses nothing.
+        scored = client.submit(prompt, SamplingParams(max_tokens=0, prompt_logprobs=0)).result()
     expected = torch.log_softmax(logits_of(llama, [*prompt, *answer.token_ids]), -1)
     assert [answer.prompt_logprobs[0], len(answer.prompt_logprobs)] == [None, 40]
     told = [*answer.prompt_logprobs[1:], *answer.logprobs]

@@ -36,6 +36,13 @@ def test_int8_layer_and_its_weights_agree(dtype: torch.dtype, num_rows: int, out
     assert _error(exact, _weight(out_features, 96, dtype)) < 0.01
 
 
+def test_an_int8_row_is_the_same_beside_as_many_others_as_a_pass_has() -> None:
+    layer = Int8Weight.pack(torch.randn(192, 64, dtype=torch.bfloat16), QuantizationConfig("int8")).linear(None)
+    rows = torch.randn(32, 64, dtype=torch.bfloat16)
+    together = layer(rows)
+    assert all(torch.equal(layer(rows[:count]), together[:count]) for count in range(2, 33))
+
+
 def test_reduced_range_and_one_scale_round_more_coarsely() -> None:
     weight = _weight(64, 96)
     weight[0] *= 20

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from live_endpoint import USE_KEY, num_whole_answers, wait_until_idle
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 HEADERS = {"authorization": f"Bearer {USE_KEY}"}
@@ -51,6 +51,15 @@ def test_a_cancel_after_the_answer_changes_nothing(endpoint):
         ws.send(json.dumps({"cancel": True}))
         ws.send(json.dumps({"prompt": "Hi", "max_tokens": 1}))
         assert not any("error" in frame for frame in until_end(ws))
+
+
+@pytest.mark.parametrize("path", ["/nope", "/v1/stream/", "/v1/models"])
+def test_no_socket_elsewhere(endpoint, path):
+    url = urlsplit(endpoint.url)
+    with pytest.raises(InvalidStatus) as caught:
+        connect(f"ws://{url.netloc}{path}", additional_headers=HEADERS, proxy=None, open_timeout=60)
+    assert caught.value.response.status_code == 404
+    assert "nothing at this path" in json.loads(caught.value.response.body)["error"]["message"]
 
 
 def test_a_broken_handshake_is_refused_in_the_form_of_every_error(endpoint):

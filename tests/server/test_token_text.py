@@ -6,6 +6,7 @@ import pytest
 
 from workbench.engine import Chunk, FinishReason, TokenLogprobs
 from workbench.models.tokenizer import load_tokenizer
+from workbench.server.text_offsets import TextOffsets
 from workbench.server.token_logprobs import LogprobAligner, completion_logprobs
 from workbench.server.token_text import TokenText
 
@@ -89,7 +90,32 @@ def test_tokens_without_text_do_not_hold_up_the_others(tokenizer, tokens):
 def test_completion_logprobs_know_where_each_token_begins(tokenizer, tokens):
     ids = tokenizer.encode("Hello there")
     entries = [ids[0], TokenLogprobs(ids[1], -0.5, ((ids[0], -0.1),))]
-    reply = completion_logprobs(entries, tokens, with_top=True, offset=3)
+    reply = completion_logprobs(entries, tokens, with_top=True, offsets=[3, 8])
     assert reply.tokens == ["Hello", " there"] and reply.text_offset == [3, 8]
     assert reply.token_logprobs == [None, -0.5]
     assert reply.top_logprobs == [None, {"Hello": -0.1, " there": -0.5}]
+
+
+def test_offsets_count_characters_that_several_tokens_share(tokenizer, tokens):
+    text = "Caf\u00e9 \U0001f600 na\u00efve \u65e5\u672c\u8a9e end"
+    ids = tokenizer.encode(text)
+    whole, piecewise = TextOffsets(tokens, frozenset()), TextOffsets(tokens, frozenset())
+    begins = whole.of_prompt(ids, text)
+    assert begins == [begin for i in ids for begin in piecewise.of_answer([i])]
+    num_split = 0
+    for token_id, begin in zip(ids, begins, strict=True):
+        spelled = tokens.text_of(token_id)
+        num_split += spelled.startswith("bytes:")
+        assert spelled.startswith("bytes:") or text[begin:].startswith(spelled)
+    assert num_split > 0
+    # The answer begins behind the prompt, and what is no text takes no place.
+    (end,) = tokenizer.encode(" end")
+    silent = TextOffsets(tokens, frozenset({1}))
+    silent.of_prompt(ids, text)
+    assert silent.of_answer([end, 1, end]) == [len(text), len(text) + 4, len(text) + 4]
+
+
+def test_bytes_that_are_no_character_count_as_the_one_that_stands_for_them(tokenizer, tokens):
+    emoji, (a,) = tokenizer.encode("\U0001f600"), tokenizer.encode("a")
+    assert len(emoji) > 1
+    assert TextOffsets(tokens, frozenset()).of_answer([emoji[0], a, a]) == [0, 1, 2]

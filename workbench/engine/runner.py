@@ -278,7 +278,8 @@ class LogitRows:
         """Of the kept rows' logits, those of the choices."""
         if len(self.sampled_rows) == len(self.kept):
             return logits
-        return logits[torch.tensor(self.sampled_rows, device=logits.device)]
+        # An empty list would make a tensor of floats.
+        return logits[torch.tensor(self.sampled_rows, dtype=torch.long, device=logits.device)]
 
     def pick_scored(self, logits: torch.Tensor) -> list[tuple[ScheduledSequence, torch.Tensor]]:
         """Of the kept rows' logits, those of the scored items."""

@@ -8,12 +8,15 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from workbench.errors import WorkbenchError
 from workbench.server.errors import ApiError, api_error, validation_error
-from workbench.server.reply import json_error
+from workbench.server.reply import json_error, refuse
 
 __all__ = ["add_error_answers"]
+
+_WORDS = {404: "there is nothing at this path", 405: "this path does not take that method"}
 
 
 def add_error_answers(app: FastAPI) -> None:
@@ -27,6 +30,15 @@ def add_error_answers(app: FastAPI) -> None:
     }
     for kind, answer in answers.items():
         app.add_exception_handler(kind, answer)
+    not_found = app.router.default
+
+    async def answer_unknown_path(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await refuse(ApiError(404, _WORDS[404]), scope, receive, send)
+        else:
+            await not_found(scope, receive, send)
+
+    app.router.default = answer_unknown_path
 
 
 async def _answer_invalid(request: Request, error: RequestValidationError) -> Response:
@@ -36,9 +48,8 @@ async def _answer_invalid(request: Request, error: RequestValidationError) -> Re
 async def _answer_error(request: Request, error: HTTPException) -> Response:
     if isinstance(error, ApiError):
         return json_error(error)
-    words = {404: "there is nothing at this path", 405: "this path does not take that method"}
     said_nothing = error.detail == HTTPException(error.status_code).detail
-    message = words.get(error.status_code, str(error.detail)) if said_nothing else str(error.detail)
+    message = _WORDS.get(error.status_code, str(error.detail)) if said_nothing else str(error.detail)
     return json_error(ApiError(error.status_code, message, headers=error.headers))
 
 

@@ -119,7 +119,8 @@ class Serving:
         self._stack.enter_context(services.rates.in_flight(call))
         self._stack.enter_context(services.host.in_use())
         self.prompts = await services.text_pool.run(self._prepare)
-        call.num_prompt_tokens = self.num_prompt_tokens
+        # A WebSocket is one call of many requests.
+        call.num_prompt_tokens += self.num_prompt_tokens
         services.rates.charge_prompt(call, self.num_prompt_tokens)
         self._stack.callback(self._settle)
         await self._launch()
@@ -222,6 +223,6 @@ class Serving:
 
     def _settle(self) -> None:
         """Charge what was generated, whether or not the client stayed. What failed costs nothing."""
-        self.call.num_generated_tokens = self.num_generated_tokens
+        self.call.num_generated_tokens += self.num_generated_tokens
         charge = -self.num_prompt_tokens if self._has_failed else self.num_generated_tokens
         self._services.rates.charge(self.call, charge)

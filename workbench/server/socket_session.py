@@ -46,6 +46,7 @@ class SocketSession:
         self._call = call_of(socket.scope)
         self._wire = services.settings.wire
         self._is_json = False
+        self._is_answered = False
         self._receiving: asyncio.Future[str] | None = None
 
     async def run(self) -> None:
@@ -126,6 +127,7 @@ class SocketSession:
 
     async def _while_listening(self, work: Coroutine[Any, Any, None]) -> None:
         """Do `work` until it is done, or the client cancels it or leaves."""
+        self._is_answered = False
         task = asyncio.ensure_future(work)
         try:
             while True:
@@ -133,6 +135,9 @@ class SocketSession:
                 await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
                 if task.done():
                     return task.result()
+                if self._is_answered:
+                    # The frame comes after the end, and is for what follows.
+                    return await task
                 if _is_cancel(self._taken()):
                     raise invalid("the answer was cancelled", code="cancelled")
                 await self._send(to_json(_BUSY.body).decode())
@@ -155,6 +160,7 @@ class SocketSession:
                 prompt_tokens=serving.num_prompt_tokens,
                 completion_tokens=serving.num_generated_tokens,
             )
+            self._is_answered = True
             await self._send(end.model_dump_json() if self._is_json else _END)
         finally:
             await serving.close()

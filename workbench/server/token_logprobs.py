@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from workbench.engine import Chunk, FinishReason, TokenLogprobs
@@ -63,22 +63,20 @@ def chat_logprobs(entries: Iterable[TokenLogprobs], tokens: TokenText) -> ChatLo
 
 
 def completion_logprobs(
-    entries: Iterable[TokenLogprobs | int], tokens: TokenText, *, with_top: bool, offset: int = 0
+    entries: Sequence[TokenLogprobs | int], tokens: TokenText, *, with_top: bool, offsets: list[int]
 ) -> CompletionLogprobs:
     """Entries in the form of text completions; a bare token id stands for a token whose likelihood nobody knows.
 
-    `offset` is where the first token begins in the text, in characters.
+    `offsets` are where the tokens begin in the text, in characters.
     """
-    reply = CompletionLogprobs(tokens=[], token_logprobs=[], top_logprobs=[] if with_top else None, text_offset=[])
+    reply = CompletionLogprobs(tokens=[], token_logprobs=[], top_logprobs=[] if with_top else None, text_offset=offsets)
     for entry in entries:
         token_id = entry if isinstance(entry, int) else entry.token_id
         text = tokens.text_of(token_id)
         reply.tokens.append(text)
-        reply.text_offset.append(offset)
         reply.token_logprobs.append(None if isinstance(entry, int) else entry.logprob)
         if reply.top_logprobs is not None:
             reply.top_logprobs.append(None if isinstance(entry, int) else _top(entry, tokens))
-        offset += len(tokens.bytes_of(token_id).decode(errors="ignore"))
     return reply
 
 

@@ -49,7 +49,7 @@ class InputMessage(WireRequest):
 class InputCall(WireRequest):
     """A call that the model made earlier."""
 
-    unsupported = {"namespace": (), "caller": ()}
+    unsupported = {"async": (False,), "caller": (), "namespace": ()}
 
     type: Literal["function_call"]
     call_id: CallId

@@ -22,6 +22,7 @@ from workbench.server.protocol.usage import Usage
 from workbench.server.replies.answer import AnswerPart, AnswerReader, FinishWord
 from workbench.server.replies.padding import padding_for
 from workbench.server.serving import Job, Serving
+from workbench.server.text_offsets import TextOffsets
 from workbench.server.token_logprobs import completion_logprobs
 
 __all__ = ["CompletionReply", "completion_job"]
@@ -114,16 +115,16 @@ class CompletionReply:
     async def events(self) -> AsyncIterator[bytes]:
         """The answers piece by piece; with `echo` each begins with its prompt."""
         readers = {(p, i): self._reader() for p in range(len(self._serving.prompts)) for i in range(self._n)}
-        offsets = dict.fromkeys(readers, 0)
+        offsets = {place: self._offsets() for place in readers}
+        begun = set()
         async for prompt, chunk in self._serving:
             place = (prompt, chunk.index)
             part = readers[place].read(chunk)
-            is_first = offsets[place] == 0 and self._body.echo
+            is_first = bool(self._body.echo) and place not in begun
             if part.is_empty and not is_first:
                 continue
-            piece = self._piece(prompt, part, chunk.prompt_logprobs, offsets[place], echo=bool(is_first))
-            # One character at least, so that an empty prompt is not given twice.
-            offsets[place] += max(1, len(piece.text)) if is_first else len(piece.text)
+            begun.add(place)
+            piece = self._piece(prompt, part, chunk.prompt_logprobs, offsets[place], echo=is_first)
             piece.index = prompt * self._n + chunk.index
             yield event(self._chunk([piece]))
         if self._body.wants_usage:
@@ -132,9 +133,13 @@ class CompletionReply:
     def _reader(self) -> AnswerReader:
         return AnswerReader(self._serving.model, self._serving.job.params)
 
+    def _offsets(self) -> TextOffsets:
+        is_silent = self._serving.job.params.skip_special_tokens
+        return TextOffsets(self._tokens, self._tokens.special_ids if is_silent else frozenset())
+
     def _choice(self, prompt: int, index: int, answer: _Answer) -> CompletionChoice:
         part = AnswerPart("".join(answer.text), (), tuple(answer.logprobs), answer.finish_reason)
-        choice = self._piece(prompt, part, answer.prompt_logprobs, 0, echo=bool(self._body.echo))
+        choice = self._piece(prompt, part, answer.prompt_logprobs, self._offsets(), echo=bool(self._body.echo))
         choice.index = prompt * self._n + index
         return choice
 
@@ -143,31 +148,36 @@ class CompletionReply:
         prompt: int,
         part: AnswerPart,
         prompt_logprobs: Iterable[TokenLogprobs | None] | None,
-        offset: int,
+        offsets: TextOffsets,
         *,
         echo: bool,
     ) -> CompletionChoice:
         text = part.text
-        entries: list[TokenLogprobs | int] = list(part.logprobs)
+        entries: list[TokenLogprobs | int] = []
+        begins: list[int] = []
         # No functions are offered here.
         assert part.finish_reason != "tool_calls"
         if echo:
             ids = self._serving.prompts[prompt]
-            text = self._echoed(prompt) + text
+            echoed = self._echoed(prompt)
+            text = echoed + text
             known = prompt_logprobs or [None] * len(ids)
-            entries = [*(i if entry is None else entry for i, entry in zip(ids, known, strict=True)), *entries]
+            entries = [i if entry is None else entry for i, entry in zip(ids, known, strict=True)]
+            begins = offsets.of_prompt(ids, echoed)
+        entries += part.logprobs
+        begins += offsets.of_answer(entry.token_id for entry in part.logprobs)
         return CompletionChoice(
-            index=0, text=text, logprobs=self._logprobs(entries, offset), finish_reason=part.finish_reason
+            index=0, text=text, logprobs=self._logprobs(entries, begins), finish_reason=part.finish_reason
         )
 
     def _echoed(self, prompt: int) -> str:
         given = self._body.prompts[prompt]
         return given if isinstance(given, str) else self._serving.model.llm.tokenizer.decode(given, False)
 
-    def _logprobs(self, entries: list[TokenLogprobs | int], offset: int) -> CompletionLogprobs | None:
+    def _logprobs(self, entries: list[TokenLogprobs | int], begins: list[int]) -> CompletionLogprobs | None:
         if self._body.logprobs is None:
             return None
-        return completion_logprobs(entries, self._tokens, with_top=self._body.logprobs > 0, offset=offset)
+        return completion_logprobs(entries, self._tokens, with_top=self._body.logprobs > 0, offsets=begins)
 
     def _chunk(self, choices: list[CompletionChoice], usage: Usage | None = None) -> CompletionChunk:
         chunk = CompletionChunk(
