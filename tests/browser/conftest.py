@@ -29,10 +29,13 @@ _FOLDER = Path(__file__).parent
 
 
 class _Machinery:
-    """The server and the browser, started when the first test asks for them and ended by `close()`."""
+    """The server and the browser, started when a test asks for them, ended by `close()`, and started anew after it.
 
-    def __init__(self, home: Path) -> None:
-        self._home = home
+    `new_home` gives an empty folder.
+    """
+
+    def __init__(self, new_home: Callable[[], Path]) -> None:
+        self._new_home = new_home
         self._stack = ExitStack()
         self._browser: Browser | None = None
         self._server: LabServer | None = None
@@ -48,10 +51,11 @@ class _Machinery:
     @property
     def server(self) -> LabServer:
         if self._server is None:
-            self._server = self._stack.enter_context(LabServer(self._home))
+            self._server = self._stack.enter_context(LabServer(self._new_home()))
         return self._server
 
     def close(self) -> None:
+        self._browser = self._server = None
         self._stack.close()
 
 
@@ -72,18 +76,18 @@ def _chromium() -> str:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
     yield
-    # While Playwright is open no test of an event loop could run, so it ends with the last test of this folder.
+    # While Playwright is open no test of an event loop could run, so it ends when another folder's tests come. More of
+    # this one may come after them, where several processes share the files.
     if nextitem is None or _FOLDER not in nextitem.path.parents:
         machinery = item.config.stash.get(_machinery, None)
         if machinery is not None:
-            del item.config.stash[_machinery]
             machinery.close()
 
 
 @pytest.fixture(scope="session")
 def machinery(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> _Machinery:
     """Server and browser."""
-    machinery = request.config.stash[_machinery] = _Machinery(tmp_path_factory.mktemp("lab"))
+    machinery = request.config.stash[_machinery] = _Machinery(lambda: tmp_path_factory.mktemp("lab"))
     return machinery
 
 
