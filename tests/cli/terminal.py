@@ -10,6 +10,7 @@ import subprocess
 import termios
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 CTRL_C = "\x03"
 CTRL_D = "\x04"
@@ -44,6 +45,20 @@ class Terminal:
     def wait_for_length(self, length: int, timeout_s: float = 60.0) -> str:
         """The next `length` characters."""
         return self._wait(lambda new: length if len(new) >= length else None, f"{length} characters", timeout_s)
+
+    def leave(self, timeout_s: float = 60.0) -> int:
+        """Press Ctrl-D until the program has ended, and give its exit code.
+
+        One that comes while no line is being read (the last answer's end is still being written) is lost: the terminal
+        stores it as a NUL, which means nothing to the line editor that takes over.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while time.monotonic() < deadline_s:
+            with suppress(OSError):  # it has let go of the terminal, and is still ending
+                self.press(CTRL_D)
+            with suppress(subprocess.TimeoutExpired):
+                return self.exit_code(timeout_s=1.0)
+        raise AssertionError(f"Ctrl-D did not end it; on the terminal is:\n{self.written}")
 
     def exit_code(self, timeout_s: float = 60.0) -> int:
         while self._read(time.monotonic() + timeout_s):

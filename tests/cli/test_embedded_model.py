@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from cli.terminal import CTRL_C, CTRL_D, Terminal
+from cli.terminal import CTRL_C, Terminal
 
 WORKBENCH = (sys.executable, "-m", "workbench.cli")
 
@@ -66,8 +66,7 @@ def test_chat_on_a_terminal_outlives_an_interrupted_reply():
         terminal.press(CTRL_C)
         terminal.wait_for("stopped")
         terminal.wait_for("> ")
-        terminal.press(CTRL_D)
-        assert terminal.exit_code() == 0
+        assert terminal.leave() == 0
 
 
 def test_an_interrupted_generate_says_so_with_its_exit_code():
