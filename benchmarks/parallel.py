@@ -43,6 +43,8 @@ def bubble(model: str, num_tokens: int) -> None:
         spans = [(rank.layers.start, rank.layers.stop) for rank in after.ranks]
         print(f"2 stages, layers {spans}, 4 lanes: {rate:.0f} tokens/s, busy {[round(s, 2) for s in figures.busy_s]} s")
         print(f"of {figures.wall_s:.2f} s: bubble {figures.bubble_share:.1%}")
+        shares = ", ".join(f"{rank.weight_bytes / llm.weight_bytes:.1%}" for rank in after.ranks)
+        print(f"of {llm.weight_bytes / 1e6:.0f} MB of weights the stages hold {shares}")
 
 
 def replicas(model: str, num_tokens: int) -> None:

@@ -46,7 +46,13 @@ def files_of(model: Path | str) -> ModelFiles:
 
 
 def start(
-    files: ModelFiles, nursery: RankNursery, *, tensor_size: int = 1, num_stages: int = 1, dtype: str = "fp32"
+    files: ModelFiles,
+    nursery: RankNursery,
+    *,
+    tensor_size: int = 1,
+    num_stages: int = 1,
+    spans: list[range] | None = None,
+    dtype: str = "fp32",
 ) -> StartedGroup:
     return start_group_engine(
         files,
@@ -56,6 +62,7 @@ def start(
         num_stages=num_stages,
         dtype=dtype,
         config=ENGINE,
+        spans=spans,
         nursery=nursery,
     )
 

@@ -225,6 +225,9 @@ def test_pipeline_deals_out_layers_and_data_deals_out_requests() -> None:
     alone = plan("random:llama-3.1-8b", backend=machine(1), context=8192, batch=8)
     pipeline = plan("random:llama-3.1-8b", backend=machine(2), parallel="pipeline", gpus=2, context=8192, batch=8)
     assert sum(device.parts.weights for device in pipeline.devices) == alone.devices[0].parts.weights
+    tied = plan("random:llama-3.2-1b", backend=machine(2), parallel="pipeline", gpus=2)
+    whole = plan("random:llama-3.2-1b", backend=machine(1))
+    assert sum(device.parts.weights for device in tied.devices) == whole.devices[0].parts.weights
     data = plan("random:llama-3.1-8b", backend=machine(2), parallel={"data": 2}, context=8192, batch=8)
     assert all(device.parts.weights == alone.devices[0].parts.weights for device in data.devices)
     assert data.devices[0].parts.kv == pytest.approx(alone.devices[0].parts.kv / 2, rel=0.01)

@@ -20,19 +20,28 @@ __all__ = ["GroupRunner"]
 
 
 class GroupRunner:
-    """See PipelinedRunner. `num_lanes` steps of at most `max_rows` kept rows can be in flight."""
+    """See PipelinedRunner. `num_lanes` steps of at most `max_rows` kept rows can be in flight; their logits lie behind
+    `logits_begin_bytes` of the shared memory."""
 
     overlaps = False
 
     def __init__(
-        self, group: RankGroup, *, num_stages: int, tensor_size: int, num_lanes: int, max_rows: int, vocab_size: int
+        self,
+        group: RankGroup,
+        *,
+        num_stages: int,
+        tensor_size: int,
+        num_lanes: int,
+        max_rows: int,
+        vocab_size: int,
+        logits_begin_bytes: int = 0,
     ) -> None:
         self.num_lanes = num_lanes
         self.logits_shape = (num_lanes, max_rows, vocab_size)
         self._group = group
         self._tensor_size = tensor_size
         self._first_of_last_stage = (num_stages - 1) * tensor_size
-        self._logits = map_logits(group.shared_fd, self.logits_shape, makes_it=True)
+        self._logits = map_logits(group.shared_fd, self.logits_shape, begin_bytes=logits_begin_bytes, makes_it=True)
         self._num_steps = 0
         # Of the ranks that write logits, how many have not finished a step.
         self._missing: dict[int, int] = {}

@@ -7,18 +7,19 @@ hooks add up what several ranks computed. What a family does that this does not 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
 
 from workbench.distributed.place import Place, check_tensor_size, share
+from workbench.distributed.shared_table import MappedTable
 from workbench.distributed.tensor_group import TensorGroup
 from workbench.errors import ModelFormatError
+from workbench.models.loaded_model import count_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-from workbench.models.loaded_model import count_bytes
 
 __all__ = ["Absent", "ModelShare", "layers_of"]
 
@@ -43,15 +44,18 @@ class Absent(nn.Module):
 
 
 class ModelShare:
-    """See `workbench.models.model_part`. `group` are the ranks of the same stage, which has the decoder's `layers`."""
+    """See `workbench.models.model_part`. `group` are the ranks of the same stage, which has the decoder's `layers`;
+    `table` is what the first stage and the last have in common."""
 
-    def __init__(self, place: Place, group: TensorGroup, layers: range) -> None:
+    def __init__(self, place: Place, group: TensorGroup, layers: range, table: MappedTable | None = None) -> None:
         self.place = place
         self.vocab_span = range(0)
         self.vocab_size = 0
         self.layer_span = layers
         self._group = group
         self._cuts: dict[str, _Cut] = {}
+        self._table = table
+        self._table_name = ""
 
     def narrow(self, shell: PreTrainedModel) -> None:
         """Take out of the shell what other ranks have. Raises ConfigError and ModelFormatError with the reason."""
@@ -65,18 +69,27 @@ class ModelShare:
             self._check_family(shell)
             for index in self.layer_span:
                 self._narrow_layer(layers_of(shell)[index], names)
-            self._narrow_vocabulary(embedding, names)
+            if self._table is None or self.place.is_last_stage:
+                self._narrow_vocabulary(embedding, names)
             if is_tied:
                 head.weight = embedding.weight
                 head.out_features = len(self.vocab_span)
             else:
                 self._cut_linear(head, names[id(head)], 0, self.vocab_span)
-        self._drop_other_stages(shell, names, is_tied)
+        if self._table is not None:
+            self._table_name = f"{names[id(embedding)]}.weight"
+        self._drop_other_stages(shell, names)
 
     def cut(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """See ModelPart."""
         cut = self._cuts.get(name)
-        return tensor if cut is None else cut.of(tensor)
+        part = tensor if cut is None else cut.of(tensor)
+        return self._table.fill(self.vocab_span, part) if self._table is not None and name == self._table_name else part
+
+    def borrow_table(self, module: PreTrainedModel) -> None:
+        """Once the rest is loaded: have the first stage look up what the last one holds."""
+        if self._table is not None and self.place.is_first_stage:
+            self._table.lend(cast(nn.Embedding, module.get_input_embeddings()))
 
     def device_bytes(self, shell: PreTrainedModel) -> int:
         """See ModelPart: the shell has been narrowed to what this rank holds."""
@@ -155,19 +168,21 @@ class ModelShare:
     def _add_up(self, module: nn.Module, inputs: object, out: torch.Tensor) -> torch.Tensor:
         return self._group.sum_(out.contiguous())
 
-    def _drop_other_stages(self, shell: PreTrainedModel, names: dict[int, str], is_tied: bool) -> None:
+    def _drop_other_stages(self, shell: PreTrainedModel, names: dict[int, str]) -> None:
         place, layers = self.place, layers_of(shell)
+        embedding: Any = shell.get_input_embeddings()
         for index in range(len(layers)):
             if index not in self.layer_span:
                 layers[index] = Absent()
-        keeps_vocabulary = is_tied and (place.is_first_stage or place.is_last_stage)
-        if not (place.is_first_stage or keeps_vocabulary):
-            shell.set_submodule(names[id(shell.get_input_embeddings())], Absent())
+        if place.is_first_stage:
+            if self._table is not None:
+                # Not the rank's own, so no parameter; whoever gives start values finds a shape there.
+                embedding.weight = embedding._parameters.pop("weight").detach()
+        elif not (place.is_last_stage and self._table is not None):
+            shell.set_submodule(names[id(embedding)], Absent())
         if not place.is_last_stage:
-            if not keeps_vocabulary:
-                shell.set_submodule(names[id(shell.get_output_embeddings())], Absent())
+            shell.set_submodule(names[id(shell.get_output_embeddings())], Absent())
             shell.base_model.set_submodule("norm", Absent())
-        if is_tied and not keeps_vocabulary:
             shell.config.tie_word_embeddings = False
 
 

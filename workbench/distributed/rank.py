@@ -1,4 +1,4 @@
-"""`python -m workbench.distributed.rank CONNECTION LOGITS`: one rank. Loads its share and computes steps until told.
+"""`python -m workbench.distributed.rank CONNECTION SHARED`: one rank. Loads its share and computes steps until told.
 
 It leaves when its connection or its standard input ends, which is when the process that started it is gone. A signal
 at the parent's death would come at the end of the thread that started it, which may be long before that.
@@ -34,6 +34,7 @@ from workbench.distributed.rank_messages import (
     StepDone,
 )
 from workbench.distributed.shared_logits import map_logits
+from workbench.distributed.shared_table import MappedTable
 from workbench.distributed.stage_costs import StageCosts, measure_costs
 from workbench.distributed.stage_runner import StageRunner, probe_stage
 from workbench.distributed.tensor_group import PeerLostError, TensorGroup
@@ -54,11 +55,11 @@ _log = logging.getLogger(__name__)
 _PEER_LIMIT = datetime.timedelta(minutes=10)
 
 
-def main(connection: Connection, logits_fd: int) -> None:
-    """Serve the process at the other end of `connection`; `logits_fd` is memory shared with it."""
+def main(connection: Connection, shared_fd: int) -> None:
+    """Serve the process at the other end of `connection`; `shared_fd` is memory shared with it."""
     last_words: LostPeer | Failed
     try:
-        _serve(connection, logits_fd)
+        _serve(connection, shared_fd)
     except EOFError:
         return
     except PeerLostError as error:
@@ -75,7 +76,7 @@ def main(connection: Connection, logits_fd: int) -> None:
             connection.recv()
 
 
-def _serve(connection: Connection, logits_fd: int) -> None:
+def _serve(connection: Connection, shared_fd: int) -> None:
     import_model_code()
     first: Job | Measure = connection.recv()
     if isinstance(first, Measure):
@@ -86,10 +87,12 @@ def _serve(connection: Connection, logits_fd: int) -> None:
     if job.num_threads:
         torch.set_num_threads(job.num_threads)
     group = _meet(job)
-    share = ModelShare(job.place, group, job.layers)
+    table = None if job.table is None else MappedTable(job.table.map(shared_fd), job.device)
+    share = ModelShare(job.place, group, job.layers, table)
     loaded = load_model(
         job.files, device=job.device, dtype=job.dtype, attn_implementation=register_attention(), part=share
     )
+    share.borrow_table(loaded.module)
     layers = probe_stage(loaded.module, share, job.device, job.warm_up_tokens)
     elements = sum(shape.elements_per_token for shape in layers.values())
     obstacle = why_eager(loaded.module, share, job.device, layers) if job.uses_kernels else "not asked for"
@@ -98,7 +101,7 @@ def _serve(connection: Connection, logits_fd: int) -> None:
     limits = wanted.limits
     pool = KVPool(layers, limits.num_blocks + 1, limits.block_size, torch_dtype(job.dtype), job.device)
     kv_bytes = sum(t.nbytes for t in (*pool.keys.values(), *pool.values.values()))
-    shared = map_logits(logits_fd, wanted.logits_shape)
+    shared = map_logits(shared_fd, wanted.logits_shape, begin_bytes=0 if job.table is None else job.table.num_bytes)
     with torch.inference_mode():
         if obstacle is None:
             rank = KernelRank(loaded.module, share, group, pool, job.device, limits)

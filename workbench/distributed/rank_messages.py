@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from workbench.distributed.place import Place
+from workbench.distributed.shared_table import SharedTable
 from workbench.engine.config import EngineLimits
 from workbench.engine.step_packer import PackedStep
 from workbench.errors import WorkbenchError
@@ -31,7 +32,8 @@ __all__ = [
 @dataclass(frozen=True)
 class Job:
     """Load a share of a model, with `layers` of its decoder. `meeting_file` is where the ranks find each other; with
-    `uses_kernels` a share whose stage is the whole model is computed by the GPU's own kernels where they know it."""
+    `uses_kernels` a share whose stage is the whole model is computed by the GPU's own kernels where they know it.
+    A shared `table` is the last stage's to fill and the first one's to read."""
 
     place: Place
     layers: range
@@ -42,6 +44,7 @@ class Job:
     num_threads: int | None
     warm_up_tokens: int
     uses_kernels: bool
+    table: SharedTable | None
 
 
 @dataclass(frozen=True)

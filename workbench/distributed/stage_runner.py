@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from workbench.distributed.model_share import ModelShare
 from workbench.distributed.place import Place
@@ -31,6 +32,8 @@ class StageRunner(ModelRunner):
     def __init__(self, module: PreTrainedModel, pool: KVPool, device: str, place: Place) -> None:
         super().__init__(module, pool, device)
         self._place = place
+        if place.is_first_stage:
+            self.ids_device = str(cast(nn.Embedding, module.get_input_embeddings()).weight.device)
         self._hidden_size = module.config.get_text_config().hidden_size
         # Sends under way keep their tensors.
         self._sends: list[tuple[dist.Work, torch.Tensor]] = []

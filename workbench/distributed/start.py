@@ -15,6 +15,7 @@ from workbench.distributed.nursery import RankNursery
 from workbench.distributed.place import Place, check_tensor_size, layer_spans
 from workbench.distributed.rank_group import RankFailure, RankGroup
 from workbench.distributed.rank_messages import Allocate, Job, Loaded, Measure
+from workbench.distributed.shared_table import SharedTable
 from workbench.distributed.stages import Stages
 from workbench.engine.build import StartedEngine, structure_compiler
 from workbench.engine.client import EngineClient
@@ -100,6 +101,9 @@ def start_group_engine(
         # They may be told to stop while they load.
         ask = partial(progress, at_work)
         measure = Measure(files, loaded.dtype, devices[0], num_threads)
+        table = SharedTable.of(loaded.module, loaded.dtype, num_stages)
+        if table is not None:
+            table.make(group.shared_fd)
         stages = Stages.choose(group, measure, len(layers_of(loaded.module)), num_stages, spans, ask)
         for place, device in zip(places, devices, strict=True):
             job = Job(
@@ -112,9 +116,10 @@ def start_group_engine(
                 num_threads=num_threads,
                 warm_up_tokens=min(config.max_num_batched_tokens or (8192 if on_gpu else 1), loaded.spec.max_context),
                 uses_kernels=on_gpu if uses_kernels is None else uses_kernels,
+                table=table,
             )
             group.send(place.rank, job)
-        return _start(group, places, stages, loaded, backend, config, num_groups, plugins, ask)
+        return _start(group, places, stages, table, loaded, backend, config, num_groups, plugins, ask)
     except BaseException:
         group.stop()
         raise
@@ -124,6 +129,7 @@ def _start(
     group: RankGroup,
     places: list[Place],
     stages: Stages,
+    table: SharedTable | None,
     loaded: LoadedModel,
     backend: Backend,
     config: EngineConfig,
@@ -148,6 +154,7 @@ def _start(
             num_lanes=_LANES_PER_STAGE * num_stages if num_stages > 1 else 1,
             max_rows=max(limits.max_num_batched_tokens, limits.max_num_seqs),
             vocab_size=loaded.spec.vocab_size,
+            logits_begin_bytes=0 if table is None else table.num_bytes,
         )
     group.send_all(Allocate(limits, runner.logits_shape))
     ready = group.receive_from_all(while_waiting)

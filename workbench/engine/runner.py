@@ -137,6 +137,8 @@ class ModelRunner:
         self.module = module
         self.pool = pool
         self.device = device
+        # Where token ids go.
+        self.ids_device = device
         in_bf16_on_cpu = device == "cpu" and all(t.dtype == torch.bfloat16 for t in pool.keys.values())
         self._least_rows: int
         self._most_rows: int | None
@@ -182,7 +184,7 @@ class ModelRunner:
         ids = np.concatenate([item.new_token_ids for item in items])
         positions = np.concatenate([np.arange(item.start, item.end) for item in items])
         return self._forward(
-            self._padded_tensor(ids).unsqueeze(0),
+            self._padded_tensor(ids, self.ids_device).unsqueeze(0),
             self._padded_tensor(positions).unsqueeze(0),
             self._padded_tensor(kept),
             step,
@@ -227,14 +229,14 @@ class ModelRunner:
             first_row += item.num_new_tokens
         return rows
 
-    def _padded_tensor(self, array: np.ndarray) -> torch.Tensor:
+    def _padded_tensor(self, array: np.ndarray, device: str | None = None) -> torch.Tensor:
         """One or more numbers, repeated up to the least number of rows."""
         if 0 < len(array) < self._least_rows:
             array = np.resize(array, self._least_rows)
-        return self._tensor(array)
+        return self._tensor(array, device)
 
-    def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.device, non_blocking=True)
+    def _tensor(self, array: np.ndarray, device: str | None = None) -> torch.Tensor:
+        return torch.from_numpy(array).to(device or self.device, non_blocking=True)
 
 
 def in_row_order(items: list[ScheduledSequence]) -> list[ScheduledSequence]:

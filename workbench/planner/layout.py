@@ -120,7 +120,7 @@ def _belongs(weight: WeightShape, layers: range, is_first: bool, is_last: bool, 
     if weight.layer is not None:
         return weight.layer in layers
     if weight.role is WeightRole.TABLE:
-        return is_first or (is_last and not has_own_head)
+        return is_first if has_own_head else is_last
     return is_last
 
 
