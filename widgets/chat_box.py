@@ -1,4 +1,4 @@
-"""A streaming chat over a session's engine: versions, branches, presets, context. Knows not how text is generated."""
+"""A streaming chat over a session's engine: versions, branches, context. Knows not how text is generated."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import anywidget
 import traitlets
 
 from widgets.chat_actions import do_chat_action
+from widgets.chat_knobs import ChatKnobs
 from widgets.chat_prompt import ChatPrompt
 from widgets.chat_settings import ChatSettings
 from widgets.chat_view import ChatView
@@ -41,7 +41,7 @@ _ROLES = {"user": "you", "assistant": "model"}
 _NUM_ALTERNATIVES = 6
 
 
-class ChatBox(Part, anywidget.AnyWidget):
+class ChatBox(Part, ChatKnobs):
     """Chat with a loaded engine, or with what a session has loaded; one reply at a time.
 
     `system` is the system prompt, `sampling` any keywords of `LlamaGPU.submit` (by default greedy, 512 tokens at
@@ -57,10 +57,6 @@ class ChatBox(Part, anywidget.AnyWidget):
     busy = traitlets.Bool(False).tag(sync=True)
     ready = traitlets.Bool(False).tag(sync=True)
     hint = traitlets.Unicode().tag(sync=True)
-    system = traitlets.Unicode().tag(sync=True)
-    settings = traitlets.List().tag(sync=True)
-    preset = traitlets.Unicode().tag(sync=True)
-    presets = traitlets.List(traitlets.Unicode()).tag(sync=True)
     context = traitlets.Dict().tag(sync=True)
     can_continue = traitlets.Bool(False).tag(sync=True)
     looks_inside = traitlets.Bool(False).tag(sync=True)
@@ -100,11 +96,6 @@ class ChatBox(Part, anywidget.AnyWidget):
     def conversation(self) -> Conversation:
         """The chat as a tree; change it through this widget's methods, so that the page follows."""
         return self._conversation
-
-    @property
-    def sampling(self) -> dict[str, Any]:
-        """The sampling settings in use, by name."""
-        return dict(self._settings.sampling)
 
     def ask(self, text: str) -> None:
         """Send a message, as a click on Send does; returns at once, the reply streams into the widget.
@@ -175,43 +166,9 @@ class ChatBox(Part, anywidget.AnyWidget):
             self._view.forget()
             self._show_messages(busy=False)
 
-    def choose_preset(self, name: str) -> None:
-        """Use a preset: its sampling, and its system prompt where it has one. Raises ConfigError for no such name."""
-        with self._lock:
-            preset = self._settings.take(name)
-            if preset.system is not None:
-                self._conversation.system = preset.system
-            self.show_settings()
-            self._measure()
-
-    def set_sampling(self, name: str, value: Any) -> None:
-        """Change one sampling setting. Raises RequestError, and nothing changes."""
-        with self._lock:
-            self._settings.set(name, value)
-            self.show_settings()
-
-    def save_preset(self, name: str) -> None:
-        """Keep the settings and the system prompt as a preset. Raises ConfigError for a built-in one's name."""
-        with self._lock:
-            self._settings.save_as(name, self._conversation.system)
-            self.show_settings()
-
-    def remove_preset(self, name: str) -> None:
-        """Forget a saved preset. Raises ConfigError for a built-in or unknown one."""
-        with self._lock:
-            self._settings.remove(name)
-            self.show_settings()
-
     def inspect(self, number: int) -> None:
         """Hand a message to `on_inspect`. Raises RequestError for no such message."""
         self._on_inspect(self._conversation.message(number))
-
-    def set_system(self, text: str) -> None:
-        """Change the system prompt; empty is none."""
-        with self._lock:
-            self._conversation.system = text.strip() or None
-            self.show_settings()
-            self._measure()
 
     def export_json(self) -> str:
         """The conversation with all its branches."""
@@ -289,14 +246,6 @@ class ChatBox(Part, anywidget.AnyWidget):
             self.can_continue = bool(shown and shown[-1].role == "assistant" and shown[-1].text and not busy)
         if not busy:
             self._measure()
-
-    def show_settings(self) -> None:
-        """Show the page the settings as they are, whatever it has in its fields."""
-        with self.hold_sync():
-            self.system = self._conversation.system or ""
-            self.settings = self._settings.as_view()
-            self.presets = self._settings.preset_names()
-            self.preset = self._settings.preset
 
     def _measure(self) -> None:
         """Count the next prompt's tokens in the background."""
