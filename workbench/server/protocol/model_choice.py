@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from workbench.server.protocol.wire import WireRequest, WrongField
 
-__all__ = ["ModelRequest"]
+__all__ = ["ModelRequest", "check_one_name"]
 
 
 class ModelRequest(WireRequest):
@@ -18,11 +18,16 @@ class ModelRequest(WireRequest):
 
     @model_validator(mode="after")
     def _check_names(self) -> ModelRequest:
-        if self.model and self.model_name and self.model != self.model_name:
-            raise WrongField("model", "and model_name differ: give one of the two")
+        check_one_name(self.model, self.model_name)
         return self
 
     @property
     def model_id(self) -> str | None:
         """The model that is asked for, None for whichever is loaded."""
         return self.model or self.model_name
+
+
+def check_one_name(model: str | None, model_name: str | None) -> None:
+    """Raise WrongField where the two names of one field say different things."""
+    if model and model_name and model != model_name:
+        raise WrongField("model", "and model_name differ: give one of the two")

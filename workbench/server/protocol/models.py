@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from workbench.server.protocol.model_choice import check_one_name
 from workbench.server.protocol.wire import WireReply, WireRequest, WrongField
 
 __all__ = ["LoadProgress", "LoadRequest", "LoadedModel", "ModelInfo", "ModelList", "UnloadRequest", "UnloadedModel"]
@@ -42,8 +43,7 @@ class LoadRequest(WireRequest):
     def _check_name(self) -> LoadRequest:
         if not self.model and not self.model_name:
             raise WrongField("model", "is missing")
-        if self.model and self.model_name and self.model != self.model_name:
-            raise WrongField("model", "and model_name differ: give one of the two")
+        check_one_name(self.model, self.model_name)
         return self
 
     @property
@@ -64,8 +64,7 @@ class UnloadRequest(WireRequest):
 
     @model_validator(mode="after")
     def _check_name(self) -> UnloadRequest:
-        if self.model and self.model_name and self.model != self.model_name:
-            raise WrongField("model", "and model_name differ: give one of the two")
+        check_one_name(self.model, self.model_name)
         return self
 
     @property

@@ -1,4 +1,4 @@
-"""The Responses API on the wire, without anything that would have to be remembered between requests."""
+"""What the Responses API can be asked, without anything that would have to be remembered between requests."""
 
 from __future__ import annotations
 
@@ -9,93 +9,16 @@ from pydantic import Field, model_validator
 from workbench.engine import SamplingParams, StructureKind, StructureSpec
 from workbench.errors import RequestError
 from workbench.server.chat_messages import ChatMessage, Conversation
-from workbench.server.protocol.chat import ChatTokenLogprob
-from workbench.server.protocol.content import Content, content_text
 from workbench.server.protocol.forms import by_class, first_wrong, forms, forms_by
 from workbench.server.protocol.model_choice import ModelRequest
+from workbench.server.protocol.response_input import Input, input_messages
 from workbench.server.protocol.sampling import Count, as_temperature
-from workbench.server.protocol.structure import Schema, schema_structure
-from workbench.server.protocol.tools import FunctionName
-from workbench.server.protocol.wire import CACHE_OPTIONS, CACHE_RETENTION, WireReply, WireRequest, WrongField
-from workbench.server.tools import Function, ToolCall, ToolChoice, ToolMode
+from workbench.server.protocol.structure import JsonObjectFormat, Schema, TextFormat, schema_structure
+from workbench.server.protocol.tools import FunctionName, tool_choice_of
+from workbench.server.protocol.wire import CACHE_OPTIONS, CACHE_RETENTION, WireRequest, WrongField
+from workbench.server.tools import Function, ToolChoice, ToolMode
 
-__all__ = [
-    "FunctionCallItem",
-    "IncompleteDetails",
-    "MessageItem",
-    "OutputText",
-    "ResponseFailure",
-    "ResponseObject",
-    "ResponseRequest",
-    "ResponseUsage",
-]
-
-ItemStatus = Literal["in_progress", "completed", "incomplete"]
-CallId = Annotated[str, Field(min_length=1, max_length=256)]
-
-
-class InputMessage(WireRequest):
-    """One message of the conversation."""
-
-    unsupported = {"phase": ()}
-
-    type: Literal["message"] = "message"
-    role: Literal["user", "assistant", "system", "developer"]
-    content: Content
-    id: str | None = Field(None, max_length=256)
-    status: ItemStatus | None = None
-
-
-class InputCall(WireRequest):
-    """A call that the model made earlier."""
-
-    unsupported = {"async": (False,), "caller": (), "namespace": ()}
-
-    type: Literal["function_call"]
-    call_id: CallId
-    name: FunctionName
-    arguments: str
-    id: str | None = Field(None, max_length=256)
-    status: ItemStatus | None = None
-
-
-class InputCallOutput(WireRequest):
-    """What a function gave back."""
-
-    unsupported = {"caller": ()}
-
-    type: Literal["function_call_output"]
-    call_id: CallId
-    output: Content
-    id: str | None = Field(None, max_length=256)
-    status: ItemStatus | None = None
-
-
-def _item_form(value: Any) -> str | None:
-    # A message may leave its type out.
-    kind = value.get("type", "message") if isinstance(value, dict) else None
-    return kind if isinstance(kind, str) else None
-
-
-InputItem = Annotated[
-    InputMessage | InputCall | InputCallOutput,
-    forms(
-        _item_form,
-        "must be a message, a function_call or a function_call_output",
-        {"message": InputMessage, "function_call": InputCall, "function_call_output": InputCallOutput},
-    ),
-]
-Input = Annotated[
-    str | list[InputItem],
-    forms(
-        by_class({str: "text", list: "items"}),
-        "must be a text or a list of items",
-        {
-            "text": Annotated[str, Field(min_length=1)],
-            "items": Annotated[list[InputItem], Field(min_length=1, max_length=2048), first_wrong],
-        },
-    ),
-]
+__all__ = ["ResponseRequest"]
 
 
 class ResponseTool(WireRequest):
@@ -117,18 +40,6 @@ class NamedResponseChoice(WireRequest):
     name: FunctionName
 
 
-class PlainText(WireRequest):
-    """Free text."""
-
-    type: Literal["text"]
-
-
-class AnyJson(WireRequest):
-    """Any JSON object."""
-
-    type: Literal["json_object"]
-
-
 class SchemaJson(WireRequest):
     """JSON that a schema describes."""
 
@@ -146,8 +57,8 @@ class TextOptions(WireRequest):
 
     format: (
         Annotated[
-            PlainText | AnyJson | SchemaJson,
-            forms_by("type", {"text": PlainText, "json_object": AnyJson, "json_schema": SchemaJson}),
+            TextFormat | JsonObjectFormat | SchemaJson,
+            forms_by("type", {"text": TextFormat, "json_object": JsonObjectFormat, "json_schema": SchemaJson}),
         ]
         | None
     ) = None
@@ -217,10 +128,7 @@ class ResponseRequest(ModelRequest):
         names = [tool.name for tool in self.tools or ()]
         if len(names) != len(set(names)):
             raise WrongField("tools", "has two functions of the same name")
-        if isinstance(self.tool_choice, NamedResponseChoice) and self.tool_choice.name not in names:
-            raise WrongField("tool_choice", "is wrong: the function is not among the tools")
-        if self.tool_choice == "required" and not names:
-            raise WrongField("tool_choice", "is only allowed together with tools")
+        _ = self.choice
         if self.top_logprobs and not self.wants_logprobs:
             raise WrongField("top_logprobs", "needs message.output_text.logprobs in include")
         try:
@@ -242,16 +150,13 @@ class ResponseRequest(ModelRequest):
     @property
     def choice(self) -> ToolChoice:
         """Whether and which functions are to be called."""
-        if isinstance(self.tool_choice, NamedResponseChoice):
-            return ToolChoice(ToolMode.REQUIRED, parallel=False, name=self.tool_choice.name)
-        mode = ToolMode(self.tool_choice or "auto") if self.tools else ToolMode.NONE
-        return ToolChoice(mode, parallel=self.parallel_tool_calls is not False)
+        return tool_choice_of(self.tool_choice, self.functions, self.parallel_tool_calls)
 
     @property
     def structure(self) -> StructureSpec | None:
         """The form the answer must have."""
         asked = self.text.format if self.text else None
-        if isinstance(asked, AnyJson):
+        if isinstance(asked, JsonObjectFormat):
             return StructureSpec(StructureKind.JSON_OBJECT)
         return schema_structure(asked.schema_) if isinstance(asked, SchemaJson) else None
 
@@ -268,123 +173,6 @@ class ResponseRequest(ModelRequest):
 
     def conversation(self) -> Conversation:
         """The input as a conversation; calls in a row belong to one message of the assistant."""
-        messages = [ChatMessage("system", self.instructions)] if self.instructions else []
-        items = [InputMessage(role="user", content=self.input, id=None)] if isinstance(self.input, str) else self.input
-        for item in items:
-            _append(messages, item)
-        return Conversation(tuple(messages), functions=self.functions if self.choice.mode is not ToolMode.NONE else ())
-
-
-def _append(messages: list[ChatMessage], item: InputMessage | InputCall | InputCallOutput) -> None:
-    if isinstance(item, InputMessage):
-        role = "system" if item.role == "developer" else item.role
-        messages.append(ChatMessage(role, content_text(item.content)))
-    elif isinstance(item, InputCallOutput):
-        messages.append(ChatMessage("tool", content_text(item.output), tool_call_id=item.call_id))
-    else:
-        before = messages.pop() if messages and messages[-1].role == "assistant" else ChatMessage("assistant", "")
-        call = ToolCall(item.call_id, item.name, item.arguments)
-        messages.append(ChatMessage("assistant", before.content, tool_calls=(*before.tool_calls, call)))
-
-
-class OutputText(WireReply):
-    """Text of the answer."""
-
-    type: Literal["output_text"] = "output_text"
-    text: str
-    annotations: list[Any] = []
-    logprobs: list[ChatTokenLogprob] = []
-
-
-class MessageItem(WireReply):
-    """A message of the answer."""
-
-    id: str
-    type: Literal["message"] = "message"
-    role: Literal["assistant"] = "assistant"
-    status: ItemStatus
-    content: list[OutputText]
-
-
-class FunctionCallItem(WireReply):
-    """A call of a function."""
-
-    id: str
-    type: Literal["function_call"] = "function_call"
-    status: ItemStatus
-    call_id: str
-    name: str
-    arguments: str
-
-
-class InputDetails(WireReply):
-    """How much of the input did not have to be computed again."""
-
-    cached_tokens: int = 0
-    cache_write_tokens: int = 0
-
-
-class OutputDetails(WireReply):
-    """How much of the output was thinking: always 0, since it is not told apart."""
-
-    reasoning_tokens: int = 0
-
-
-class ResponseUsage(WireReply):
-    """Token counts."""
-
-    input_tokens: int
-    input_tokens_details: InputDetails
-    output_tokens: int
-    output_tokens_details: OutputDetails
-    total_tokens: int
-
-    @classmethod
-    def of(cls, num_prompt_tokens: int, num_generated_tokens: int, num_cached_tokens: int) -> ResponseUsage:
-        return cls(
-            input_tokens=num_prompt_tokens,
-            input_tokens_details=InputDetails(cached_tokens=num_cached_tokens),
-            output_tokens=num_generated_tokens,
-            output_tokens_details=OutputDetails(),
-            total_tokens=num_prompt_tokens + num_generated_tokens,
-        )
-
-
-class IncompleteDetails(WireReply):
-    """Why an answer ended early."""
-
-    reason: Literal["max_output_tokens"]
-
-
-class ResponseFailure(WireReply):
-    """Why there is no answer."""
-
-    code: Literal["server_error"] = "server_error"
-    message: str
-
-
-class ResponseObject(WireReply):
-    """The answer, and what it was asked with."""
-
-    id: str
-    object: Literal["response"] = "response"
-    created_at: int
-    status: Literal["in_progress", "completed", "incomplete", "failed"]
-    error: ResponseFailure | None = None
-    incomplete_details: IncompleteDetails | None = None
-    instructions: str | None
-    max_output_tokens: int | None
-    model: str
-    output: list[MessageItem | FunctionCallItem]
-    parallel_tool_calls: bool
-    previous_response_id: None = None
-    store: Literal[False] = False
-    temperature: float
-    text: dict[str, Any]
-    tool_choice: Any
-    tools: list[dict[str, Any]]
-    top_p: float
-    truncation: Literal["disabled"] = "disabled"
-    usage: ResponseUsage | None = None
-    metadata: dict[str, str]
-    background: Literal[False] = False
+        told = [ChatMessage("system", self.instructions)] if self.instructions else []
+        functions = self.functions if self.choice.mode is not ToolMode.NONE else ()
+        return Conversation((*told, *input_messages(self.input)), functions=functions)

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from workbench.server.protocol.chat import Message
 from workbench.server.protocol.completions import Text
 from workbench.server.protocol.forms import first_wrong
+from workbench.server.protocol.messages import Message
 from workbench.server.protocol.sampling import Count, GenerationRequest
 from workbench.server.protocol.wire import WireReply, WireRequest, WrongField
 

@@ -12,7 +12,16 @@ from workbench.errors import RequestError
 from workbench.server.protocol.forms import by_class, first_wrong, forms, forms_by
 from workbench.server.protocol.wire import WireRequest, WrongField
 
-__all__ = ["JsonSchema", "ResponseFormat", "Schema", "StructuredOutputs", "chosen_structure", "schema_structure"]
+__all__ = [
+    "JsonObjectFormat",
+    "JsonSchema",
+    "ResponseFormat",
+    "Schema",
+    "StructuredOutputs",
+    "TextFormat",
+    "chosen_structure",
+    "schema_structure",
+]
 
 Schema = Annotated[
     dict[str, Any] | bool,

@@ -7,8 +7,9 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from workbench.server.chat_messages import Conversation
-from workbench.server.protocol.chat import Message, TemplateOptions
+from workbench.server.protocol.chat import TemplateOptions
 from workbench.server.protocol.forms import first_wrong
+from workbench.server.protocol.messages import Message
 from workbench.server.protocol.model_choice import ModelRequest
 from workbench.server.protocol.sampling import TokenId
 from workbench.server.protocol.tools import Tools, functions_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, Field
 
@@ -52,6 +52,18 @@ class NamedChoice(WireRequest):
 
     type: Literal["function"]
     function: ChosenFunction
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.function.name
+
+
+class _Named(Protocol):
+    """What names a function, in the words of either API."""
+
+    @property
+    def name(self) -> str: ...
 
 
 class FunctionCall(WireReply):
@@ -109,14 +121,12 @@ def functions_of(tools: list[Tool] | None) -> tuple[Function, ...]:
     )
 
 
-def tool_choice_of(
-    choice: str | NamedChoice | None, functions: tuple[Function, ...], parallel: bool | None
-) -> ToolChoice:
-    """Our own form of the choice. Raises ValueError for a choice without tools, or of a function that is not there."""
-    if isinstance(choice, NamedChoice):
-        if choice.function.name not in {function.name for function in functions}:
+def tool_choice_of(choice: str | _Named | None, functions: tuple[Function, ...], parallel: bool | None) -> ToolChoice:
+    """Our own form of the choice. Raises WrongField for a choice without tools, or of a function that is not there."""
+    if choice is not None and not isinstance(choice, str):
+        if choice.name not in {function.name for function in functions}:
             raise WrongField("tool_choice", "is wrong: the function is not among the tools")
-        return ToolChoice(ToolMode.REQUIRED, parallel=False, name=choice.function.name)
+        return ToolChoice(ToolMode.REQUIRED, parallel=False, name=choice.name)
     if choice == "required" and not functions:
         raise WrongField("tool_choice", "is only allowed together with tools")
     mode = ToolMode(choice or "auto") if functions else ToolMode.NONE

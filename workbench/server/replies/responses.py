@@ -14,16 +14,16 @@ from pydantic_core import to_json
 from workbench.engine import StructureSpec
 from workbench.server.errors import ApiError, api_error, invalid
 from workbench.server.model_host import ServedModel
-from workbench.server.protocol.responses import (
+from workbench.server.protocol.response_object import (
     FunctionCallItem,
     IncompleteDetails,
     MessageItem,
     OutputText,
     ResponseFailure,
     ResponseObject,
-    ResponseRequest,
     ResponseUsage,
 )
+from workbench.server.protocol.responses import ResponseRequest
 from workbench.server.replies.answer import AnswerPart, AnswerReader
 from workbench.server.replies.padding import padding_for
 from workbench.server.serving import Job, Serving

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Request, Response
 from workbench.server.client_watch import while_connected
 from workbench.server.event_stream import EventStream
 from workbench.server.json_body import JsonRoute
-from workbench.server.protocol.responses import ResponseObject, ResponseRequest
+from workbench.server.protocol.response_object import ResponseObject
+from workbench.server.protocol.responses import ResponseRequest
 from workbench.server.replies.responses import ResponseReply, response_job
 from workbench.server.routes.answers import STREAMABLE, json_reply, start
 from workbench.server.services import services
