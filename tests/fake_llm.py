@@ -123,7 +123,7 @@ class FakeLlama:
     def __init__(self, choice, *, words, gate, error) -> None:
         self.model_path = choice.model
         self.backend = SimpleNamespace(name=choice.backend or "cpu")
-        self.dtype = choice.precision or "fp32"
+        self.dtype = self.precision = choice.precision or "fp32"
         self.quantization = None
         self.max_context = choice.context_length or 2048
         self.model_name = str(choice.model)

@@ -237,6 +237,12 @@ class LlamaGPU(HasTwin):
         return str(self._runner_status)
 
     @property
+    def precision(self) -> str:
+        """What the weights are kept in: the quantisation's name where there is one, since `dtype` is then only what is
+        computed in."""
+        return self.quantization.quantization_type.value if self.quantization else self.dtype
+
+    @property
     def keeps_packed(self) -> bool:
         """Whether the weights are those of the .gguf file, packed as they are there."""
         return self._start.launch.keeps_packed
@@ -569,11 +575,10 @@ class LlamaGPU(HasTwin):
 
     def twin(self) -> Twin:
         """What is loaded, without figures of the machine."""
-        weights = self.quantization.quantization_type.value if self.quantization else self.dtype
         rows = (
             ("model", self.model_path),
             ("backend", self.backend.name),
-            ("weights", weights),
+            ("weights", self.precision),
             ("context", f"{self.max_context} tokens"),
             ("state", "loaded" if self.is_loaded else "unloaded"),
         )
@@ -581,8 +586,7 @@ class LlamaGPU(HasTwin):
 
     def __repr__(self) -> str:
         state = "" if self.is_loaded else ", unloaded"
-        weights = self.quantization.quantization_type.value if self.quantization else self.dtype
-        return f"LlamaGPU({self.model_path!r}, backend={self.backend.name!r}, quant_type={weights!r}{state})"
+        return f"LlamaGPU({self.model_path!r}, backend={self.backend.name!r}, quant_type={self.precision!r}{state})"
 
     def _stream(self, prompt: Prompt | None, messages: Messages | None, sampling: dict[str, object]) -> Iterator[str]:
         # Checked here, so that a bad request fails where it is made and not at the first piece.

@@ -354,9 +354,4 @@ class Session(HasTwin):
 
 
 def _facts(llm: LlamaGPU, model: str) -> LoadedFacts:
-    return LoadedFacts(model=model, backend=llm.backend.name, precision=_precision(llm), max_context=llm.max_context)
-
-
-def _precision(llm: LlamaGPU) -> str:
-    """The quantisation, where there is one: the precision it computes in says less."""
-    return llm.quantization.quantization_type.value if llm.quantization is not None else llm.dtype
+    return LoadedFacts(model=model, backend=llm.backend.name, precision=llm.precision, max_context=llm.max_context)

@@ -222,6 +222,5 @@ def _memory_words(source: ChatSource) -> str:
     if not isinstance(source, SessionSource) or not source.state().is_ready:
         return ""
     llm = source.session.llm
-    kind = llm.quantization.quantization_type.value if llm.quantization else llm.dtype
     weights_mb, kv_mb = llm.weight_bytes / 1e6, llm.limits.kv_bytes / 1e6
-    return f"{kind} on {llm.backend.name}: weights {weights_mb:,.0f} MB, KV pool up to {kv_mb:,.0f} MB"
+    return f"{llm.precision} on {llm.backend.name}: weights {weights_mb:,.0f} MB, KV pool up to {kv_mb:,.0f} MB"

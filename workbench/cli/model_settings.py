@@ -1,4 +1,4 @@
-"""Which model to open, where, and in which precision: the options that `generate` and `chat` share."""
+"""Which model to open, where, and in which precision: the options that all commands with a model share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ModelSettings:
         device_index: which of the backend's devices.
         prefer_gpu: take a GPU where one is available.
         parallel: over several devices: tensor=2, pipeline=2, data=2 or several; processes with --backend cpu.
-        quant: precision of the weights: fp32, bf16, fp16; what suits the device otherwise.
+        quant: precision of the weights: fp32, bf16, fp16, int8, int4, ...; what suits the device otherwise.
         allow_pickle: load pickle weights, which can run code from the file.
         trust_remote_code: run model code that comes with the model.
     """

@@ -167,9 +167,12 @@ class KeyRing:
 
 
 def static_key(name: str, scope: Scope, secret: str | None = None) -> NewKey:
-    """A key that lives as long as this process; a random one unless `secret` is given."""
+    """A key that lives as long as this process; a random one unless `secret` is given.
+
+    `name` is its id too. Raises ConfigError for a secret that is too short, or cannot stand in a header.
+    """
     if secret is not None and (len(secret) < 8 or not secret.isascii() or not secret.isprintable() or " " in secret):
-        raise ConfigError("api_key: must be at least 8 printable ASCII characters without blanks")
+        raise ConfigError(f"{name.replace('-', '_')}: must be at least 8 printable ASCII characters without blanks")
     secret = secret or _new_secret()
     return NewKey(ApiKey(name, name, scope, digest_of(secret)), secret)
 

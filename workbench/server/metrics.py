@@ -61,7 +61,7 @@ class Metrics:
         self._requests.labels(method, handler, str(status)).inc()
 
     def refused(self, reason: str) -> None:
-        """A request was turned away for want of room."""
+        """A request was turned away, for one of the reasons above."""
         self._refusals.labels(reason).inc()
 
     def socket_opened(self) -> None:

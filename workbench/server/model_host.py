@@ -64,9 +64,7 @@ class ServedModel:
     @property
     def fingerprint(self) -> str:
         """Changes when the same seed may give another answer: other weights, precision or device."""
-        quantization = self.llm.quantization
-        weights = self.llm.dtype if quantization is None else quantization.quantization_type.value
-        return f"fp_{self.llm.backend.name}_{weights}"
+        return f"fp_{self.llm.backend.name}_{self.llm.precision}"
 
 
 class ModelHost:
@@ -119,7 +117,8 @@ class ModelHost:
     @property
     def is_healthy(self) -> bool:
         """False when a model should be there and its engine has died."""
-        return self._session.status.state is not SessionState.READY or self._session.llm.is_loaded
+        llm = self.llm
+        return llm is None or llm.is_loaded
 
     @property
     def is_degraded(self) -> bool:

@@ -26,8 +26,7 @@ def watch_spot(
 ) -> SpotWatcher | None:
     """Drain and stop `endpoint` when the notice comes; None, with no thread, where this is no spot instance.
 
-    Running requests get the time that is left but for 20 s, at least as long as the endpoint would give them anyway if
-    that is less. Whoever started it calls `stop()` of what is returned.
+    Running requests get the time that is left but for 20 s. Whoever started it calls `stop()` of what is returned.
     """
     if not is_spot():
         return None

@@ -1,1 +1,1 @@
-"""What goes over the wire, as pydantic models: the only place where they are used."""
+"""What goes over the wire, as pydantic models: no other place defines any."""

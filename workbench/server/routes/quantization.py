@@ -128,9 +128,10 @@ def _checked_flags(asked: QuantType, body: PrecisionConfig) -> dict[str, object]
 
 def _stats(model: ServedModel) -> PrecisionStats:
     llm = model.llm
-    kind = llm.quantization.quantization_type.value if llm.quantization else llm.dtype
     stats = PrecisionStats(
-        model_name=model.model_id, quantization_type=kind, quantized_size=round(llm.weight_bytes / _MIB, 2)
+        model_name=model.model_id,
+        quantization_type=llm.precision,
+        quantized_size=round(llm.weight_bytes / _MIB, 2),
     )
     done = llm.quantized
     if done is not None and done.original_bytes is not None:
