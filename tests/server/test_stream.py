@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from socket import create_connection
 from urllib.parse import urlsplit
 
 import pytest
 from live_endpoint import USE_KEY, num_whole_answers, wait_until_idle
+from step_gate import wait_for
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
+
+from workbench.server.socket_session import SocketSession
 
 HEADERS = {"authorization": f"Bearer {USE_KEY}"}
 
 
-def socket(endpoint, **options):
+def socket(endpoint, **headers):
     url = endpoint.url.replace("http://", "ws://") + "/stream"
-    return connect(url, additional_headers=HEADERS, proxy=None, open_timeout=60, **options)
+    return connect(url, additional_headers=HEADERS | headers, proxy=None, open_timeout=60)
 
 
 def until_end(ws):
@@ -51,6 +55,40 @@ def test_a_cancel_after_the_answer_changes_nothing(endpoint):
         ws.send(json.dumps({"cancel": True}))
         ws.send(json.dumps({"prompt": "Hi", "max_tokens": 1}))
         assert not any("error" in frame for frame in until_end(ws))
+
+
+def test_a_cancel_that_meets_the_end_of_the_answer_changes_nothing(endpoint, monkeypatch):
+    send = SocketSession._send
+
+    async def send_after_a_cancel(session, text):
+        if text == "[END]":
+            await asyncio.to_thread(ws.send, json.dumps({"cancel": True}))
+            await asyncio.wait({session._receive()})
+            # The session has its turns to act on it before the client can have read the end.
+            for _ in range(20):
+                await asyncio.sleep(0)
+        await send(session, text)
+
+    monkeypatch.setattr(SocketSession, "_send", send_after_a_cancel)
+    with socket(endpoint) as ws:
+        for _ in range(2):
+            ws.send(json.dumps({"prompt": "Hi", "max_tokens": 1}))
+            while (frame := ws.recv(timeout=60)) != "[END]":
+                assert not frame.startswith('{"error"')
+
+
+def test_the_line_of_the_log_counts_the_tokens_of_every_prompt(endpoint, llm, caplog):
+    caplog.set_level("INFO", "workbench.server.access")
+    prompts = {"Hi": 3, "One, two, three,": 2}
+    with socket(endpoint, **{"x-request-id": "two-prompts"}) as ws:
+        for prompt, max_tokens in prompts.items():
+            ws.send(json.dumps({"prompt": prompt, "max_tokens": max_tokens, "ignore_eos": True}))
+            until_end(ws)
+    # Written when the server has seen the client leave.
+    wait_for(lambda: any('"two-prompts"' in message for message in caplog.messages))
+    (line,) = [json.loads(message) for message in caplog.messages if '"two-prompts"' in message]
+    assert line["prompt_tokens"] == sum(len(llm.tokenizer.encode(prompt)) for prompt in prompts)
+    assert line["generated_tokens"] == sum(prompts.values())
 
 
 @pytest.mark.parametrize("path", ["/nope", "/v1/stream/", "/v1/models"])
