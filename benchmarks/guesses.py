@@ -1,6 +1,7 @@
 """What guessing ahead gains: tokens/s with and without by turns, on text that repeats its prompt and on other text.
 
 python benchmarks/guesses.py --quant-type gguf --draft-tokens 8
+python benchmarks/guesses.py --quant-type bf16 --draft-model default --draft-tokens 4
 """
 
 from __future__ import annotations
@@ -37,17 +38,18 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     parser.add_argument("--quant-type")
     parser.add_argument("--draft-tokens", type=int, default=8)
+    parser.add_argument("--draft-model", help="guesses, in place of looking up what came before")
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--streams", default="1,4")
     parser.add_argument("--only", choices=PROMPTS, action="append")
     arguments = parser.parse_args()
 
-    def load(draft_tokens: int | None) -> LlamaGPU:
-        config = EngineConfig(draft_tokens=draft_tokens, context_length=2048)
+    def load(draft_tokens: int | None, draft_model: str | None = None) -> LlamaGPU:
+        config = EngineConfig(draft_tokens=draft_tokens, draft_model=draft_model, context_length=2048)
         return LlamaGPU(arguments.model, quant_type=arguments.quant_type, engine=config, check_plan=False)
 
-    with load(None) as plain, load(arguments.draft_tokens) as guessing:
+    with load(None) as plain, load(arguments.draft_tokens, arguments.draft_model) as guessing:
         for name in arguments.only or PROMPTS:
             prompt = PROMPTS[name]
             for sampling in ({}, {"temperature": 0.8}):

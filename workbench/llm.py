@@ -7,6 +7,7 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -15,8 +16,9 @@ from workbench.backends import Backend, select_backend
 from workbench.device_choice import choose_device
 from workbench.distributed.cluster.config import ClusterConfig
 from workbench.engine import EngineConfig, EngineLimits, EngineStats, Generation, RequestInFlight, SamplingParams
+from workbench.engine.config import OVER_SEVERAL_DEVICES, refuse_drafts
 from workbench.engine.engines import engine_obstacle, find_engine
-from workbench.engine.launch import EngineLaunch, release
+from workbench.engine.launch import DraftFacts, EngineLaunch, check_drafts, release
 from workbench.errors import BackendUnavailableError, ConfigError, EngineStoppedError, RequestError
 from workbench.loaded_memory import LoadedMemory
 from workbench.models import Catalogue, EmbeddingRecipe, ModelSpec, Tokenizer
@@ -65,6 +67,8 @@ class LlamaGPU(HasTwin):
         device_index: which of the backend's devices.
         context_length: most tokens of one request; None takes the model's own, or what the KV pool holds.
         engine: all of the engine's knobs; `context_length` then goes into it.
+        draft_model: a smaller model with the same vocabulary, named like `model_path`, that guesses tokens ahead: the
+            same text in fewer passes over the weights (`EngineConfig.draft_model`). On a CPU only.
         quantization_cache: where quantised weights are kept for the next load: the workbench's own cache when None;
             False keeps none.
         parallel: which GPUs to spread the model over, and how. With `prefer_gpu=False` or `backend="cpu"` the ids only
@@ -100,6 +104,7 @@ class LlamaGPU(HasTwin):
         device_index: int = 0,
         context_length: int | None = None,
         engine: EngineConfig | None = None,
+        draft_model: str | Path | None = None,
         quantization_cache: QuantizationCache | bool | None = None,
         parallel: GPUConfig | None = None,
         degrade: bool = False,
@@ -113,11 +118,11 @@ class LlamaGPU(HasTwin):
         stand_in = find_stand_in(self.model_path, backend=backend, quant_type=quant_type, context_length=context_length)
         if stand_in is not None:
             self.model_path, backend, quant_type = stand_in.model, stand_in.backend, stand_in.quant_type
-            engine, context_length, device_index = None, stand_in.context_length, 0
+            engine, context_length, device_index, draft_model = None, stand_in.context_length, 0, None
         self.prefer_gpu = prefer_gpu
         self.auto_detect_aws = auto_detect_aws
         self.quant_type = quant_type
-        config = _engine_config(engine, context_length)
+        config = _engine_config(engine, context_length, draft_model)
         self.plugins: PluginManager = default_plugins()
         self.plugins.load_enabled()
         find_engine(self.plugins, config.engine_name)
@@ -145,6 +150,12 @@ class LlamaGPU(HasTwin):
             files = Catalogue().resolve(
                 self.model_path, progress=report, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
             )
+            draft_files = None
+            if config.draft_model is not None and cluster is None:
+                self._check_drafts(config)
+                draft_files = Catalogue().resolve(
+                    config.draft_model, progress=report, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code
+                )
         self.model_name = files.name
         weights = self.dtype if requested is None else requested.name
         # On a GPU the engine packs these for its own kernels; a config with flags of its own is done as it says.
@@ -158,6 +169,7 @@ class LlamaGPU(HasTwin):
             low_bit=low_bit,
             cache=_choose_cache(quantization_cache),
             config=config,
+            draft_files=draft_files,
         )
         replica_options = {
             "model_path": self.model_path,
@@ -170,7 +182,7 @@ class LlamaGPU(HasTwin):
             "check_plan": False,
         }
         self._start = ModelStart(launch, choice, cluster, replica_options)
-        self._new_guard = partial(LoadGuard, files, self.backend, self.device_index, weights, config)
+        self._new_guard = partial(LoadGuard, files, self.backend, self.device_index, weights, config, draft_files)
         self._checks_plan = check_plan and self._start.is_planned
         guard = None
         if self._checks_plan:
@@ -179,6 +191,12 @@ class LlamaGPU(HasTwin):
         with _shown(progress) as report:
             running = self._start.run(self.plugins, report)
         self._take(running, guard)
+
+    def _check_drafts(self, config: EngineConfig) -> None:
+        """Raises ConfigError where a draft model cannot be used, before one is downloaded."""
+        if self.parallel is not None:
+            refuse_drafts(config, OVER_SEVERAL_DEVICES)
+        check_drafts(config, self.backend)
 
     def _take(self, running: RunningModel, guard: LoadGuard | None) -> None:
         """Have what runs now as this object's model."""
@@ -191,6 +209,7 @@ class LlamaGPU(HasTwin):
         self.spec: ModelSpec = facts.spec
         self.limits: EngineLimits = facts.limits
         self.weight_bytes = facts.weight_bytes
+        self.draft: DraftFacts | None = facts.draft
         self.embedding_recipe: EmbeddingRecipe | None = facts.embedding
         self.dtype, self.quantized = facts.dtype, facts.quantized
         if facts.quantized is not None:
@@ -520,6 +539,7 @@ class LlamaGPU(HasTwin):
             dtype_reason=self.dtype_reason,
             quantization=self.quantization.quantization_type.value if self.quantization else None,
             runner=self.runner_reason,
+            draft_model=None if self.draft is None else self.draft.name,
             isolation=self.isolation,
             isolation_reason=self.isolation_reason,
             max_context=self.max_context,
@@ -631,12 +651,19 @@ def _shown(progress: ProgressCallback | None) -> Iterator[ProgressCallback]:
         yield display
 
 
-def _engine_config(engine: EngineConfig | None, context_length: int | None) -> EngineConfig:
+def _engine_config(
+    engine: EngineConfig | None, context_length: int | None, draft_model: str | Path | None
+) -> EngineConfig:
+    draft_name = None if draft_model is None else str(draft_model)
     if engine is None:
-        return EngineConfig(context_length=context_length)
+        return EngineConfig(context_length=context_length, draft_model=draft_name)
     if context_length is not None:
         raise ConfigError("context_length is given beside engine: set EngineConfig(context_length=...) instead")
-    return engine
+    if draft_name is None:
+        return engine
+    if engine.draft_model is not None:
+        raise ConfigError("draft_model is given beside engine, which has one too: give one of the two")
+    return replace(engine, draft_model=draft_name)
 
 
 def _choose_cache(cache: QuantizationCache | bool | None) -> QuantizationCache | None:

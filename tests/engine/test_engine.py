@@ -3,100 +3,32 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from dataclasses import replace
 
 import pytest
 import torch
 from engine.fake_runner import VOCAB_SIZE, FakeRunner, hashed_token, make_limits, repeated_token, spell
+from engine.fake_traffic import (
+    EOS,
+    LIMITS,
+    alone,
+    answers_of,
+    check_answers,
+    make_request,
+    random_request,
+    run_until_idle,
+    token_ids_of,
+)
 
 from workbench.engine.engine import Engine
-from workbench.engine.messages import Request
-from workbench.engine.sampling_params import SamplingParams
 from workbench.engine.sequence import FinishReason, SequenceStatus
 from workbench.errors import InferenceError, OutOfMemoryError, RequestError
-
-EOS = 7
 
 
 def make_engine(limits=None, *, decode=spell, eos=frozenset({EOS}), **runner_options):
     limits = limits or make_limits()
     runner = FakeRunner(limits, **runner_options)
     return Engine(runner, limits, decode=decode, vocab_size=VOCAB_SIZE, eos_token_ids=eos), runner
-
-
-def make_request(name, prompt, seed=0, **sampling):
-    return Request(name, tuple(prompt), SamplingParams(**sampling), seed, 0.0)
-
-
-def run_until_idle(engine, max_steps=2000):
-    """All chunks until nothing is left to do, with the books checked after every step."""
-    chunks = []
-    for _ in range(max_steps):
-        if not engine.has_work:
-            return chunks
-        chunks += engine.step()
-        engine.check_integrity()
-    raise AssertionError("the engine does not come to an end")
-
-
-def answers_of(chunks):
-    """Chunks by (request id, index)."""
-    answers = defaultdict(list)
-    for chunk in chunks:
-        answers[chunk.request_id, chunk.index].append(chunk)
-    return answers
-
-
-def token_ids_of(chunks):
-    return [i for chunk in chunks for i in chunk.token_ids]
-
-
-def alone(request, index, max_context, model=hashed_token):
-    """What one answer must be, worked out without an engine: (token ids, text, finish reason)."""
-    params, token_ids, answer = request.params, list(request.prompt_token_ids), []
-    while True:
-        answer.append(model(token_ids + answer, request.seed, index))
-        stops = set(params.stop_token_ids) | (set() if params.ignore_eos else {EOS})
-        if answer[-1] in stops:
-            text = spell(answer[:-1])
-            return answer, text, FinishReason.STOP
-        text = spell(answer)
-        found = [text.find(stop) for stop in params.stop if stop in text]
-        if found:
-            return answer, text[: min(found)], FinishReason.STOP
-        if len(answer) == params.max_tokens or len(token_ids) + len(answer) == max_context:
-            return answer, text, FinishReason.LENGTH
-
-
-def random_request(rng, name, max_context):
-    # Few beginnings, so that prompts share prefixes of all lengths.
-    base = [rng.randrange(3)] * 30
-    prompt = base[: rng.randrange(0, 24)] + [rng.randrange(VOCAB_SIZE) for _ in range(rng.randrange(1, 10))]
-    return make_request(
-        name,
-        prompt[: max_context - 1],
-        seed=rng.randrange(5),
-        max_tokens=rng.choice([1, 2, 5, 12, None]),
-        n=rng.choice([1, 1, 1, 2, 3]),
-        ignore_eos=rng.random() < 0.5,
-        stop_token_ids=rng.choice([(), (3, 4)]),
-        stop=rng.choice([(), ("9><1",), (">",), ("<2",)]),
-        logprobs=rng.random() < 0.2,
-        prompt_logprobs=0 if rng.random() < 0.05 else None,
-    )
-
-
-LIMITS = {
-    "roomy": make_limits(num_blocks=100, max_num_batched_tokens=64, max_prompt_tokens_beside_decodes=32),
-    "preempting": make_limits(num_blocks=11),
-    "one context": make_limits(num_blocks=10, max_num_batched_tokens=8, max_prompt_tokens_beside_decodes=3),
-    "no prefixes": make_limits(num_blocks=12, enable_prefix_caching=False),
-    "token by token": make_limits(
-        block_size=1, num_blocks=50, max_num_batched_tokens=2, max_prompt_tokens_beside_decodes=1
-    ),
-    "few at once": make_limits(max_num_seqs=2, num_blocks=20),
-}
 
 
 @pytest.mark.parametrize("model", [hashed_token, repeated_token], ids=["mostly wrong", "mostly right"])
@@ -120,7 +52,7 @@ def test_guesses_change_no_answer(name, model):
             chunks += engine.step()
             engine.check_integrity()
         chunks += run_until_idle(engine)
-        _check_answers(requests, answers_of(chunks), aborted, limits.max_context, model)
+        check_answers(requests, answers_of(chunks), aborted, limits.max_context, model)
         stats = engine.stats()
         assert (stats.num_running, stats.num_waiting, stats.kv_blocks_used) == (0, 0, 0)
         num_drafted += stats.draft_tokens_total
@@ -154,7 +86,7 @@ def test_random_traffic_gives_every_answer_what_it_gets_alone(name, overlaps):
             chunks += engine.step()
             engine.check_integrity()
         chunks += run_until_idle(engine)
-        _check_answers(requests, answers_of(chunks), aborted, limits.max_context)
+        check_answers(requests, answers_of(chunks), aborted, limits.max_context)
         stats = engine.stats()
         assert (stats.num_running, stats.num_waiting, stats.kv_blocks_used) == (0, 0, 0)
         num_preemptions += stats.preemptions_total
@@ -163,25 +95,6 @@ def test_random_traffic_gives_every_answer_what_it_gets_alone(name, overlaps):
     assert (num_preemptions > 0) == (name in ("preempting", "one context", "no prefixes", "token by token"))
     assert (num_hits > 0) == limits.enable_prefix_caching
     assert (num_overlapped > 0) == overlaps
-
-
-def _check_answers(requests, answers, aborted, max_context, model=hashed_token):
-    assert set(answers) == {(name, index) for name, request in requests.items() for index in range(request.params.n)}
-    for (name, index), chunks in answers.items():
-        token_ids, text, reason = alone(requests[name], index, max_context, model)
-        came = token_ids_of(chunks)
-        came_text = "".join(chunk.text for chunk in chunks)
-        assert [chunk.finish_reason for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
-        last = chunks[-1]
-        assert last.usage.num_generated_tokens == len(came)
-        assert last.usage.num_prompt_tokens == len(requests[name].prompt_token_ids)
-        if (name, index) in aborted:
-            assert last.finish_reason is FinishReason.ABORT
-            assert came == token_ids[: len(came)]
-        else:
-            assert (came, came_text, last.finish_reason) == (token_ids, text, reason)
-        for stop in requests[name].params.stop:
-            assert last.finish_reason is FinishReason.ABORT or stop not in came_text
 
 
 def test_requests_start_in_the_order_of_their_arrival():

@@ -30,6 +30,12 @@ def llama():
     return build("llama")
 
 
+@pytest.fixture(scope="module")
+def drafts(llama):
+    """Models that guess: the model itself, and one of another shape."""
+    return {"itself": llama, "another": build("llama", num_hidden_layers=1, hidden_size=32)}
+
+
 def _answers(client, prompts, params):
     running = [client.submit(prompt, params) for prompt in prompts]
     return [
@@ -57,6 +63,27 @@ def test_guesses_change_no_answer(llama, name):
             assert stats.accepted_draft_tokens_total > 5
 
 
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_draft_model_changes_no_answer(llama, drafts, name):
+    prompts = [random_prompt(9) * 3, random_prompt(30), random_prompt(4) * 5]
+    params = SamplingParams(max_tokens=40, **SETTINGS[name])
+    with engine_around(llama) as client:
+        expected = _answers(client, prompts, params)
+        assert _answers(client, prompts[:1], params) == expected[:1]
+    small = {"kv_cache_tokens": 256, "block_size": 4, "max_num_batched_tokens": 24}
+    for which, limits in (("itself", {}), ("itself", small), ("another", {}), ("another", small)):
+        with engine_around(llama, drafts[which], draft_tokens=4, **limits) as client:
+            assert _answers(client, prompts, params) == expected
+            assert _answers(client, prompts[:1], params) == expected[:1]
+            stats = client.stats()
+        assert stats.draft_tokens_total > 20
+        if which == "itself":
+            # The same random numbers: sampled guesses are right too.
+            assert stats.accepted_draft_tokens_total > 0.9 * stats.draft_tokens_total
+        elif name == "greedy":
+            assert stats.accepted_draft_tokens_total < 0.3 * stats.draft_tokens_total
+
+
 def test_a_text_that_repeats_itself_comes_in_fewer_steps(llama):
     params = SamplingParams(max_tokens=60, logit_bias={7: 100.0}, ignore_eos=True)
     with engine_around(llama, draft_tokens=8) as client:
@@ -66,11 +93,12 @@ def test_a_text_that_repeats_itself_comes_in_fewer_steps(llama):
     assert stats.accepted_draft_tokens_total > 40
 
 
-def test_the_tokens_after_a_guess_have_the_models_own_distribution(llama):
+@pytest.mark.parametrize("draft", [None, "another"])
+def test_the_tokens_after_a_guess_have_the_models_own_distribution(llama, drafts, draft):
     # Every pair of the four came before, so there is always a guess.
     prompt, num_draws = [7, 7, 8, 7, 9, 7, 10, 8, 8, 9, 8, 10, 9, 9, 10, 10, 7], 400
     params = [SamplingParams(max_tokens=3, temperature=1.0, logit_bias=FEW, seed=seed) for seed in range(num_draws)]
-    with engine_around(llama, draft_tokens=3, max_num_seqs=4) as client:
+    with engine_around(llama, drafts.get(draft), draft_tokens=3, max_num_seqs=4) as client:
         running = [client.submit(prompt, one) for one in params]
         drawn = Counter(generation.result(60).token_ids for generation in running)
         stats = client.stats()
@@ -101,3 +129,7 @@ def test_a_gpu_refuses_it_in_words():
         )
     with pytest.raises(ConfigError, match="draft_tokens=0"):
         EngineConfig(draft_tokens=0)
+    with pytest.raises(ConfigError, match="draft_model='x': on a GPU"):
+        resolve_limits(
+            EngineConfig(draft_model="x"), on_gpu=True, model_max_context=64, kv_bytes_per_token=1, free_bytes=10**6
+        )

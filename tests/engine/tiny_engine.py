@@ -11,6 +11,7 @@ from workbench.engine.attention import register_attention
 from workbench.engine.client import EngineClient
 from workbench.engine.config import EngineConfig, resolve_limits
 from workbench.engine.core import EngineCore
+from workbench.engine.draft_model import DraftModel
 from workbench.engine.engine import Engine
 from workbench.engine.paged_step import KVPool
 from workbench.engine.runner import ModelRunner, probe_layers
@@ -69,8 +70,11 @@ def logits_of(module: torch.nn.Module, token_ids: list[int]) -> torch.Tensor:
 
 
 @contextmanager
-def engine_around(module: torch.nn.Module, **config):
-    """A client to an engine that runs `module`; on the way out it is checked that no block leaked."""
+def engine_around(module: torch.nn.Module, draft: torch.nn.Module | None = None, **config):
+    """A client to an engine that runs `module`; on the way out it is checked that no block leaked.
+
+    `draft` guesses ahead in every step: for its clock all steps take no time.
+    """
     module.set_attn_implementation(register_attention())
     layers = probe_layers(module, "cpu")
     limits = resolve_limits(
@@ -81,9 +85,16 @@ def engine_around(module: torch.nn.Module, **config):
         free_bytes=2**30,
     )
     pool = KVPool(layers, limits.num_blocks, limits.block_size, module.dtype, "cpu")
+    drafter = None
+    if draft is not None:
+        draft.set_attn_implementation(register_attention())
+        draft_pool = KVPool(probe_layers(draft, "cpu"), limits.num_blocks, limits.block_size, draft.dtype, "cpu")
+        drafter = DraftModel(ModelRunner(draft, draft_pool, "cpu"), limits, limits.max_context)
     engine = Engine(
         ModelRunner(module, pool, "cpu"),
         limits,
+        drafter=drafter,
+        **({} if draft is None else {"clock": lambda: 0.0}),
         decode=lambda token_ids, skip: " ".join(map(str, token_ids)),
         vocab_size=VOCAB_SIZE,
         eos_token_ids=frozenset(),
@@ -98,6 +109,7 @@ def engine_around(module: torch.nn.Module, **config):
     try:
         yield client
         assert client.stats().kv_blocks_used == 0
+        assert drafter is None or drafter.pool.num_used_blocks == 0
         engine.check_integrity()
     finally:
         client.stop()

@@ -28,17 +28,19 @@ ENGINE_NAMES = (
 @dataclass(frozen=True)
 class EngineChoice:
     """One engine on one backend. `python` is the interpreter it runs under, for engines whose packages do not go with
-    ours; `quant` is the precision of our own (None: the device's choice)."""
+    ours; `quant` is the precision of our own (None: the device's choice), `draft_model` guesses ahead in it."""
 
     name: str
     backend: str
     quant: str | None = None
     python: str = sys.executable
+    draft_model: str | None = None
 
     @property
     def label(self) -> str:
         """ "workbench int4, cpu"."""
-        return " ".join(filter(None, (self.name, self.quant))) + f", {self.backend}"
+        draft = None if self.draft_model is None else f"with draft {self.draft_model}"
+        return " ".join(filter(None, (self.name, self.quant, draft))) + f", {self.backend}"
 
     @property
     def is_ours(self) -> bool:
@@ -59,5 +61,7 @@ class EngineChoice:
         """The command line of `peer_engine.py`, without the script."""
         words = [self.name, f"--model={model}", f"--threads={threads}", f"--context={context_length}"]
         words += [f"--backend={self.backend}", f"--quant={self.quant or ''}"]
+        if self.draft_model is not None:
+            words.append(f"--draft-model={self.draft_model}")
         paths: dict[str, Path | None] = {"folder": files.path, "gguf": files.gguf_path}
         return words + [f"--{name}={path}" for name, path in paths.items() if path is not None]

@@ -78,8 +78,9 @@ class Report:
         """One row for every figure of every engine, and one for each that could not be measured."""
         rows: list[dict[str, Any]] = []
         for engine in self.engines:
-            own = {"engine": engine.choice.name, "backend": engine.choice.backend, "quant": engine.choice.quant or ""}
-            own["version"] = engine.version
+            choice = engine.choice
+            own = {"engine": choice.name, "backend": choice.backend, "quant": choice.quant or ""}
+            own |= {"draft_model": choice.draft_model or "", "version": engine.version}
             rows += [
                 {**own, "figure": key, "unit": FIGURES[key].unit, **asdict(spread), "ours_better_by":
                  self.ratio(engine, key), "error": ""}
@@ -101,6 +102,7 @@ class Report:
                     "engine": one.choice.name,
                     "backend": one.choice.backend,
                     "quant": one.choice.quant,
+                    "draft_model": one.choice.draft_model,
                     "version": one.version,
                     "error": one.error,
                     "figures": {

@@ -10,7 +10,7 @@ from workbench.benchmark.spread import Spread
 
 __all__ = ["as_csv", "as_text", "in_words"]
 
-_COLUMNS = ("engine", "backend", "quant", "version", "figure", "unit", "median", "minimum", "maximum",
+_COLUMNS = ("engine", "backend", "quant", "draft_model", "version", "figure", "unit", "median", "minimum", "maximum",
             "ours_better_by", "error")  # fmt: skip
 
 

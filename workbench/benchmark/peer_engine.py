@@ -43,6 +43,7 @@ class Workbench:
             enable_prefix_caching=False,
             context_length=options.context,
             max_num_seqs=options.sequences,
+            draft_model=options.draft_model,
         )
         self._llm = LlamaGPU(options.model, quant_type=options.quant or None, backend=options.backend, engine=config)
         while "being compiled" in self._llm.runner_reason:
@@ -258,6 +259,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sequences", type=int, default=8, help="requests at once")
     parser.add_argument("--backend", required=True)
     parser.add_argument("--quant", default="", help="of our own engine")
+    parser.add_argument("--draft-model", help="of our own engine")
     parser.add_argument("--llama-extra-buffers", action="store_true", help="let llama.cpp repack weights (its default)")
     return parser.parse_args()
 

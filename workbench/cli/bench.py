@@ -32,7 +32,17 @@ _PEERS = tuple(name for name in ENGINE_NAMES if name != OURS)
 # Of transformers' ways the one that people use: compiling takes minutes for every shape.
 _USUAL_PEERS = ("transformers", "llama.cpp", "vllm")
 # Options of one kind of benchmark that the other has no use for.
-_OF_A_MODEL = ("backend", "quant", "batch_size", "runs", "warmup_runs", "threads", "peer", "peer_python")
+_OF_A_MODEL = (
+    "backend",
+    "quant",
+    "batch_size",
+    "runs",
+    "warmup_runs",
+    "threads",
+    "draft_model",
+    "peer",
+    "peer_python",
+)
 _OF_AN_ENDPOINT = ("rate", "requests", "api_key", "ignore_eos", "seed")
 
 
@@ -64,6 +74,9 @@ def command(
     warmup_runs: Annotated[int, typer.Option(help="Runs before them.")] = 1,
     threads: Annotated[
         int | None, typer.Option(help="Threads of each engine on a CPU.", show_default="physical cores")
+    ] = None,
+    draft_model: Annotated[
+        str | None, typer.Option(help="Also measure with this smaller model guessing ahead, on a CPU.")
     ] = None,
     peer: Annotated[
         list[str] | None,
@@ -98,11 +111,12 @@ def command(
     workload = Workload(batch_size, prompt_tokens, new_tokens, runs, warmup_runs)
     pythons = _pythons(peer_python or [])
     precisions: list[str | None] = [*quant] if quant else [None]
+    drafts = [None] if draft_model is None else [None, draft_model]
     choices = [
         choice
         for name in _backends(backend)
         for choice in (
-            *(EngineChoice(OURS, name, precision) for precision in precisions),
+            *(EngineChoice(OURS, name, precision, draft_model=draft) for precision in precisions for draft in drafts),
             *(EngineChoice(one, name, python=pythons.get(one, sys.executable)) for one in _peers(peer or [])),
         )
     ]

@@ -12,7 +12,7 @@ from workbench.distributed.pooled_client import PooledClient
 from workbench.distributed.start import RankFigures, StartedGroup, start_group_engine
 from workbench.engine import EngineStats
 from workbench.engine.client import EngineClient
-from workbench.engine.config import EngineConfig, EngineLimits
+from workbench.engine.config import OVER_SEVERAL_DEVICES, EngineConfig, EngineLimits, refuse_drafts
 from workbench.engine.runner_status import RunnerStatus
 from workbench.errors import ConfigError, EngineStoppedError
 from workbench.models import LoadedModel, ModelFiles
@@ -58,8 +58,7 @@ class ParallelEngine:
         plugins: PluginManager | None = None,
         progress: ProgressCallback = no_progress,
     ) -> None:
-        if engine.draft_tokens:
-            raise ConfigError("draft_tokens: a model over several devices guesses nothing ahead; leave it out")
+        refuse_drafts(engine, OVER_SEVERAL_DEVICES)
         if engine.cpu_offload_layers:
             raise ConfigError("cpu_offload_layers: over several devices every rank holds its share; leave it out")
         self.config = config

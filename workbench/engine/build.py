@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from workbench.backends import Backend, torch_dtype
+from workbench.engine.attention import LayerShape
 from workbench.engine.client import EngineClient
 from workbench.engine.config import EngineConfig, EngineLimits, resolve_limits
 from workbench.engine.core import EngineCore
+from workbench.engine.draft_model import DraftModel
 from workbench.engine.embedding import Embedder
 from workbench.engine.engine import Engine
 from workbench.engine.grammar import StructureCompiler, token_vocabulary
-from workbench.engine.launch import EngineFacts
+from workbench.engine.launch import DraftFacts, EngineFacts
 from workbench.engine.messages import Reply
 from workbench.engine.native.decoder import native_layers
 from workbench.engine.paged_step import KVPool
@@ -59,24 +61,21 @@ def build_engine(
     config: EngineConfig,
     low_bit: str | None = None,
     plugins: PluginManager | None = None,
+    draft: LoadedModel | None = None,
 ) -> BuiltEngine:
     """Size the KV pool by what is free after a warm-up run, and choose a runner.
 
     `low_bit` ("int8", "int4", "fp8") packs the weights for a GPU's kernels; BackendUnavailableError says why it
-    cannot. `plugins` has what requests may name. Raises OutOfMemoryError when the pool does not fit, ModelFormatError
-    for an architecture that the cache cannot hold.
+    cannot. `plugins` has what requests may name; `draft` is the config's draft model, loaded. Raises OutOfMemoryError
+    when the pool does not fit, ModelFormatError for an architecture that the cache cannot hold.
     """
+    assert (draft is None) == (config.draft_model is None)
     on_gpu = backend.device_type != "cpu"
     num_threads = None if on_gpu else config.num_threads or backend.device(device_index).num_cores
     if num_threads:
         torch.set_num_threads(num_threads)
     warm_up_tokens = min(config.max_num_batched_tokens or (8192 if on_gpu else 1), loaded.spec.max_context)
-    # What is bare cannot be run; it was made for the native decoder, whose families are known.
-    layers = (
-        native_layers(loaded.module.config)
-        if loaded.is_bare
-        else probe_layers(loaded.module, loaded.device, warm_up_tokens)
-    )
+    layers = _layers(loaded, warm_up_tokens)
     embedder = Embedder(loaded.module, loaded.embedding, loaded.device) if loaded.embedding else None
     plan = plan_runner(
         loaded.module,
@@ -88,16 +87,20 @@ def build_engine(
     )
     loaded.weight_bytes = plan.weight_bytes or loaded.weight_bytes
     kv_dtype = _kv_dtype(config, plan, loaded.dtype)
+    drafting = None if draft is None else _Drafting.of(draft)
     limits = resolve_limits(
         config,
         on_gpu=on_gpu,
         model_max_context=loaded.spec.max_context,
-        kv_bytes_per_token=sum(s.elements_per_token for s in layers.values()) * kv_dtype.itemsize,
+        # One block in each pool for the same tokens.
+        kv_bytes_per_token=_kv_bytes_per_token(layers, kv_dtype) + (drafting.kv_bytes_per_token if drafting else 0),
         free_bytes=_bytes_for_kv(loaded, backend, device_index, config),
     )
     # One block more than is handed out: rows that only fill up a captured batch write there.
     pool = KVPool(layers, limits.num_blocks + 1, limits.block_size, kv_dtype, loaded.device)
     choice = plan.build(pool, limits, num_threads=num_threads, native_kernels=config.native_kernels)
+    drafter = drafting.build(limits, config, num_threads) if drafting else None
+    facts = EngineFacts.of(loaded, limits, drafting.facts(limits) if drafting else None)
     structures = structure_compiler(loaded.tokenizer, loaded.spec.vocab_size, loaded.eos_token_ids)
     engine = Engine(
         choice.runner,
@@ -105,14 +108,15 @@ def build_engine(
         decode=loaded.tokenizer.decode,
         vocab_size=loaded.spec.vocab_size,
         eos_token_ids=loaded.eos_token_ids,
-        weight_bytes=loaded.weight_bytes,
+        weight_bytes=facts.weight_bytes,
         structures=structures,
         embedder=embedder,
         plugins=plugins,
+        drafter=drafter,
     )
     return BuiltEngine(
         engine=engine,
-        facts=EngineFacts.of(loaded, limits),
+        facts=facts,
         runner_status=choice.status,
         tokenizer=loaded.tokenizer,
         structures=structures,
@@ -123,12 +127,15 @@ def build_engine(
 
 
 class StartedEngine:
-    """A client to a running engine, the limits it runs under, and how it computes at the moment."""
+    """A client to a running engine, the limits it runs under, how it computes at the moment, and its draft model."""
 
-    def __init__(self, client: EngineClient, limits: EngineLimits, runner_status: RunnerStatus) -> None:
+    def __init__(
+        self, client: EngineClient, limits: EngineLimits, runner_status: RunnerStatus, draft: DraftFacts | None = None
+    ) -> None:
         self.client = client
         self.limits = limits
         self.runner_status = runner_status
+        self.draft = draft
 
 
 def start_engine(*parts: Any, **options: Any) -> StartedEngine:
@@ -147,7 +154,7 @@ def start_engine(*parts: Any, **options: Any) -> StartedEngine:
         structures=built.structures,
         plugins=RequestPlugins(built.plugins) if built.plugins is not None else None,
     )
-    return StartedEngine(client, built.facts.limits, built.runner_status)
+    return StartedEngine(client, built.facts.limits, built.runner_status, built.facts.draft)
 
 
 def structure_compiler(tokenizer: Tokenizer, vocab_size: int, eos_token_ids: frozenset[int]) -> StructureCompiler:
@@ -156,6 +163,51 @@ def structure_compiler(tokenizer: Tokenizer, vocab_size: int, eos_token_ids: fro
     Takes what it needs and not the loaded model: it lives as long as the client, which outlives the weights.
     """
     return StructureCompiler(lambda: token_vocabulary(tokenizer, vocab_size, eos_token_ids))
+
+
+@dataclass(frozen=True)
+class _Drafting:
+    """A draft model on a CPU, and how it will run."""
+
+    loaded: LoadedModel
+    layers: dict[int, LayerShape]
+    plan: RunnerPlan
+
+    @classmethod
+    def of(cls, loaded: LoadedModel) -> _Drafting:
+        layers = _layers(loaded, num_tokens=1)
+        return cls(loaded, layers, plan_runner(loaded.module, layers, loaded.device))
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        return _kv_bytes_per_token(self.layers, torch_dtype(self.loaded.dtype))
+
+    def build(self, limits: EngineLimits, config: EngineConfig, num_threads: int | None) -> DraftModel:
+        """The drafter, with a pool of as many blocks as the engine's."""
+        loaded, max_context = self.loaded, min(limits.max_context, self.loaded.spec.max_context)
+        dtype = torch_dtype(loaded.dtype)
+        pool = KVPool(self.layers, limits.num_blocks + 1, limits.block_size, dtype, loaded.device)
+        its_limits = replace(limits, max_context=max_context)
+        choice = self.plan.build(pool, its_limits, num_threads=num_threads, native_kernels=config.native_kernels)
+        return DraftModel(choice.runner, limits, max_context)
+
+    def facts(self, limits: EngineLimits) -> DraftFacts:
+        """What is known of it."""
+        loaded, num_tokens = self.loaded, limits.num_blocks * limits.block_size
+        kv_bytes = num_tokens * self.kv_bytes_per_token
+        return DraftFacts(loaded.files.name, loaded.spec, loaded.dtype, loaded.weight_bytes, kv_bytes)
+
+
+def _layers(loaded: LoadedModel, num_tokens: int) -> dict[int, LayerShape]:
+    """What each layer keeps of a token, learnt by running the model on so many."""
+    # What is bare cannot be run; it was made for the native decoder, whose families are known.
+    if loaded.is_bare:
+        return native_layers(loaded.module.config)
+    return probe_layers(loaded.module, loaded.device, num_tokens)
+
+
+def _kv_bytes_per_token(layers: dict[int, LayerShape], dtype: torch.dtype) -> int:
+    return sum(shape.elements_per_token for shape in layers.values()) * dtype.itemsize
 
 
 def _kv_dtype(config: EngineConfig, plan: RunnerPlan, model_dtype: str) -> torch.dtype:

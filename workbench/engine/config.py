@@ -6,12 +6,25 @@ from dataclasses import dataclass, field, fields
 
 from workbench.errors import ConfigError, OutOfMemoryError
 
-__all__ = ["EngineConfig", "EngineLimits", "resolve_limits", "wanted_context"]
+__all__ = [
+    "NOT_ON_A_GPU",
+    "OVER_SEVERAL_DEVICES",
+    "EngineConfig",
+    "EngineLimits",
+    "refuse_drafts",
+    "resolve_limits",
+    "wanted_context",
+]
 
 _MIB = 1024**2
 _MOST_THREADS = 1024
 # Measured on two cores with the native kernels, whose attention uses the vector units only.
 _CPU_DOUBLING_CONTEXT = 512
+# As vLLM's examples and transformers' assisted generation have about as many.
+_DRAFT_MODEL_TOKENS = 5
+# Why nothing is guessed ahead there.
+OVER_SEVERAL_DEVICES = "a model over several devices guesses nothing ahead"
+NOT_ON_A_GPU = "on a GPU a step begins before the last tokens are known, so there is nothing to guess from"
 
 
 @dataclass(frozen=True)
@@ -39,7 +52,11 @@ class EngineConfig:
             the GPU, and are copied there for each step (by accelerate): slow, since every token waits for the copies.
         draft_tokens: most tokens of each answer that are guessed ahead in a step, from what followed the same tokens
             before, and checked in one pass: the text stays the same to the bit, and text that repeats itself or its
-            prompt comes in fewer passes. Only where a step ends before the next begins: on a CPU. Default: none.
+            prompt comes in fewer passes. Only where a step ends before the next begins: on a CPU. Default: none, and
+            5 with a draft model.
+        draft_model: a smaller model with the same vocabulary that guesses those tokens instead, any that could be
+            loaded by itself; its weights stay packed if they come from a .gguf file, else they have the model's
+            precision. It guesses only as long as that brings more tokens a second. On a CPU only.
         engine_name: "paged"; "vllm" where that is installed, for models that outgrow a machine; or an engine that a
             plugin brings.
         isolation: "process" runs the engine in a process of its own: a busy notebook cell does not slow it, a crash of
@@ -61,6 +78,7 @@ class EngineConfig:
     native_kernels: bool = True
     cpu_offload_layers: int | None = None
     draft_tokens: int | None = None
+    draft_model: str | None = None
     engine_name: str = field(default="paged", metadata={"flags": ("--engine",)})
     isolation: str | None = None
 
@@ -77,7 +95,9 @@ class EngineConfig:
                 raise ConfigError(f"engine_name={value!r}: must be a name, such as 'paged'")
             if one.name == "isolation" and value not in (None, "thread", "process"):
                 raise ConfigError(f"isolation={value!r}: must be 'thread' or 'process', or None to choose")
-            if one.name in ("memory_fraction", "engine_name", "kv_dtype", "isolation") or value is None:
+            if one.name == "draft_model" and value is not None and (not isinstance(value, str) or not value.strip()):
+                raise ConfigError(f"draft_model={value!r}: must be a model's name, such as 'org/name', or None")
+            if one.name in ("memory_fraction", "engine_name", "kv_dtype", "isolation", "draft_model") or value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{one.name}={value!r}: must be an integer of at least 1")
@@ -94,7 +114,8 @@ class EngineConfig:
 class EngineLimits:
     """The knobs with every None decided, and why.
 
-    `max_context` is in tokens, `kv_bytes` is the whole pool, `reasons` maps a field to the words that explain it.
+    `max_context` is in tokens, `kv_bytes` is the whole pool (a draft model's too), `reasons` maps a field to the words
+    that explain it.
     A prompt's token costs twice as much behind `doubling_context_tokens` of context, and chunks beside running streams
     shrink accordingly; None: they do not.
     """
@@ -120,11 +141,8 @@ def resolve_limits(
     Raises OutOfMemoryError when not even a small pool fits, ConfigError when `context_length` exceeds the model's.
     """
     reasons: dict[str, str] = {}
-    if config.draft_tokens and on_gpu:
-        raise ConfigError(
-            f"draft_tokens={config.draft_tokens}: on a GPU a step begins before the last tokens are known, so there is "
-            "nothing to guess from; leave it out"
-        )
+    if on_gpu:
+        refuse_drafts(config, NOT_ON_A_GPU)
     context = wanted_context(config, model_max_context)
     bytes_per_block = kv_bytes_per_token * config.block_size
     num_blocks = _num_blocks(config, on_gpu, context, bytes_per_block, free_bytes, reasons)
@@ -143,9 +161,17 @@ def resolve_limits(
         max_prompt_tokens_beside_decodes=min(beside_decodes, max_num_batched_tokens),
         enable_prefix_caching=config.enable_prefix_caching,
         reasons=reasons,
-        draft_tokens=config.draft_tokens or 0,
+        draft_tokens=config.draft_tokens or (0 if config.draft_model is None else _DRAFT_MODEL_TOKENS),
         doubling_context_tokens=None if on_gpu else _CPU_DOUBLING_CONTEXT,
     )
+
+
+def refuse_drafts(config: EngineConfig, reason: str) -> None:
+    """Raises ConfigError with the reason where tokens are to be guessed ahead, by whatever."""
+    for name in ("draft_tokens", "draft_model"):
+        value = getattr(config, name)
+        if value is not None:
+            raise ConfigError(f"{name}={value!r}: {reason}; leave it out")
 
 
 def wanted_context(config: EngineConfig, model_max_context: int) -> int:

@@ -1,90 +1,51 @@
-"""Guesses the next tokens of an answer by looking up what followed the same tokens before. Knows no torch, no model.
+"""Who guesses the next tokens of answers, as the scheduler sees it. Knows no torch, no model.
 
 A guess is checked by computing it beside the token that is due, in one pass: what would have been chosen anyway is
-kept, so a guess never changes a text, it only saves passes over the weights ("prompt lookup decoding", A. Saxena 2023).
+kept, so a guess never changes a text, it only saves passes over the weights.
 """
 
 from __future__ import annotations
 
-import weakref
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
 
-from workbench.engine.sequence import Sequence
+if TYPE_CHECKING:
+    from workbench.engine.scheduler import StepPlan
+    from workbench.engine.sequence import Sequence
 
-__all__ = ["Drafter"]
-
-# Tokens that must agree, more first: a longer run is followed by the same tokens more often.
-_RUN_LENGTHS = (4, 2)
-# Where guesses go wrong, an answer does without for this many tokens, then for twice as many, at most for the last.
-_FIRST_PAUSE_TOKENS, _LAST_PAUSE_TOKENS = 4, 64
+__all__ = ["Drafter", "may_be_guessed"]
 
 
-@dataclass
-class _History:
-    """Of one answer: where each run of tokens ended last, and how its guesses fared."""
+class Drafter(Protocol):
+    """Guesses for the answers of one engine; counts tokens guessed, and those that were right."""
 
-    num_indexed: int = 0
-    ends: dict[tuple[int, ...], int] = field(default_factory=dict)
-    length: int = 2
-    pause_tokens: int = _FIRST_PAUSE_TOKENS
-    resumes_at: int = 0
+    num_drafted: int
+    num_accepted: int
 
+    def draft(self, room: Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
+        """Tokens that may follow, for all answers that are about to decode; each has room for so many at most.
 
-class Drafter:
-    """Guesses up to `max_tokens` tokens an answer and step."""
-
-    def __init__(self, max_tokens: int) -> None:
-        self.max_tokens = max_tokens
-        self.num_drafted = 0
-        self.num_accepted = 0
-        self._histories: weakref.WeakKeyDictionary[Sequence, _History] = weakref.WeakKeyDictionary()
-
-    def draft(self, sequence: Sequence, most: int) -> tuple[int, ...]:
-        """At most `most` tokens that may follow; none where nothing alike came before, or guesses went wrong lately.
-
-        None either for what chooses tokens by more than numbers and history: structures and plugins.
+        Answers without a guess may be left out.
         """
-        if most < 1 or sequence.matcher is not None or sequence.plugins is not None:
-            return ()
-        history = self._histories.setdefault(sequence, _History())
-        if sequence.num_tokens < history.resumes_at:
-            return ()
-        _index(history, sequence.token_ids)
-        return _followers(history, sequence.token_ids, min(most, history.length, self.max_tokens))
+        ...
 
     def learn(self, sequence: Sequence, num_drafted: int, num_accepted: int) -> None:
-        """Guess further ahead after guesses that were all right, less far or not at all for a while after others."""
-        self.num_drafted += num_drafted
-        self.num_accepted += num_accepted
-        history = self._histories.get(sequence)
-        if history is None:
-            return
-        if num_accepted == num_drafted:
-            history.length = min(2 * history.length, self.max_tokens)
-            history.pause_tokens = _FIRST_PAUSE_TOKENS
-        elif num_accepted:
-            history.length = max(2, num_accepted)
-        else:
-            history.length = 2
-            history.resumes_at = sequence.num_tokens + history.pause_tokens
-            history.pause_tokens = min(2 * history.pause_tokens, _LAST_PAUSE_TOKENS)
+        """So many of an answer's guesses were right."""
+        ...
+
+    def forget(self, sequence: Sequence) -> None:
+        """The answer ended or gave its blocks back: hold no memory for it. Harmless for one that is not known."""
+        ...
+
+    def note_step(self, plan: StepPlan, num_tokens: int, seconds: float) -> None:
+        """A step of `plan`, guessing included, took `seconds` and chose `num_tokens` tokens."""
+        ...
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError if memory is held for an answer that does not run."""
+        ...
 
 
-def _index(history: _History, token_ids: list[int]) -> None:
-    """Note the runs that end before the newest token, whose own run would only find itself."""
-    for end in range(max(1, history.num_indexed), len(token_ids)):
-        for length in _RUN_LENGTHS:
-            if end >= length:
-                history.ends[tuple(token_ids[end - length : end])] = end
-    history.num_indexed = max(history.num_indexed, len(token_ids))
-
-
-def _followers(history: _History, token_ids: list[int], count: int) -> tuple[int, ...]:
-    """What came after the latest earlier run like the one at the end. It may reach into that very run and repeat."""
-    for length in _RUN_LENGTHS:
-        end = history.ends.get(tuple(token_ids[-length:])) if len(token_ids) >= length else None
-        if end is not None:
-            # Past the newest token the guesses themselves go on: "abcabcabc" from "abcab".
-            period = len(token_ids) - end
-            return tuple(token_ids[end + i % period] for i in range(count))
-    return ()
+def may_be_guessed(sequence: Sequence) -> bool:
+    """Not where tokens are chosen by more than numbers and history: structures and plugins."""
+    return sequence.matcher is None and sequence.plugins is None

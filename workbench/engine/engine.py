@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from workbench.engine.config import EngineLimits
+from workbench.engine.drafter import Drafter
 from workbench.engine.embedding import Embedder
 from workbench.engine.finish import AnswerText, StopMatch
 from workbench.engine.grammar import StructureCompiler, TokenMatcher
@@ -71,8 +72,8 @@ class Engine:
     """The running engine: a scheduler, a runner, and the answers in flight.
 
     `decode(ids, skip_special_tokens)` gives text; `structures` compiles what answers must look like; `embedder` is
-    there for models that make embeddings; `plugins` has the samplers that requests may name; `clock` is monotonic, in
-    seconds.
+    there for models that make embeddings; `plugins` has the samplers that requests may name; `drafter` guesses ahead
+    (None: by looking up what came before); `clock` is monotonic, in seconds.
     """
 
     def __init__(
@@ -87,10 +88,11 @@ class Engine:
         structures: StructureCompiler | None = None,
         embedder: Embedder | None = None,
         plugins: PluginManager | None = None,
+        drafter: Drafter | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.limits = limits
-        self.scheduler = Scheduler(limits)
+        self.scheduler = Scheduler(limits, drafter)
         self._runner = runner
         self._decode = decode
         self._vocab_size = vocab_size
@@ -141,6 +143,7 @@ class Engine:
         if self._num_lanes > 1:
             return self._step_in_lanes()
         chunks = self._collect() if self._must_know_tokens() else []
+        started_s, num_before = self._clock(), self._counts["generated_tokens"]
         plan = self.scheduler.schedule()
         try:
             launched = self._launch(plan) if plan.items else None
@@ -149,7 +152,12 @@ class Engine:
         chunks += self._collect()
         if launched is not None:
             self._in_flight.append(launched)
-        return chunks if self._runner.overlaps else chunks + self._collect()
+        if self._runner.overlaps:
+            return chunks
+        chunks += self._collect()
+        num_tokens = self._counts["generated_tokens"] - num_before
+        self.scheduler.drafter.note_step(plan, num_tokens, self._clock() - started_s)
+        return chunks
 
     def embed(self, token_ids: tuple[int, ...]) -> tuple[float, ...]:
         """One text's embedding, computed at once. Raises RequestError for a model that makes none."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from workbench.backends import Backend, get_backend
 from workbench.backends.processor import Processor
-from workbench.engine.config import EngineConfig, EngineLimits, wanted_context
+from workbench.engine.config import NOT_ON_A_GPU, EngineConfig, EngineLimits, refuse_drafts, wanted_context
 from workbench.errors import ConfigError, ModelFormatError
 from workbench.models import EmbeddingRecipe, LoadedModel, ModelFiles, ModelSpec
 from workbench.models.bare_config import read_bare_config
@@ -16,6 +16,7 @@ from workbench.models.layer_offload import LayerOffload
 from workbench.models.loaded_model import QuantizedFacts
 from workbench.models.model_code import import_model_code, import_torch
 from workbench.models.spec import read_config
+from workbench.models.vocabulary import check_same_vocabulary
 from workbench.plugins import default_plugins
 from workbench.progress import ProgressCallback
 from workbench.quantize import QuantizationCache, QuantizationConfig, QuantizationType
@@ -23,12 +24,23 @@ from workbench.quantize import QuantizationCache, QuantizationConfig, Quantizati
 if TYPE_CHECKING:
     from workbench.engine.build import BuiltEngine
 
-__all__ = ["EngineFacts", "EngineLaunch", "release"]
+__all__ = ["DraftFacts", "EngineFacts", "EngineLaunch", "check_drafts", "release"]
+
+
+@dataclass(frozen=True)
+class DraftFacts:
+    """What is known of a draft model that is loaded; `kv_bytes` is its part of the engine's KV pool."""
+
+    name: str
+    spec: ModelSpec
+    dtype: str
+    weight_bytes: int
+    kv_bytes: int
 
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """What is known of an engine once its model is loaded."""
+    """What is known of an engine once its model is loaded. `weight_bytes` counts those of its draft model too."""
 
     limits: EngineLimits
     spec: ModelSpec
@@ -36,11 +48,13 @@ class EngineFacts:
     embedding: EmbeddingRecipe | None
     dtype: str
     quantized: QuantizedFacts | None
+    draft: DraftFacts | None = None
 
     @classmethod
-    def of(cls, loaded: LoadedModel, limits: EngineLimits) -> EngineFacts:
-        """The facts of a loaded model whose engine runs under `limits`."""
-        return cls(limits, loaded.spec, loaded.weight_bytes, loaded.embedding, loaded.dtype, loaded.quantized)
+    def of(cls, loaded: LoadedModel, limits: EngineLimits, draft: DraftFacts | None = None) -> EngineFacts:
+        """The facts of a loaded model whose engine runs under `limits`, with a draft model if it has one."""
+        weight_bytes = loaded.weight_bytes + (0 if draft is None else draft.weight_bytes)
+        return cls(limits, loaded.spec, weight_bytes, loaded.embedding, loaded.dtype, loaded.quantized, draft)
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,7 @@ class EngineLaunch:
     """Checked files, where to and in which precision, and the engine's knobs.
 
     `low_bit` is what the engine packs the weights into for a GPU's own kernels; `cache` keeps other quantised weights.
+    `draft_files` are those of `config.draft_model`.
     """
 
     files: ModelFiles
@@ -58,6 +73,7 @@ class EngineLaunch:
     low_bit: str | None
     cache: QuantizationCache | None
     config: EngineConfig
+    draft_files: ModelFiles | None = None
 
     @property
     def keeps_packed(self) -> bool:
@@ -69,6 +85,9 @@ class EngineLaunch:
         """The model in memory, quantised unless the engine does that. After whatever it raises nothing is allocated."""
         offload = self._offload(backend)
         self._check_context()
+        if self.draft_files is not None:
+            check_drafts(self.config, backend)
+            check_same_vocabulary(self.files, self.draft_files)
         try:
             loaded = self._load_bare(progress, backend)
             if loaded is not None:
@@ -96,6 +115,22 @@ class EngineLaunch:
         except BaseException:
             release(backend)
             raise
+
+    def load_draft(self, progress: ProgressCallback, backend: Backend) -> LoadedModel | None:
+        """The draft model in memory; None where there is none. Raises what `load` raises."""
+        if self.draft_files is None:
+            return None
+        is_packed = self.draft_files.gguf_path is not None
+        launch = replace(
+            self,
+            files=self.draft_files,
+            quantization=QuantizationConfig(QuantizationType.GGUF) if is_packed else None,
+            low_bit=None,
+            # Its own context may be shorter: longer answers are not guessed.
+            config=replace(self.config, context_length=None, draft_model=None, draft_tokens=None),
+            draft_files=None,
+        )
+        return launch.load(progress, backend)
 
     def _check_context(self) -> None:
         """Raises ConfigError for a context that the model has not, before anything large is read."""
@@ -143,9 +178,18 @@ class EngineLaunch:
         plugins = default_plugins()
         plugins.load_enabled()
         loaded = self.load(progress, backend)
+        draft = self.load_draft(progress, backend)
         from workbench.engine.build import build_engine
 
-        return build_engine(loaded, backend, self.device_index, self.config, self.low_bit, plugins)
+        return build_engine(loaded, backend, self.device_index, self.config, self.low_bit, plugins, draft)
+
+
+def check_drafts(config: EngineConfig, backend: Backend) -> None:
+    """Raises ConfigError where an engine on one device cannot have the draft model that the config names."""
+    if config.draft_model is not None and config.engine_name != "paged":
+        raise ConfigError(f"draft_model={config.draft_model!r}: goes with our own engine, not {config.engine_name!r}")
+    if backend.device_type != "cpu":
+        refuse_drafts(config, NOT_ON_A_GPU)
 
 
 def release(backend: Backend) -> None:

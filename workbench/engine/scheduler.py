@@ -8,11 +8,12 @@ the youngest running sequence gives its blocks back and waits; its tokens are ke
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from workbench.engine.config import EngineLimits
 from workbench.engine.drafter import Drafter
-from workbench.engine.kv_cache import BlockPool, PrefixMatch, chain_key
+from workbench.engine.kv_cache import BlockPool, PrefixMatch
+from workbench.engine.prompt_lookup import PromptLookup
 from workbench.engine.sequence import Sequence, SequenceStatus
 
 __all__ = ["ScheduledSequence", "Scheduler", "StepPlan"]
@@ -94,22 +95,30 @@ class StepPlan:
         """Whether the sequence's next token may be computed in this step, if there is room."""
         return not self.is_full and not (self.needs_known_tokens and sequence.num_pending_tokens)
 
-    def add(self, sequence: Sequence, num_new_tokens: int, drafts: tuple[int, ...] = ()) -> None:
+    def add(self, sequence: Sequence, num_new_tokens: int) -> None:
         start = sequence.num_computed_tokens
         samples = start + num_new_tokens == sequence.length
-        num_new_tokens += len(drafts)
-        self.items.append(ScheduledSequence(sequence, start, num_new_tokens, samples, drafts))
+        self.items.append(ScheduledSequence(sequence, start, num_new_tokens, samples))
         self.num_tokens += num_new_tokens
-        self.num_decodes += num_new_tokens - len(drafts) == 1
+        self.num_decodes += num_new_tokens == 1
+
+    def add_drafts(self, number: int, drafts: tuple[int, ...]) -> None:
+        """Let the decode at that place compute guesses too."""
+        item = self.items[number]
+        self.items[number] = replace(
+            item, num_new_tokens=item.num_new_tokens + len(drafts), draft_token_ids=item.draft_token_ids + drafts
+        )
+        self.num_tokens += len(drafts)
         self.num_drafts += len(drafts)
 
 
 class Scheduler:
-    """Holds waiting and running sequences and the block pool they draw from."""
+    """Holds waiting and running sequences and the block pool they draw from. `drafter` guesses ahead; None: by looking
+    up what came before."""
 
-    def __init__(self, limits: EngineLimits) -> None:
+    def __init__(self, limits: EngineLimits, drafter: Drafter | None = None) -> None:
         self.limits = limits
-        self.drafter = Drafter(limits.draft_tokens)
+        self.drafter: Drafter = drafter or PromptLookup(limits.draft_tokens)
         self.pool = BlockPool(limits.num_blocks, limits.block_size, limits.enable_prefix_caching)
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
@@ -160,6 +169,7 @@ class Scheduler:
             return
         (self.running if sequence.status is SequenceStatus.RUNNING else self.waiting).remove(sequence)
         self._release(sequence)
+        self.drafter.forget(sequence)
         sequence.status = SequenceStatus.FINISHED
         self._max_running = self.limits.max_num_seqs
 
@@ -169,6 +179,7 @@ class Scheduler:
             return None
         victim = self.running.pop()
         self._release(victim)
+        self.drafter.forget(victim)
         victim.num_computed_tokens = victim.num_findable_blocks = 0
         victim.status = SequenceStatus.WAITING
         self.waiting.appendleft(victim)
@@ -183,6 +194,7 @@ class Scheduler:
     def check_integrity(self) -> None:
         """Raise AssertionError if a block leaked or is held twice."""
         self.pool.check_integrity(s.block_ids for s in (*self.running, *self.waiting))
+        self.drafter.check_integrity()
 
     def _schedule_decodes(self, plan: StepPlan) -> bool:
         preempted = False
@@ -196,24 +208,32 @@ class Scheduler:
                 self.preempt_youngest()
                 preempted = True
             if sequence.status is SequenceStatus.RUNNING:
-                plan.add(sequence, 1, self._drafts(sequence, plan))
+                plan.add(sequence, 1)
+        if self.limits.draft_tokens and plan.items:
+            self._add_drafts(plan)
         return preempted
 
-    def _drafts(self, sequence: Sequence, plan: StepPlan) -> tuple[int, ...]:
-        """Guesses for a sequence that is about to decode, as far as rows, blocks and its own end leave room."""
-        if not self.limits.draft_tokens:
-            return ()
+    def _add_drafts(self, plan: StepPlan) -> None:
+        """Guesses for the sequences that are about to decode, as far as rows, blocks and their own end leave room."""
         # Every running sequence keeps a row; the others are shared out evenly.
-        share = (_DRAFT_ROWS - len(self.running)) // len(self.running)
-        budget = self.limits.max_num_batched_tokens - plan.num_tokens - len(self.running)
-        drafts = self.drafter.draft(sequence, min(share, budget, sequence.num_tokens_to_go - 1))
-        missing = self._num_blocks(sequence.length + len(drafts)) - len(sequence.block_ids)
+        num_others = len(self.running) - len(plan.items)
+        budget = self.limits.max_num_batched_tokens - plan.num_tokens - num_others
+        share = min((_DRAFT_ROWS - len(self.running)) // len(self.running), budget // len(plan.items))
+        room = {item.sequence: min(share, item.sequence.num_tokens_to_go - 1) for item in plan.items}
+        drafts = self.drafter.draft({sequence: most for sequence, most in room.items() if most > 0})
+        for number, item in enumerate(plan.items):
+            guesses = drafts.get(item.sequence, ())
+            if guesses and self._hold_blocks_of_drafts(item.sequence, len(guesses)):
+                plan.add_drafts(number, guesses)
+
+    def _hold_blocks_of_drafts(self, sequence: Sequence, num_drafts: int) -> bool:
+        missing = self._num_blocks(sequence.length + num_drafts) - len(sequence.block_ids)
         if missing > 0:
             # Nobody is preempted for a guess, and each of the others may need a block.
             if not self.pool.can_allocate(missing + len(self.running)):
-                return ()
+                return False
             sequence.block_ids.extend(self.pool.allocate(missing))
-        return drafts
+        return True
 
     def _schedule_chunks(self, plan: StepPlan) -> None:
         for sequence in self.running:
@@ -302,11 +322,5 @@ class Scheduler:
             sequence.num_findable_blocks = i + 1
 
     def _keys(self, sequence: Sequence, num_blocks: int) -> list[bytes]:
-        """Keys of at least the first `num_blocks` full blocks; computed once per sequence."""
-        keys, size = sequence.block_keys, self.limits.block_size
-        if self.limits.enable_prefix_caching:
-            while len(keys) < num_blocks:
-                start = len(keys) * size
-                previous = keys[-1] if keys else sequence.params.cache_salt.encode()
-                keys.append(chain_key(previous, sequence.token_ids[start : start + size]))
-        return keys
+        """Keys of at least the first `num_blocks` full blocks; none where no prefixes are reused."""
+        return sequence.keys(num_blocks, self.limits.block_size) if self.limits.enable_prefix_caching else []

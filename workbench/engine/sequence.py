@@ -7,6 +7,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from workbench.engine.kv_cache import chain_key
 from workbench.engine.sampling_params import SamplingParams
 
 if TYPE_CHECKING:
@@ -71,6 +72,14 @@ class Sequence:
         later = copy.copy(self)
         later.token_ids = [*self.token_ids, *token_ids]
         return later
+
+    def keys(self, num_blocks: int, block_size: int) -> list[bytes]:
+        """Keys of at least its first `num_blocks` full blocks; each is computed once."""
+        while len(self.block_keys) < num_blocks:
+            start = len(self.block_keys) * block_size
+            previous = self.block_keys[-1] if self.block_keys else self.params.cache_salt.encode()
+            self.block_keys.append(chain_key(previous, self.token_ids[start : start + block_size]))
+        return self.block_keys
 
     @property
     def num_tokens(self) -> int:

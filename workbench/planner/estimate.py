@@ -19,12 +19,14 @@ from workbench.planner.memory import (
     device_memory,
     host_load_peak,
     kv_bytes_per_token,
+    with_draft,
 )
 from workbench.planner.predictor import Predictor
 from workbench.planner.rates import DeviceRates
 from workbench.planner.result import DevicePlan, Plan, RooflinePoint, SpeedPlan
 from workbench.planner.target import Target
 from workbench.planner.verdict import Verdict, judge
+from workbench.planner.weight_bytes import total_bytes
 
 __all__ = ["RatesOf", "build_plan"]
 
@@ -57,6 +59,12 @@ def build_plan(inputs: PlanInputs, rates_of: RatesOf, calibration: Calibration) 
     if _num_processes(inputs) > 1:
         # Each loads its own share; what it holds in the end is more than what passes through.
         host_needed = sum(device.needed_bytes for device in devices)
+    token_bytes = kv_bytes_per_token(inputs.shape, inputs.kv_dtype)
+    if inputs.draft is not None:
+        draft, draft_quant = inputs.draft
+        host_needed += total_bytes(draft, draft_quant, inputs.dtype)
+        token_bytes += kv_bytes_per_token(draft, inputs.dtype)
+        notes.append(f"weights and cache are with those of the draft model {draft.name}, speeds without its guesses")
     predictor = _predictor(inputs, shares, rates_of(inputs.target).shared_by(_num_processes(inputs)), calibration)
     host_available = available_bytes(inputs, inputs.host)
     return Plan(
@@ -70,7 +78,7 @@ def build_plan(inputs: PlanInputs, rates_of: RatesOf, calibration: Calibration) 
         batch=inputs.batch,
         max_context=inputs.shape.spec.max_context,
         num_parameters=inputs.shape.num_parameters,
-        kv_bytes_per_token=kv_bytes_per_token(inputs.shape, inputs.kv_dtype),
+        kv_bytes_per_token=token_bytes,
         devices=devices,
         host_load_bytes=host_needed,
         host_available_bytes=host_available,
@@ -141,6 +149,8 @@ def _device_plans(inputs: PlanInputs, shares: list[DeviceShare]) -> tuple[Device
 
 def _device_plan(inputs: PlanInputs, share: DeviceShare, target: Target) -> DevicePlan:
     parts = device_memory(inputs.shape, share, _workload(inputs), on_gpu=target.is_gpu)
+    if inputs.draft is not None:
+        parts = with_draft(parts, *inputs.draft, _workload(inputs))
     parts = replace(parts, overhead=max(0, parts.overhead + inputs.overhead_offset))
     available = available_bytes(inputs, target)
     verdict = judge(parts.total, available)

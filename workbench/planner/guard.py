@@ -29,13 +29,19 @@ class LoadGuard:
     """Made before a load. `plan` is None where the model could not be planned; the load will say why better."""
 
     def __init__(
-        self, files: ModelFiles, backend: Backend, device_index: int, quant: str, config: EngineConfig
+        self,
+        files: ModelFiles,
+        backend: Backend,
+        device_index: int,
+        quant: str,
+        config: EngineConfig,
+        draft_files: ModelFiles | None = None,
     ) -> None:
         self._backend = backend
         self._device_index = device_index
         self._before_bytes = psutil.Process().memory_info().rss
         try:
-            self.plan: Plan | None = _plan(files, backend, device_index, quant, config)
+            self.plan: Plan | None = _plan(files, backend, device_index, quant, config, draft_files)
         # Boundary: planning is an extra, and whatever goes wrong in it must not keep a model from loading.
         except Exception as error:
             _log.debug("%s could not be planned: %s", files.name, error)
@@ -76,7 +82,14 @@ class LoadGuard:
         return self.plan.devices[0].free_bytes - memory.free_bytes - kv_bytes
 
 
-def _plan(files: ModelFiles, backend: Backend, device_index: int, quant: str, config: EngineConfig) -> Plan:
+def _plan(
+    files: ModelFiles,
+    backend: Backend,
+    device_index: int,
+    quant: str,
+    config: EngineConfig,
+    draft_files: ModelFiles | None,
+) -> Plan:
     shape = shape_of_files(files, packed=quant == "gguf")
     context = None if config.context_length is None else min(config.context_length, shape.spec.max_context)
     batch = 1
@@ -90,5 +103,6 @@ def _plan(files: ModelFiles, backend: Backend, device_index: int, quant: str, co
         context=context,
         batch=batch,
         kv_dtype=config.kv_dtype,
+        draft_model=None if draft_files is None else shape_of_files(draft_files, packed=True),
         memory_fraction=config.memory_fraction,
     )

@@ -31,7 +31,8 @@ KV_DTYPES = ("fp32", "bf16", "fp16", "fp8")
 @dataclass(frozen=True)
 class PlanInputs:
     """`context` is None for "as much as fits"; `reclaim_bytes` are given back on each device before the load starts;
-    the last `host_layers` stay in the host's memory."""
+    the last `host_layers` stay in the host's memory; `draft` is the shape of a draft model, and how its weights are
+    kept."""
 
     shape: ModelShape
     targets: tuple[Target, ...]
@@ -48,6 +49,7 @@ class PlanInputs:
     arguments: Mapping[str, Any]
     overhead_offset: int = 0
     host_layers: int = 0
+    draft: tuple[ModelShape, QuantType] | None = None
 
     @property
     def device_key(self) -> str:

@@ -21,6 +21,7 @@ __all__ = [
     "device_memory",
     "host_load_peak",
     "kv_bytes_per_token",
+    "with_draft",
 ]
 
 _MIB = 1024**2
@@ -97,6 +98,16 @@ def device_memory(shape: ModelShape, share: DeviceShare, work: Workload, *, on_g
     graphs = _NUM_GRAPHS * _NODES_PER_LAYER * len(share.layers) * _GRAPH_NODE_BYTES if on_gpu else 0
     workspace = _workspace(share, work, activations, on_gpu)
     return MemoryParts(weights, kv, activations, workspace, graphs, CONTEXT_BYTES if on_gpu else CPU_PROCESS_BYTES)
+
+
+def with_draft(parts: MemoryParts, shape: ModelShape, quant: QuantType, work: Workload) -> MemoryParts:
+    """A device's parts when it holds a draft model too, whose cache has as many tokens; its steps are smaller."""
+    tokens = (work.batch * -(-work.context // BLOCK_TOKENS) + 1) * BLOCK_TOKENS
+    return replace(
+        parts,
+        weights=parts.weights + total_bytes(shape, quant, work.dtype),
+        kv=parts.kv + tokens * kv_bytes_per_token(shape, work.dtype),
+    )
 
 
 def host_load_peak(shape: ModelShape, work: Workload, share: DeviceShare, *, on_gpu: bool) -> int:

@@ -10,7 +10,9 @@ from typing import Any
 
 from workbench.backends import Backend
 from workbench.engine import EngineConfig
+from workbench.engine.config import NOT_ON_A_GPU, OVER_SEVERAL_DEVICES
 from workbench.errors import ConfigError
+from workbench.models.vocabulary import check_vocabulary_sizes
 from workbench.parallel import GPUConfig
 from workbench.parallel.config import ParallelShape
 from workbench.planner.advice import advise
@@ -22,7 +24,7 @@ from workbench.planner.model_shape import ModelShape, read_model_shape
 from workbench.planner.result import Plan
 from workbench.planner.roofline import known_rates
 from workbench.planner.target import Target, find_targets, host_target, instance_targets, spare_targets
-from workbench.quantize import QuantizationType
+from workbench.quantize import QuantizationType, QuantType, parse_quant_type
 from workbench.stand_in import find_stand_in
 
 __all__ = ["plan"]
@@ -38,6 +40,7 @@ def plan(
     batch: int = 1,
     kv_dtype: str | None = None,
     cpu_offload_layers: int | None = None,
+    draft_model: str | os.PathLike[str] | ModelShape | None = None,
     parallel: str | GPUConfig | ParallelShape | Mapping[str, int] | None = None,
     prompt_tokens: int = 512,
     instance: str | None = None,
@@ -58,6 +61,8 @@ def plan(
         batch: requests at the same time, each of the full context.
         kv_dtype: precision of keys and values; None for that of the weights' computation.
         cpu_offload_layers: the weights of so many layers stay in the host's memory, as with `EngineConfig`.
+        draft_model: a model that guesses ahead, as with `EngineConfig`: what its weights and its cache take is counted,
+            what it gains is not known before it runs.
         parallel: over several GPUs, or with the backend "cpu" over processes that share its cores and memory: a
             strategy's name, sizes such as {"tensor": 2, "data": 2}, or a GPUConfig. None splits every layer over all of
             `gpus`.
@@ -83,7 +88,7 @@ def plan(
             assert stand_in.quant_type is None or isinstance(stand_in.quant_type, str)
             # As in a load: what this machine lacks, and what was sized for the other model, is chosen anew.
             backend, quant, gpus, parallel, kv_dtype = stand_in.backend, stand_in.quant_type, None, None, None
-            cpu_offload_layers = None
+            cpu_offload_layers = draft_model = None
     checked_count("batch", batch)
     checked_count("prompt_tokens", prompt_tokens)
     if context is not None:
@@ -103,6 +108,7 @@ def plan(
         raise ConfigError(f"quant={quant!r}: {shape.name} has no .gguf file whose weights could be used as they are")
     if context is not None and context > shape.spec.max_context:
         raise ConfigError(f"context={context}: the model was trained for at most {shape.spec.max_context} tokens")
+    draft = None if draft_model is None else _draft(draft_model, shape, targets, dtype)
     inputs = PlanInputs(
         shape=shape,
         targets=targets,
@@ -117,9 +123,10 @@ def plan(
         memory_fraction=EngineConfig().memory_fraction if memory_fraction is None else memory_fraction,
         reclaim_bytes=reclaim_bytes,
         arguments=_arguments(
-            shape.name, targets, gpu_ids, resolved.name, batch, kv_dtype, cpu_offload_layers, sizes, instance
+            shape.name, targets, gpu_ids, resolved.name, batch, kv_dtype, cpu_offload_layers, draft, sizes, instance
         ),
         host_layers=cpu_offload_layers or 0,
+        draft=draft,
     )
     learnt = Calibration.read() if calibration is None else calibration
 
@@ -128,6 +135,18 @@ def plan(
 
     made = build(inputs)
     return replace(made, advice=advise(inputs, made, build, spare_targets(targets, backend, instance)))
+
+
+def _draft(
+    model: str | os.PathLike[str] | ModelShape, target: ModelShape, devices: tuple[Target, ...], dtype: str
+) -> tuple[ModelShape, QuantType]:
+    """The shape of a draft model and how its weights are kept. Raises ConfigError where it cannot guess."""
+    shape = model if isinstance(model, ModelShape) else read_model_shape(model, packed=True)
+    if len(devices) > 1 or devices[0].is_gpu:
+        reason = OVER_SEVERAL_DEVICES if len(devices) > 1 else NOT_ON_A_GPU
+        raise ConfigError(f"draft_model={shape.name!r}: {reason}; leave it out")
+    check_vocabulary_sizes(target.name, target.spec.vocab_size, shape.name, shape.spec.vocab_size)
+    return shape, parse_quant_type("gguf" if shape.is_gguf else dtype)
 
 
 def _targets(
@@ -160,6 +179,7 @@ def _arguments(
     batch: int,
     kv_dtype: str | None,
     cpu_offload_layers: int | None,
+    draft: tuple[ModelShape, QuantType] | None,
     sizes: ParallelShape,
     instance: str | None,
 ) -> Mapping[str, Any]:
@@ -172,6 +192,7 @@ def _arguments(
         "batch": batch,
         "kv_dtype": kv_dtype,
         "cpu_offload_layers": cpu_offload_layers,
+        "draft_model": None if draft is None else draft[0].source.text,
         "parallel": split if len(targets) > 1 else None,
     }
     return MappingProxyType(arguments if instance is None else {**arguments, "instance": instance})

@@ -168,6 +168,7 @@ class Plan:
             kv_cache_tokens=tokens,
             kv_dtype=kv_dtype,
             cpu_offload_layers=self.arguments.get("cpu_offload_layers"),
+            draft_model=self.arguments.get("draft_model"),
         )
         arguments = {"model_path": self.model, "backend": self.backend_name, "quant_type": self.quant, "engine": engine}
         gpus = self.arguments.get("gpus")

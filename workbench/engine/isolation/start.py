@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workbench.backends import Backend
 from workbench.engine.client import EngineClient
@@ -65,14 +65,17 @@ def _start_here(
     isolation: IsolationChoice,
 ) -> RunningEngine:
     loaded = launch.load(progress, backend)
+    options: dict[str, Any] = {"low_bit": launch.low_bit, "plugins": plugins}
     try:
+        if launch.draft_files is not None:
+            options["draft"] = launch.load_draft(progress, backend)
         start = find_engine(plugins, launch.config.engine_name)
-        started = start(loaded, backend, launch.device_index, launch.config, low_bit=launch.low_bit, plugins=plugins)
+        started = start(loaded, backend, launch.device_index, launch.config, **options)
     except BaseException:
-        del loaded
+        del loaded, options
         release(backend)
         raise
-    facts = EngineFacts.of(loaded, started.limits)
+    facts = EngineFacts.of(loaded, started.limits, getattr(started, "draft", None))
     return RunningEngine(started.client, facts, loaded.tokenizer, started.runner_status, isolation)
 
 

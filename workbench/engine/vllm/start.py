@@ -28,6 +28,7 @@ _NOT_VLLMS = (
     "num_threads",
     "cpu_offload_layers",
     "draft_tokens",
+    "draft_model",
     "max_prompt_tokens_beside_decodes",
 )
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
