@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -18,28 +19,37 @@ SMALL = EngineConfig(context_length=256, kv_cache_tokens=1024)
 PROMPT = {"input_data": "a prompt", "max_tokens": 60, "ignore_eos": True}
 
 
+@pytest.fixture(scope="module")
+def plain():
+    """What the model says by itself, and what it takes."""
+    with LlamaGPU("random:tiny", engine=SMALL, **QUIET) as llm:
+        texts = [llm.infer(**PROMPT), llm.infer(**PROMPT, temperature=1.0, seed=3)]
+        return texts, llm.weight_bytes, llm.limits.kv_bytes, llm.plan.devices[0].parts
+
+
 @pytest.mark.parametrize("isolation", ["thread", "process"])
-def test_the_text_is_the_same_and_the_draft_is_counted(isolation):
-    with LlamaGPU("random:tiny", engine=SMALL, **QUIET) as plain:
-        expected = [plain.infer(**PROMPT), plain.infer(**PROMPT, temperature=1.0, seed=3)]
-        weight_bytes, kv_bytes = plain.weight_bytes, plain.limits.kv_bytes
-    engine = EngineConfig(context_length=256, kv_cache_tokens=1024, isolation=isolation)
+def test_the_text_is_the_same_and_the_draft_is_counted(plain, isolation):
+    texts, weight_bytes, kv_bytes, parts = plain
+    engine = replace(SMALL, isolation=isolation)
     with LlamaGPU("random:tiny", engine=engine, draft_model="random:tiny", **QUIET) as llm:
-        assert [llm.infer(**PROMPT), llm.infer(**PROMPT, temperature=1.0, seed=3)] == expected
+        assert [llm.infer(**PROMPT), llm.infer(**PROMPT, temperature=1.0, seed=3)] == texts
         stats = llm.stats()
         assert stats.draft_tokens_total > 20
         assert stats.accepted_draft_tokens_total > 0.9 * stats.draft_tokens_total
         # As large as the model itself, and its cache too.
-        assert llm.draft.name == "tiny" and llm.draft.weight_bytes == weight_bytes and llm.draft.kv_bytes == kv_bytes
+        assert (llm.draft.name, llm.draft.weight_bytes, llm.draft.kv_bytes) == ("random:tiny", weight_bytes, kv_bytes)
         assert llm.weight_bytes == stats.weight_bytes == 2 * weight_bytes == llm.memory_owners().weights
         assert llm.limits.kv_bytes == stats.kv_bytes == 2 * kv_bytes
-        assert llm.plan.devices[0].parts.weights == 2 * weight_bytes
-        assert llm.get_backend_info()["draft_model"] == "tiny"
+        planned = llm.plan.devices[0].parts
+        assert (planned.weights, planned.kv) == (2 * parts.weights, 2 * parts.kv)
+        assert llm.get_backend_info()["draft_model"] == "random:tiny"
 
 
 def test_another_tokenizer_and_another_size_are_refused_before_weights_are_read(tiny_model_folder, tmp_path):
     steps = []
-    with pytest.raises(ConfigError, match="has a vocabulary of 49,152 tokens, and tiny one of 512; a draft model must"):
+    with pytest.raises(
+        ConfigError, match="has a vocabulary of 49,152 tokens, and random:tiny one of 512; a draft model must"
+    ):
         LlamaGPU("random:tiny", draft_model="random:smollm2-135m", **QUIET | {"progress": steps.append})
     other = tmp_path / "other"
     shutil.copytree(tiny_model_folder, other)
@@ -66,10 +76,8 @@ def test_what_does_not_go_together_is_refused_in_words(options, said):
         LlamaGPU("random:tiny", **{"draft_model": "random:tiny", **QUIET, **options})
 
 
-def test_the_command_line_takes_one(capsys):
+def test_the_command_line_takes_one(capsys, plain):
     words = ["generate", "a prompt", "--model", "random:tiny", "--quant", "fp32", "--backend", "cpu"]
-    words += ["--context-length", "256", "--max-tokens", "20", "--ignore-eos"]
-    assert main(words) == 0
-    expected = capsys.readouterr().out
+    words += ["--context-length", "256", "--max-tokens", "60", "--ignore-eos"]
     assert main([*words, "--draft-model", "random:tiny-tied", "--draft-tokens", "3"]) == 0
-    assert capsys.readouterr().out == expected
+    assert capsys.readouterr().out == plain[0][0] + "\n"

@@ -60,7 +60,7 @@ def test_guesses_of_a_draft_model_change_no_answer(name, draft_model):
         num_drafted += stats.draft_tokens_total
         num_accepted += stats.accepted_draft_tokens_total
         num_preemptions += stats.preemptions_total
-    assert num_drafted > 100 and (num_preemptions > 0) == (name != "roomy")
+    assert num_drafted > 20 and (num_preemptions > 0) == (name != "roomy")
     if draft_model is hashed_token:
         # What is not right is past a stop string, which the draft does not look for.
         assert num_accepted > 0.8 * num_drafted

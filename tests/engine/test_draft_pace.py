@@ -23,6 +23,20 @@ def test_guesses_that_cost_more_than_they_bring_are_made_ever_more_rarely():
     assert 0 < 2 * share < 0.03
 
 
+def test_steps_beside_prompts_say_nothing_and_keep_nobody_from_guessing():
+    payoff = DraftPayoff()
+    for _ in range(8):
+        payoff.note(1, 1, None, guessed=False)
+    assert payoff.pays(1)
+    for _ in range(16):
+        payoff.note(1, 1, 9.0, guessed=True)
+    # What a token takes without is not known yet.
+    assert not payoff.pays(1)
+    for _ in range(4):
+        payoff.note(1, 1, 1.0, guessed=False)
+    assert payoff.pays(1)
+
+
 def test_batches_of_another_size_are_judged_by_themselves():
     payoff = DraftPayoff()
     for size, seconds in ((1, 1.0), (8, 9.0)):
@@ -62,5 +76,5 @@ def test_an_answer_that_is_guessed_wrong_again_and_again_pauses_longer_each_time
         if reach:
             guessed_at.append(num_tokens)
             pace.learn(num_tokens, reach, 0)
-    gaps = [later - earlier for earlier, later in zip(guessed_at, guessed_at[1:], strict=False)]
-    assert gaps[:2] == [1, 1] and gaps[2:7] == [4, 8, 16, 32, 64] and max(gaps) == 64
+    pauses = [later - earlier - 1 for earlier, later in zip(guessed_at, guessed_at[1:], strict=False)]
+    assert pauses[:7] == [0, 0, 4, 8, 16, 32, 64] and max(pauses) == 64

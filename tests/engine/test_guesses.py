@@ -71,7 +71,7 @@ def test_a_draft_model_changes_no_answer(llama, drafts, name):
         expected = _answers(client, prompts, params)
         assert _answers(client, prompts[:1], params) == expected[:1]
     small = {"kv_cache_tokens": 256, "block_size": 4, "max_num_batched_tokens": 24}
-    for which, limits in (("itself", {}), ("itself", small), ("another", {}), ("another", small)):
+    for which, limits in (("itself", small), ("another", {})):
         with engine_around(llama, drafts[which], draft_tokens=4, **limits) as client:
             assert _answers(client, prompts, params) == expected
             assert _answers(client, prompts[:1], params) == expected[:1]

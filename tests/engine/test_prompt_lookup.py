@@ -38,8 +38,8 @@ def test_a_repetition_goes_on_past_the_newest_token():
 def test_nothing_new_gives_no_guess():
     drafter = PromptLookup(4)
     for ids in ([5], [5, 6], list(range(40))):
-        assert drafter.draft(make_sequence(ids), 4) == ()
-    assert drafter.draft(make_sequence([1, 2, 3, 1, 2]), 0) == ()
+        assert draft(drafter, make_sequence(ids), 4) == ()
+    assert draft(drafter, make_sequence([1, 2, 3, 1, 2]), 0) == ()
 
 
 def test_wrong_guesses_make_it_pause_longer_each_time_and_right_ones_end_that():

@@ -64,6 +64,7 @@ class DraftModel:
         self._max_context = max_context
         self._payoff = DraftPayoff()
         self._has_guessed = False
+        self._num_answers = 0
         self._shadows: dict[Sequence, _Shadow] = {}
         # Kept when an answer is preempted, and gone with it.
         self._paces: weakref.WeakKeyDictionary[Sequence, DraftPace] = weakref.WeakKeyDictionary()
@@ -71,7 +72,8 @@ class DraftModel:
     def draft(self, room: Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
         """See Drafter. None for anybody while steps without guesses bring more tokens a second."""
         self._has_guessed = False
-        if not room or not self._payoff.pays(len(room)):
+        self._num_answers = len(room)
+        if not self._payoff.pays(len(room)):
             return {}
         reach = {sequence: self._reach(sequence, most) for sequence, most in room.items()}
         lengths = {sequence: count for sequence, count in reach.items() if count > 0}
@@ -101,9 +103,10 @@ class DraftModel:
             self.pool.free(shadow.sequence.block_ids)
 
     def note_step(self, plan: StepPlan, num_tokens: int, seconds: float) -> None:
-        """See Drafter. Steps with pieces of prompts say nothing about guesses."""
-        if plan.num_decodes and plan.num_tokens == plan.num_decodes + plan.num_drafts:
-            self._payoff.note(plan.num_decodes, num_tokens, seconds, guessed=self._has_guessed)
+        """See Drafter. The time of steps with pieces of prompts says nothing about guesses."""
+        if plan.num_decodes:
+            has_prompts = plan.num_tokens > plan.num_decodes + plan.num_drafts
+            self._payoff.note(plan.num_decodes, num_tokens, None if has_prompts else seconds, guessed=self._has_guessed)
 
     def check_integrity(self) -> None:
         """See Drafter."""
@@ -116,10 +119,10 @@ class DraftModel:
         """How many tokens to guess for one answer."""
         if not may_be_guessed(sequence):
             return 0
-        room = min(most, self._max_context - sequence.num_tokens)
-        if room < 1:
+        num_left = self._max_context - sequence.num_tokens
+        if num_left < 1:
             self.forget(sequence)
-        return min(room, self._pace(sequence).reach(sequence.num_tokens))
+        return min(most, num_left, self._pace(sequence).reach(sequence.num_tokens))
 
     def _pace(self, sequence: Sequence) -> DraftPace:
         return self._paces.setdefault(sequence, DraftPace(self._limits.draft_tokens))
@@ -147,7 +150,7 @@ class DraftModel:
 
     def _waits_for_leader(self, sequence: Sequence) -> bool:
         """Whether the draft is computing the same prompt for another answer, whose blocks this one will share."""
-        leader = sequence.leader and self._shadows.get(sequence.leader)
+        leader = None if sequence.leader is None else self._shadows.get(sequence.leader)
         return (
             self._limits.enable_prefix_caching
             and leader is not None

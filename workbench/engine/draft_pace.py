@@ -60,7 +60,7 @@ class _Trials:
     num_tokens: int = 0
     seconds: float = 0.0
     num_trials: int = 0
-    steps_to_rest: int = 0
+    steps_to_rest: int = _FIRST_PLAIN_STEPS
     next_rest_steps: int = _FIRST_REST_STEPS
 
     def note_plain(self, token_s: float) -> None:
@@ -68,6 +68,8 @@ class _Trials:
         weight = _PLAIN_WEIGHT if self.num_plain > 1 else 1.0
         self.plain_token_s += weight * (token_s - self.plain_token_s)
         self.num_plain += 1
+
+    def rest(self) -> None:
         self.steps_to_rest = max(0, self.steps_to_rest - 1)
 
     def note_guessed(self, num_tokens: int, seconds: float) -> None:
@@ -78,7 +80,10 @@ class _Trials:
             self._judge()
 
     def _judge(self) -> None:
-        if self.seconds > self.plain_token_s * self.num_tokens:
+        if not self.num_plain:
+            # There were prompts beside every step: nothing to compare with yet.
+            self.steps_to_rest = _FIRST_PLAIN_STEPS
+        elif self.seconds > self.plain_token_s * self.num_tokens:
             self.steps_to_rest = self.next_rest_steps
             self.next_rest_steps = min(2 * self.next_rest_steps, _LAST_REST_STEPS)
         else:
@@ -97,15 +102,20 @@ class DraftPayoff:
 
     def pays(self, num_answers: int) -> bool:
         """Whether to guess in the next step, as far as is known; the first steps are measured without."""
-        trials = self._of(num_answers)
-        return trials.num_plain >= _FIRST_PLAIN_STEPS and not trials.steps_to_rest
+        return not self._of(num_answers).steps_to_rest
 
-    def note(self, num_answers: int, num_tokens: int, seconds: float, *, guessed: bool) -> None:
-        """A step for `num_answers` chose `num_tokens` tokens; `seconds` with the guessing."""
+    def note(self, num_answers: int, num_tokens: int, seconds: float | None, *, guessed: bool) -> None:
+        """A step for `num_answers` chose `num_tokens` tokens; `seconds` with the guessing, None where they say nothing
+        about it."""
+        trials = self._of(num_answers)
+        if not guessed:
+            trials.rest()
+        if seconds is None or not num_tokens:
+            return
         if guessed:
-            self._of(num_answers).note_guessed(num_tokens, seconds)
-        elif num_tokens:
-            self._of(num_answers).note_plain(seconds / num_tokens)
+            trials.note_guessed(num_tokens, seconds)
+        else:
+            trials.note_plain(seconds / num_tokens)
 
     def _of(self, num_answers: int) -> _Trials:
         return self._trials.setdefault(num_answers.bit_length(), _Trials())

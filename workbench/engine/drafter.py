@@ -23,10 +23,8 @@ class Drafter(Protocol):
     num_accepted: int
 
     def draft(self, room: Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
-        """Tokens that may follow, for all answers that are about to decode; each has room for so many at most.
-
-        Answers without a guess may be left out.
-        """
+        """Tokens that may follow, for all answers that are about to decode; each has room for so many at most, or none
+        where that is below 1. Answers without a guess may be left out."""
         ...
 
     def learn(self, sequence: Sequence, num_drafted: int, num_accepted: int) -> None:

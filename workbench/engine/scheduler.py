@@ -220,7 +220,7 @@ class Scheduler:
         budget = self.limits.max_num_batched_tokens - plan.num_tokens - num_others
         share = min((_DRAFT_ROWS - len(self.running)) // len(self.running), budget // len(plan.items))
         room = {item.sequence: min(share, item.sequence.num_tokens_to_go - 1) for item in plan.items}
-        drafts = self.drafter.draft({sequence: most for sequence, most in room.items() if most > 0})
+        drafts = self.drafter.draft(room)
         for number, item in enumerate(plan.items):
             guesses = drafts.get(item.sequence, ())
             if guesses and self._hold_blocks_of_drafts(item.sequence, len(guesses)):
