@@ -2,37 +2,62 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 _MOST_STARTS = 3
-NODE = {"num_cpus": 1, "object_store_memory": 80 * 1024**2, "include_dashboard": False}
+_NODE = {
+    "num_cpus": 1,
+    "object_store_memory": 80 * 1024**2,
+    "include_dashboard": False,
+    "include_log_monitor": False,
+    "no_monitor": True,
+}
+# A node that is told its helpers' ports does not wait for them to report any, after 15 seconds of which it would die.
+_PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Else Ray turns its tokens on in the middle, where the user's account has one: nodes that were started before send
+    # none, and their answers are thrown away.
+    "RAY_AUTH_MODE": "disabled",
+    # On a busy machine all takes longer.
+    "RAY_agent_register_timeout_ms": "120000",
+    "RAY_gcs_server_port_wait_time_s": "120",
+    "RAY_worker_register_timeout_seconds": "180",
+    # A dead node is noticed in seconds, a slow one not taken for dead.
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "60000",
+    # Workers that nobody uses.
+    "RAY_enable_worker_prestart": "0",
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
+    "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "1",
+}
 
 
 @contextmanager
 def two_node_cluster() -> Iterator[tuple[Any, list[Any]]]:
     """The cluster and its nodes, of which each has room for one replica."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # Else Ray turns its tokens on in the middle, where the user's account has one: nodes that were started before send
-    # none, and their answers are thrown away.
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    import ray
-    import ray._private.utils
-    from ray.cluster_utils import Cluster
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in _SETTINGS.items():
+            patch.setenv(name, value)
+        import ray
+        import ray._private.utils
+        from ray.cluster_utils import Cluster
 
-    # Without what serves its dashboard Ray starts in a few seconds; a node dies whose helpers take more than 15.
-    kept = ray._private.utils.get_dashboard_dependency_error
-    ray._private.utils.get_dashboard_dependency_error = lambda: ImportError("left out in tests")
-    cluster, nodes = _start(Cluster)
-    try:
-        yield cluster, nodes
-    finally:
-        ray._private.utils.get_dashboard_dependency_error = kept
-        ray.shutdown()
-        cluster.shutdown()
+        # Without what serves its dashboard Ray starts in a few seconds.
+        missing = ImportError("left out in tests")
+        patch.setattr(ray._private.utils, "get_dashboard_dependency_error", lambda: missing)
+        cluster, nodes = _start(Cluster)
+        try:
+            yield cluster, nodes
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
 
 
 def _start(make_cluster: Any) -> tuple[Any, list[Any]]:
@@ -50,7 +75,7 @@ def _start(make_cluster: Any) -> tuple[Any, list[Any]]:
 
 def add_node(cluster: Any) -> Any:
     """One more machine."""
-    return cluster.add_node(metrics_agent_port=_free_port(), **NODE)
+    return cluster.add_node(**{name: _free_port() for name in _PORTS}, **_NODE)
 
 
 def _free_port() -> int:
