@@ -89,7 +89,7 @@ def test_the_key_is_what_it_was_made_of_and_how(cache: QuantizationCache, monkey
     assert cache.find("a", replace(CONFIGS["int8"], per_channel=False), **how) is None
     assert cache.find("a", CONFIGS["int8"], dtype="bf16", source=source) is None
     assert cache.find("a", CONFIGS["int8"], dtype="fp32", source={"model": "a", "revision": "2"}) is None
-    monkeypatch.setattr("workbench.quantize.cache.version", lambda package: "0")
+    monkeypatch.setattr("workbench.quantize.cache_entry.version", lambda package: "0")
     assert cache.find("a", CONFIGS["int8"], **how) is None
     assert manifest.config == CONFIGS["int8"]
 

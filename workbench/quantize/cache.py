@@ -8,8 +8,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -17,9 +15,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from workbench.errors import CacheError, ConfigError, ModelFormatError
 from workbench.paths import home
+from workbench.quantize.cache_entry import BYTES_PER_MB, CacheEntry, folder_bytes, folder_name
 from workbench.quantize.config import QuantizationConfig
 from workbench.quantize.packed_folder import (
     MANIFEST_NAME,
@@ -41,30 +37,10 @@ from workbench.quantize.quantization_type import QuantizationType
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["DEFAULT_MAX_BYTES", "CacheEntry", "QuantizationCache"]
+__all__ = ["DEFAULT_MAX_BYTES", "QuantizationCache"]
 
 DEFAULT_MAX_BYTES = 50 * 10**9
-_BYTES_PER_MB = 1024**2
-# Libraries that decide what the rounded numbers are.
-_VERSIONED = ("torch", "transformers", "bitsandbytes")
 _LOCK_TIMEOUT_S = 600.0
-
-
-@dataclass(frozen=True)
-class CacheEntry:
-    """One model in the cache. `last_used_s` counts from the epoch; `name` is that of the model."""
-
-    folder: Path
-    name: str
-    manifest: PackedManifest
-    num_bytes: int
-    cached_at: str
-    last_used_s: float
-
-    @property
-    def quantization_type(self) -> str:
-        """The type's name."""
-        return self.manifest.config.quantization_type.value
 
 
 class QuantizationCache:
@@ -93,14 +69,14 @@ class QuantizationCache:
     @property
     def cache_index(self) -> dict[str, dict[str, Any]]:
         """By entry a dict of `path`, `quantization_type`, `cached_at` (ISO) and `config` (the flags), read now."""
-        return {entry.folder.name: _as_index(entry) for entry in self.entries()}
+        return {entry.folder.name: entry.as_index() for entry in self.entries()}
 
     def entries(self) -> list[CacheEntry]:
         """What is there, the least recently used first. Entries that cannot be read are left out."""
         found = []
         for path in self.cache_dir.glob(f"*/{MANIFEST_NAME}"):
             try:
-                found.append(_entry(path.parent, read_manifest(path.parent)))
+                found.append(CacheEntry.of(path.parent, read_manifest(path.parent)))
             except (ModelFormatError, OSError):
                 continue
         return sorted(found, key=lambda entry: (entry.last_used_s, entry.folder.name))
@@ -142,7 +118,7 @@ class QuantizationCache:
 
         Its bytes are checked, and a damaged one is removed. Who passes `verify=False` checks them while reading.
         """
-        folder = self.cache_dir / _folder_name(name, config, dtype, source)
+        folder = self.cache_dir / folder_name(name, config, dtype, source)
         if not folder.is_dir():
             return None
         try:
@@ -153,18 +129,18 @@ class QuantizationCache:
             self.remove(folder.name)
             return None
         self._touch(folder)
-        return _entry(folder, manifest)
+        return CacheEntry.of(folder, manifest)
 
     def store(self, name: str, model: nn.Module, manifest: PackedManifest, source_folder: Path | None) -> Path:
         """Write a quantised model; it is there whole or not at all. Raises CacheError."""
-        folder = self.cache_dir / _folder_name(name, manifest.config, manifest.dtype, manifest.source)
+        folder = self.cache_dir / folder_name(name, manifest.config, manifest.dtype, manifest.source)
         with self._locked():
             temporary = self._building / uuid.uuid4().hex
             try:
                 temporary.mkdir(parents=True)
                 _check_space(temporary, model)
                 save_packed(model, _named(manifest, name, self._clock()), temporary, source_folder)
-                num_bytes = _folder_bytes(temporary)
+                num_bytes = folder_bytes(temporary)
                 if num_bytes > self.max_bytes:
                     raise CacheError(f"it takes {num_bytes:,} bytes and the cache's limit is {self.max_bytes:,}")
                 self._make_room(num_bytes, folder)
@@ -181,9 +157,9 @@ class QuantizationCache:
         entries = self.entries()
         return {
             "total_models": len(entries),
-            "cache_size": sum(entry.num_bytes for entry in entries) / _BYTES_PER_MB,
-            "max_size": self.max_bytes / _BYTES_PER_MB,
-            "models": [_as_row(entry) for entry in entries],
+            "cache_size": sum(entry.num_bytes for entry in entries) / BYTES_PER_MB,
+            "max_size": self.max_bytes / BYTES_PER_MB,
+            "models": [entry.as_row() for entry in entries],
         }
 
     # The documented name.
@@ -216,7 +192,7 @@ class QuantizationCache:
         freed_bytes = 0
         with self._locked():
             for folder in folders:
-                num_bytes = _folder_bytes(folder)
+                num_bytes = folder_bytes(folder)
                 try:
                     _discard(folder, self._building)
                 except OSError as error:
@@ -267,58 +243,9 @@ class QuantizationCache:
         )
 
 
-def _folder_name(name: str, config: QuantizationConfig, dtype: str, source: Mapping[str, Any]) -> str:
-    key = {
-        "name": name,
-        "config": {**asdict(config), "quantization_type": config.quantization_type.value},
-        "dtype": dtype,
-        "source": source,
-        "versions": {package: _version(package) for package in _VERSIONED},
-    }
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]
-    stem = re.sub(r"[^\w.-]+", "-", name).strip(".-")[:60] or "model"
-    return f"{stem}-{config.quantization_type.value}-{digest}"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
 def _named(manifest: PackedManifest, name: str, now_s: float) -> PackedManifest:
     facts = {**vars(manifest), "source": {**manifest.source, "name": name, "cached_at_s": now_s}}
     return PackedManifest(**facts)
-
-
-def _entry(folder: Path, manifest: PackedManifest) -> CacheEntry:
-    cached_at = datetime.fromtimestamp(manifest.source.get("cached_at_s", 0), UTC).isoformat(timespec="seconds")
-    last_used_s = (folder / MANIFEST_NAME).stat().st_mtime
-    name = str(manifest.source.get("name", folder.name))
-    return CacheEntry(folder, name, manifest, _folder_bytes(folder), cached_at, last_used_s)
-
-
-def _as_index(entry: CacheEntry) -> dict[str, Any]:
-    config = asdict(entry.manifest.config)
-    del config["quantization_type"]
-    return {
-        "path": str(entry.folder),
-        "quantization_type": entry.quantization_type,
-        "cached_at": entry.cached_at,
-        "config": config,
-    }
-
-
-def _as_row(entry: CacheEntry) -> dict[str, Any]:
-    return {
-        "entry": entry.folder.name,
-        "model_name": entry.name,
-        "quantization_type": entry.quantization_type,
-        "size": entry.num_bytes / _BYTES_PER_MB,
-        "cached_at": entry.cached_at,
-        "last_used": datetime.fromtimestamp(entry.last_used_s, UTC).isoformat(timespec="seconds"),
-    }
 
 
 def _dtype_of(model: nn.Module) -> str:
@@ -343,7 +270,3 @@ def _discard(folder: Path, building: Path) -> None:
         doomed = building / uuid.uuid4().hex
         folder.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
-
-
-def _folder_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*") if path.is_file())

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from workbench.distributed.place import check_tensor_size
 from workbench.engine import EngineStats
-from workbench.errors import ConfigError, EngineStoppedError, PromptTooLongError, WorkbenchError
+from workbench.errors import EngineStoppedError
 from workbench.parallel import GPUConfig
 from workbench.progress import Progress
-from workbench.server.chat_messages import ChatEncoder, Conversation
 from workbench.server.errors import ApiError, invalid, load_error
-from workbench.server.token_text import TokenText
+from workbench.server.served_model import ServedModel
+from workbench.server.spreading import check_spread, restart_stopped
 from workbench.session import Session
 from workbench.session_status import LoadChoice, SessionState, SessionStatus
 
@@ -25,46 +22,7 @@ if TYPE_CHECKING:
     from workbench.distributed.parallel_engine import ReplicaFigures
     from workbench.llm import LlamaGPU
 
-__all__ = ["ModelHost", "ServedModel"]
-
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ServedModel:
-    """The loaded model with what the routes need around it. `created_s` counts from the epoch."""
-
-    llm: LlamaGPU
-    names: tuple[str, ...]
-    chat: ChatEncoder
-    tokens: TokenText
-    created_s: int
-
-    @property
-    def model_id(self) -> str:
-        """The id under which it is listed."""
-        return self.names[0]
-
-    def encode_chat(self, conversation: Conversation) -> list[int]:
-        """Token ids of a conversation. Raises RequestError for one that cannot be rendered, or is far too long."""
-        self._check_length(sum(len(message.content) for message in conversation.messages))
-        return self.chat.encode(conversation)
-
-    def encode_text(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        """Token ids of a text, with the special tokens that it spells and those this model begins with."""
-        self._check_length(len(text))
-        return self.llm.tokenizer.encode(text, add_special_tokens)
-
-    def _check_length(self, num_chars: int) -> None:
-        """Refuse by its length a text that cannot fit, before time is spent on it."""
-        num_tokens = num_chars // self.tokens.longest_bytes
-        if num_tokens > self.llm.max_context:
-            raise PromptTooLongError(num_tokens, self.llm.max_context)
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes when the same seed may give another answer: other weights, precision or device."""
-        return f"fp_{self.llm.backend.name}_{self.llm.precision}"
+__all__ = ["ModelHost"]
 
 
 class ModelHost:
@@ -160,7 +118,7 @@ class ModelHost:
             raise ApiError(
                 404, f"the model is not loaded; loaded is {found.model_id}", param="model", code="model_not_found"
             )
-        if revision is not None and revision != _revision(found.llm):
+        if revision is not None and revision != found.revision:
             raise ApiError(404, "that revision is not loaded", param="revision", code="model_not_found")
         return found
 
@@ -233,12 +191,12 @@ class ModelHost:
         # One that has died can be spread too.
         llm = self.llm or self.served().llm
         with self._changing():
-            _check_spread(llm, parallel)
+            check_spread(llm, parallel)
             before = self._present_choice()
             # `served` has found the model, and nobody else may change it now.
             assert before is not None
             if llm.is_loaded and (llm.parallel, llm.backend.name) == (parallel, backend):
-                await _restart_stopped(llm)
+                await restart_stopped(llm)
                 return self.served()
             choice = replace(before, backend=backend, gpus=(), parallel=parallel)
             status = await self._replace(choice, before, lambda progress: None)
@@ -339,39 +297,10 @@ class ModelHost:
         if llm is None or not llm.is_loaded:
             return None
         if self._served is None or self._served.llm is not llm:
-            names = dict.fromkeys((*self._aliases, llm.model_name, str(llm.model_path)))
-            self._served = ServedModel(
-                llm, tuple(names), ChatEncoder(llm.tokenizer), TokenText(llm.tokenizer), int(time.time())
-            )
+            self._served = ServedModel.of(llm, self._aliases)
         return self._served
-
-
-async def _restart_stopped(llm: LlamaGPU) -> None:
-    """Raises a 503 that says which process could not be started, where one ended."""
-    try:
-        await asyncio.to_thread(llm.restart_stopped)
-    except WorkbenchError as error:
-        _log.error("a replica could not be started anew", exc_info=error)
-        ended = getattr(error, "ended_process", None) or "the server's log has the cause"
-        raise ApiError(503, f"a replica could not be started anew: {ended}", code="replica_not_started") from error
-
-
-def _check_spread(llm: LlamaGPU, parallel: GPUConfig) -> None:
-    """Refuse what the model's shape forbids while it goes on serving: loading would find that out too late."""
-    spec, shape = llm.spec, parallel.shape
-    try:
-        check_tensor_size(llm.model_name, spec.num_heads, spec.num_kv_heads, shape.tensor)
-    except ConfigError as error:
-        raise invalid(f"the model cannot be spread so: {error}", param="tensor_parallel_size") from None
-    if shape.pipeline > spec.num_layers:
-        message = f"the model cannot be spread so: it has {spec.num_layers} layers for {shape.pipeline} stages"
-        raise invalid(message, param="pipeline_parallel_size")
 
 
 def _is_done(status: SessionStatus) -> bool:
     """Whether what was asked for last is loaded: what stays in place of it is READY with its failure."""
     return status.state is SessionState.READY and status.failure is None
-
-
-def _revision(llm: LlamaGPU) -> str | None:
-    return str(llm.model_path).partition("@")[2] or None

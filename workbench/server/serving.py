@@ -13,7 +13,7 @@ from workbench.engine import Chunk, SamplingParams, StructureSpec
 from workbench.errors import PromptTooLongError, RequestError, WorkbenchError
 from workbench.server.caller import Call
 from workbench.server.errors import ApiError, api_error, invalid
-from workbench.server.model_host import ServedModel
+from workbench.server.served_model import ServedModel
 
 if TYPE_CHECKING:
     from workbench.server.services import Services

@@ -17,9 +17,9 @@ from workbench.server.chat_messages import Conversation
 from workbench.server.errors import ApiError, api_error, invalid, validation_error
 from workbench.server.json_body import parse_json
 from workbench.server.key_watch import CHECK_S, may_go_on
-from workbench.server.model_host import ServedModel
 from workbench.server.protocol.stream import CancelRequest, EndFrame, StreamRequest, TextFrame
 from workbench.server.replies.answer import AnswerReader
+from workbench.server.served_model import ServedModel
 from workbench.server.services import Services
 from workbench.server.serving import Job, Serving
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from workbench.engine import Chunk, FinishReason, SamplingParams, TokenLogprobs
 from workbench.server.errors import ApiError
-from workbench.server.model_host import ServedModel
+from workbench.server.served_model import ServedModel
 from workbench.server.token_logprobs import LogprobAligner
 from workbench.server.tools import TextPiece, ToolCall, ToolCallParser, ToolMode
 

@@ -11,7 +11,6 @@ from workbench.engine import StructureSpec, TokenLogprobs
 from workbench.server.chat_messages import Conversation
 from workbench.server.errors import invalid
 from workbench.server.event_stream import event
-from workbench.server.model_host import ServedModel
 from workbench.server.protocol.chat import (
     ChatChoice,
     ChatChunk,
@@ -27,6 +26,7 @@ from workbench.server.protocol.tools import FunctionCall, ToolCallReply
 from workbench.server.protocol.usage import Usage
 from workbench.server.replies.answer import AnswerPart, AnswerReader, FinishWord
 from workbench.server.replies.padding import padding_for
+from workbench.server.served_model import ServedModel
 from workbench.server.serving import Job, Serving
 from workbench.server.token_logprobs import chat_logprobs
 from workbench.server.tools import ToolCall, ToolMode, tool_grammar

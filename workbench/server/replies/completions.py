@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from workbench.engine import Chunk, TokenLogprobs
 from workbench.server.event_stream import event
-from workbench.server.model_host import ServedModel
 from workbench.server.protocol.completions import (
     Completion,
     CompletionChoice,
@@ -21,6 +20,7 @@ from workbench.server.protocol.completions import (
 from workbench.server.protocol.usage import Usage
 from workbench.server.replies.answer import AnswerPart, AnswerReader, FinishWord
 from workbench.server.replies.padding import padding_for
+from workbench.server.served_model import ServedModel
 from workbench.server.serving import Job, Serving
 from workbench.server.text_offsets import TextOffsets
 from workbench.server.token_logprobs import completion_logprobs

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from workbench.errors import WorkbenchError
 from workbench.server.caller import Call
 from workbench.server.errors import api_error, invalid
-from workbench.server.model_host import ServedModel
 from workbench.server.protocol.embeddings import Embedding, EmbeddingList, EmbeddingRequest, EmbeddingUsage
+from workbench.server.served_model import ServedModel
 from workbench.server.services import Services
 
 __all__ = ["embed_all"]

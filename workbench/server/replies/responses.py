@@ -13,7 +13,6 @@ from pydantic_core import to_json
 
 from workbench.engine import StructureSpec
 from workbench.server.errors import ApiError, api_error, invalid
-from workbench.server.model_host import ServedModel
 from workbench.server.protocol.response_object import (
     FunctionCallItem,
     IncompleteDetails,
@@ -26,6 +25,7 @@ from workbench.server.protocol.response_object import (
 from workbench.server.protocol.responses import ResponseRequest
 from workbench.server.replies.answer import AnswerPart, AnswerReader
 from workbench.server.replies.padding import padding_for
+from workbench.server.served_model import ServedModel
 from workbench.server.serving import Job, Serving
 from workbench.server.token_logprobs import chat_logprobs
 from workbench.server.tools import ToolCall, ToolMode, tool_grammar

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from workbench.server.caller import call_of
 from workbench.server.client_watch import while_connected
-from workbench.server.model_host import ServedModel
+from workbench.server.served_model import ServedModel
 from workbench.server.services import services
 from workbench.server.serving import Job, Serving
 

@@ -14,7 +14,6 @@ from workbench.server.errors import ApiError
 from workbench.server.event_stream import EventStream, event, until_done
 from workbench.server.json_body import JsonRoute
 from workbench.server.key_watch import CHECK_S, key_revoked, may_go_on
-from workbench.server.model_host import ServedModel
 from workbench.server.protocol.models import (
     LoadedModel,
     LoadProgress,
@@ -25,6 +24,7 @@ from workbench.server.protocol.models import (
     UnloadRequest,
 )
 from workbench.server.routes.answers import STREAMABLE, json_reply
+from workbench.server.served_model import ServedModel
 from workbench.server.services import Services, services
 
 __all__ = ["router"]

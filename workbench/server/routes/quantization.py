@@ -15,7 +15,6 @@ from workbench.quantize.quant_type import QUANTIZED_NAMES
 from workbench.server.auth import require_admin
 from workbench.server.errors import ApiError, invalid
 from workbench.server.json_body import JsonRoute
-from workbench.server.model_host import ServedModel
 from workbench.server.protocol.quantization import (
     CacheReply,
     CacheRequest,
@@ -24,6 +23,7 @@ from workbench.server.protocol.quantization import (
     PrecisionStats,
     PrecisionStatsReply,
 )
+from workbench.server.served_model import ServedModel
 from workbench.server.services import services
 
 __all__ = ["router"]

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request
 
 from workbench.server.errors import invalid
 from workbench.server.json_body import JsonRoute
-from workbench.server.model_host import ServedModel
 from workbench.server.protocol.tokens import Detokenized, DetokenizeRequest, Tokenized, TokenizeRequest
+from workbench.server.served_model import ServedModel
 from workbench.server.services import services
 
 __all__ = ["router"]

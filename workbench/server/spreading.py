@@ -1,0 +1,41 @@
+"""What a request to spread the loaded model meets: what its shape forbids, and replicas that have died."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from workbench.distributed.place import check_tensor_size
+from workbench.errors import ConfigError, WorkbenchError
+from workbench.parallel import GPUConfig
+from workbench.server.errors import ApiError, invalid
+
+if TYPE_CHECKING:
+    from workbench.llm import LlamaGPU
+
+__all__ = ["check_spread", "restart_stopped"]
+
+_log = logging.getLogger(__name__)
+
+
+async def restart_stopped(llm: LlamaGPU) -> None:
+    """Start anew what has died. Raises a 503 that says which process could not be started, where one ended."""
+    try:
+        await asyncio.to_thread(llm.restart_stopped)
+    except WorkbenchError as error:
+        _log.error("a replica could not be started anew", exc_info=error)
+        ended = getattr(error, "ended_process", None) or "the server's log has the cause"
+        raise ApiError(503, f"a replica could not be started anew: {ended}", code="replica_not_started") from error
+
+
+def check_spread(llm: LlamaGPU, parallel: GPUConfig) -> None:
+    """Refuse what the model's shape forbids while it goes on serving: loading would find that out too late."""
+    spec, shape = llm.spec, parallel.shape
+    try:
+        check_tensor_size(llm.model_name, spec.num_heads, spec.num_kv_heads, shape.tensor)
+    except ConfigError as error:
+        raise invalid(f"the model cannot be spread so: {error}", param="tensor_parallel_size") from None
+    if shape.pipeline > spec.num_layers:
+        message = f"the model cannot be spread so: it has {spec.num_layers} layers for {shape.pipeline} stages"
+        raise invalid(message, param="pipeline_parallel_size")
