@@ -10,6 +10,7 @@ import pytest
 from live_endpoint import MODEL, USE_KEY, http_client, start_endpoint
 
 from workbench import LlamaGPU
+from workbench.errors import EngineStoppedError
 from workbench.server.settings import RateLimits, ServerSettings, WireLimits
 
 
@@ -62,6 +63,16 @@ def test_they_are_charged_like_prompts(embeds):
     before = int(embeds(input=[1]).headers["x-ratelimit-remaining-tokens"])
     after = int(embeds(input=[[9] * 50, [9] * 50]).headers["x-ratelimit-remaining-tokens"])
     assert 50 <= before - after <= 101
+
+
+def test_what_fails_costs_nothing(embeds, embedding_llm, monkeypatch):
+    def embed(text):
+        raise EngineStoppedError("the engine has died")
+
+    before = int(embeds(input=[1]).headers["x-ratelimit-remaining-tokens"])
+    monkeypatch.setattr(embedding_llm, "embed", embed)
+    failed = embeds(input=[[9] * 50, [9] * 50])
+    assert failed.status_code == 503 and int(failed.headers["x-ratelimit-remaining-tokens"]) >= before
 
 
 @pytest.mark.parametrize(

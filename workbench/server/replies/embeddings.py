@@ -30,8 +30,7 @@ async def embed_all(services: Services, call: Call, model: ServedModel, body: Em
             texts = await services.text_pool.run(lambda: _encoded(body, model))
             call.num_prompt_tokens = sum(map(len, texts))
             services.rates.charge_prompt(call, call.num_prompt_tokens)
-            async with services.queue.room(call.key_id, 1):
-                vectors = [await asyncio.to_thread(model.llm.embed, ids) for ids in texts]
+            vectors = await _computed(services, call, model, texts)
         except WorkbenchError as error:
             raise api_error(error, param="input") from error
     return EmbeddingList(
@@ -39,6 +38,16 @@ async def embed_all(services: Services, call: Call, model: ServedModel, body: Em
         model=model.model_id,
         usage=EmbeddingUsage(prompt_tokens=call.num_prompt_tokens, total_tokens=call.num_prompt_tokens),
     )
+
+
+async def _computed(services: Services, call: Call, model: ServedModel, texts: list[list[int]]) -> list[list[float]]:
+    """The vectors of texts that are charged. What fails costs nothing, as with answers; a client that left pays."""
+    try:
+        async with services.queue.room(call.key_id, 1):
+            return [await asyncio.to_thread(model.llm.embed, ids) for ids in texts]
+    except Exception:
+        services.rates.charge(call, -call.num_prompt_tokens)
+        raise
 
 
 def _check(body: EmbeddingRequest, model: ServedModel, max_inputs: int) -> None:
