@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Annotated
 
 import typer
 
 from workbench.byte_size import byte_size
+from workbench.cli.table_console import table_console
 from workbench.quantize import QuantizationCache
 
 __all__ = ["command"]
 
-_PIPE_WIDTH = 1000
 _BYTES_PER_MB = 1024**2
 
 
@@ -27,10 +26,9 @@ def command(
     if as_json:
         print(json.dumps({"folder": str(cache.cache_dir), **stats}, indent=2))
         return
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    console = table_console()
     table = Table("model", "type", "size", "last used", "entry", box=None, pad_edge=False)
     for row in stats["models"]:
         size = byte_size(int(row["size"] * _BYTES_PER_MB))

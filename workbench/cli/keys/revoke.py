@@ -1,4 +1,4 @@
-"""`workbench keys revoke`: take a key away; running servers notice with the next request."""
+"""`workbench keys revoke`: take a key away; running servers end what it still has running within seconds."""
 
 from __future__ import annotations
 

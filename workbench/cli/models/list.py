@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from workbench.byte_size import byte_size
+from workbench.cli.table_console import table_console
 
 __all__ = ["command"]
-
-
-_PIPE_WIDTH = 1000
 
 
 def command(
@@ -26,11 +23,9 @@ def command(
     if as_json:
         print(json.dumps([asdict(entry) for entry in entries], indent=2, default=str))
         return
-    from rich.console import Console
     from rich.table import Table
 
-    # A terminal folds long paths; a pipe gets each entry on one line.
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    console = table_console()
     table = Table("name", "kind", "size", "ready", box=None, pad_edge=False)
     table.add_column("path", overflow="fold")
     for entry in entries:

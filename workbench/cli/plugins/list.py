@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Annotated
 
 import typer
 
+from workbench.cli.table_console import table_console
 from workbench.plugins import PluginMarketplace, default_plugins, plugin_rows
 
 __all__ = ["command"]
-
-_PIPE_WIDTH = 1000
 
 
 def command(
@@ -27,11 +25,10 @@ def command(
     if as_json:
         print(json.dumps(rows, indent=2))
         return
-    from rich.console import Console
     from rich.table import Table
 
     columns = ("name", "version", "description") if index else ("name", "version", "status", "origin", "description")
-    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    console = table_console()
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*(str(row[column]) for column in columns))
