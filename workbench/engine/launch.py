@@ -158,7 +158,7 @@ class EngineLaunch:
     def _load_bare(self, progress: ProgressCallback, backend: Backend) -> LoadedModel | None:
         """The weights alone, where the native decoder is there to compute with them: transformers' model classes, which
         take most of a first load, are not imported then. None where they are needed."""
-        weights_fit = self.keeps_packed or (self.quantization is None and self.dtype == "bf16")
+        weights_fit = self.keeps_packed or (self.quantization is None and self.dtype in ("fp32", "bf16"))
         if backend.device_type != "cpu" or self.config.engine_name != "paged" or not weights_fit:
             return None
         bare = read_bare_config(self.files) if self.config.native_kernels else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 
 from workbench.engine.attention import AttentionOptions, LayerShape, attend_dense
 
@@ -73,12 +74,16 @@ class ChunkRows:
 
 @dataclass
 class TorchStep:
-    """One step's attention; masks are made once and shared by the layers that need the same."""
+    """One step's attention; masks are made once and shared by the layers that need the same.
+
+    Queries of one head are multiplied in multiples of `query_rows`, filled up with zeros.
+    """
 
     pool: KVPool
     slots: torch.Tensor
     decodes: list[DecodeRows]
     chunks: list[ChunkRows]
+    query_rows: int = 1
     _masks: dict[tuple[object, ...], torch.Tensor | None] = field(default_factory=dict)
 
     def attend(
@@ -117,7 +122,8 @@ class TorchStep:
         # The query heads that share a KV head become the rows of one small matrix: [rows, kv_heads, group, dim].
         grouped = query[span].unflatten(1, (keys.shape[2], -1))
         if options.sinks is None:
-            out[span] = attend_dense(grouped, key, value, mask, options).flatten(1, 2)
+            group = grouped.shape[2]
+            out[span] = attend_dense(self._filled_up(grouped), key, value, mask, options)[:, :, :group].flatten(1, 2)
             return
         group = grouped.shape[2]
         key, value = (t.repeat_interleave(group, dim=1) for t in (key, value))
@@ -136,8 +142,14 @@ class TorchStep:
         group = query.shape[1] // keys.shape[2]
         key, value = (_gather(t, rows.block_ids, 1).repeat_interleave(group, dim=1) for t in (keys, values))
         mask = self._chunk_mask(rows, key.shape[2], options.sliding_window)
-        result = attend_dense(query[span].transpose(0, 1).unsqueeze(0), key, value, mask, options)
-        out[span] = result[0].transpose(0, 1)
+        queries = self._filled_up(query[span].transpose(0, 1).unsqueeze(0))
+        result = attend_dense(queries, key, value, mask, options)
+        out[span] = result[0, :, : rows.num_new].transpose(0, 1)
+
+    def _filled_up(self, queries: torch.Tensor) -> torch.Tensor:
+        """Queries [batch, heads, rows, dim] with zeros for the rows up to the next multiple."""
+        missing = -queries.shape[2] % self.query_rows
+        return F.pad(queries, (0, 0, 0, missing)) if missing else queries
 
     def _decode_mask(self, rows: DecodeRows, num_positions: int, window: int | None) -> torch.Tensor:
         name = ("decode", rows.start, window)
@@ -157,14 +169,16 @@ class TorchStep:
         The last block is never cut to the chunk's length, since torch sums over a length that is no multiple of its
         vectors in another order: a token would come out otherwise in a chunk than in a decode.
         """
-        whole = rows.num_new == rows.length == num_positions
+        whole = rows.num_new == rows.length == num_positions and rows.num_new % self.query_rows == 0
         if whole and (window is None or window >= rows.length):
             return None
         name = ("chunk", rows.start, window)
         if name not in self._masks:
             device = rows.block_ids.device
             key_positions = torch.arange(num_positions, device=device)
-            query_positions = key_positions[rows.length - rows.num_new : rows.length, None]
+            num_queries = -(-rows.num_new // self.query_rows) * self.query_rows
+            first = rows.length - rows.num_new
+            query_positions = torch.arange(first, first + num_queries, device=device)[:, None]
             mask = key_positions <= query_positions
             if window is not None:
                 mask &= key_positions > query_positions - window

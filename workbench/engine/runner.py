@@ -11,6 +11,7 @@ import torch
 
 from workbench.engine.attention import LayerShape, ShapeProbe
 from workbench.engine.paged_step import ChunkRows, DecodeRows, KVPool, TorchStep
+from workbench.engine.pass_shape import pass_shape
 from workbench.engine.sampler import SampledTokens, sample
 from workbench.engine.scheduler import ScheduledSequence, StepPlan
 from workbench.engine.sequence import Sequence
@@ -34,11 +35,6 @@ __all__ = [
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
 # Two runs of one token beside different others differ by rounding at most: relative to the largest logit.
 _SEPARATE_TOLERANCE = 0.02
-
-# On a CPU in bfloat16, oneDNN sums a product in one order for one row, in another for up to 32 rows and in a third for
-# more, so that a token's last bits, and with them a draw, would depend on what else is computed. Between these numbers
-# they do not. Seen on a Xeon with AMX for matrices of 192 to 49,152 rows; the one row apart was seen on an EPYC.
-_ROWS_OF_A_PASS_BF16 = (2, 32)
 
 # Rows of one padded decode batch may be padded to at most this multiple of their real length (plus a little).
 _PADDING_LIMIT = 1.5
@@ -139,10 +135,7 @@ class ModelRunner:
         self.device = device
         # Where token ids go.
         self.ids_device = device
-        in_bf16_on_cpu = device == "cpu" and all(t.dtype == torch.bfloat16 for t in pool.keys.values())
-        self._least_rows: int
-        self._most_rows: int | None
-        self._least_rows, self._most_rows = _ROWS_OF_A_PASS_BF16 if in_bf16_on_cpu else (1, None)
+        self._shape = pass_shape(device, _dtype(module))
 
     def needs_history(self, sequence: Sequence) -> bool:
         """See Runner: nothing is ever pending here."""
@@ -162,7 +155,7 @@ class ModelRunner:
         all_decodes = sum(item.num_new_tokens == 1 for item in items)
         logits: list[torch.Tensor] = []
         first_row = 0
-        for part in _parts(items, self._most_rows):
+        for part in _parts(items, self._shape.most_rows):
             end_row = first_row + sum(item.num_new_tokens for item in part)
             num_decodes = min(max(all_decodes - first_row, 0), len(part))
             part_rows = kept_rows[(first_row <= kept_rows) & (kept_rows < end_row)] - first_row
@@ -180,6 +173,7 @@ class ModelRunner:
             self._tensor(np.concatenate([_slots(item, self.pool.block_size) for item in items])),
             self._decode_rows(items[:num_decodes]),
             self._chunk_rows(items[num_decodes:], first_row=num_decodes),
+            self._shape.query_rows,
         )
         ids = np.concatenate([item.new_token_ids for item in items])
         positions = np.concatenate([np.arange(item.start, item.end) for item in items])
@@ -210,7 +204,7 @@ class ModelRunner:
         return batches
 
     def _padded(self, decodes: list[ScheduledSequence], first_row: int) -> DecodeRows:
-        num_blocks = _num_blocks(decodes[-1], self.pool.block_size)
+        num_blocks = self._num_read_blocks(decodes[-1])
         table = np.empty((len(decodes), num_blocks), dtype=np.int64)
         for row, item in zip(table, decodes, strict=True):
             count = _num_blocks(item, self.pool.block_size)
@@ -224,15 +218,19 @@ class ModelRunner:
         rows = []
         for item in chunks:
             blocks = item.block_ids[: _num_blocks(item, self.pool.block_size)]
+            blocks += blocks[:1] * (self._num_read_blocks(item) - len(blocks))
             block_ids = self._tensor(np.asarray(blocks, dtype=np.int64))
             rows.append(ChunkRows(first_row, item.num_new_tokens, item.end, block_ids))
             first_row += item.num_new_tokens
         return rows
 
+    def _num_read_blocks(self, item: ScheduledSequence) -> int:
+        return self._shape.num_positions(item.end, self.pool.block_size) // self.pool.block_size
+
     def _padded_tensor(self, array: np.ndarray, device: str | None = None) -> torch.Tensor:
         """One or more numbers, repeated up to the least number of rows."""
-        if 0 < len(array) < self._least_rows:
-            array = np.resize(array, self._least_rows)
+        if 0 < len(array) < self._shape.least_rows:
+            array = np.resize(array, self._shape.least_rows)
         return self._tensor(array, device)
 
     def _tensor(self, array: np.ndarray, device: str | None = None) -> torch.Tensor:
@@ -286,6 +284,11 @@ class LogitRows:
     def pick_scored(self, logits: torch.Tensor) -> list[tuple[ScheduledSequence, torch.Tensor]]:
         """Of the kept rows' logits, those of the scored items."""
         return [(item, logits[span]) for item, span in self._scored]
+
+
+def _dtype(module: torch.nn.Module) -> torch.dtype | None:
+    """What the model computes in: that of its first floats."""
+    return next((parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()), None)
 
 
 def _parts(items: list[ScheduledSequence], most_rows: int | None) -> Iterator[list[ScheduledSequence]]:

@@ -26,6 +26,10 @@ def _bf16(rows: int, columns: int):
     return torch.nn.Linear(columns, rows, bias=False, dtype=torch.bfloat16)
 
 
+def _fp32(rows: int, columns: int):
+    return torch.nn.Linear(columns, rows, bias=False)
+
+
 def _int8(rows: int, columns: int):
     return Int8Weight.pack(torch.randn(rows, columns).bfloat16(), QuantizationConfig("int8", dynamic=False)).linear(
         None
@@ -54,13 +58,16 @@ HOLDERS = {
     "8 bits, halves": lambda rows, columns: _grouped(rows, columns, 8, torch.float16),
     "8 bits, floats": lambda rows, columns: _grouped(rows, columns, 8, torch.float32),
     "bf16": _bf16,
+    "fp32": _fp32,
     "int8": _int8,
     "int4": _int4,
 }
 
 
 def _rounded(x: torch.Tensor, name: str) -> torch.Tensor:
-    """Activations as the kernels read them: bf16 beside bf16 weights, else 8 bits with a scale for each 32."""
+    """Activations as the kernels read them: as their weights are, beside integers 8 bits with a scale for each 32."""
+    if name == "fp32":
+        return x.double()
     if name == "bf16":
         return x.bfloat16().double()
     groups = x.unflatten(1, (-1, 32))

@@ -13,14 +13,16 @@ constexpr int kGroup = 32;
 
 // Rows [rows, columns] in the form that a product reads. For packed integers: `levels` int8, per group a scale, the sum
 // of its levels times the scale (for weights with a minimum) and times -128 (for 8-bit weights, kept with 128 added).
-// For bf16 weights: the numbers rounded to bf16, as floats and as bf16.
+// For bf16 weights: the numbers rounded to bf16, as floats and as bf16. For float weights: the numbers as they are.
+enum class Rounding { kLevels, kBf16, kNone };
+
 struct Activations {
     int8_t* levels = nullptr;
     float* scales = nullptr;
     float* scaled_sums = nullptr;
     int32_t* offsets = nullptr;
-    float* rounded = nullptr;
-    uint16_t* rounded_bf16 = nullptr;
+    float* numbers = nullptr;
+    uint16_t* numbers_bf16 = nullptr;
     int columns = 0;
 
     int groups() const { return columns / kGroup; }
@@ -48,22 +50,26 @@ inline void quantize_group(const Activations& to, int64_t row, int group, __m512
 }
 
 // Rounds one group of row `row` for whichever weights come next.
-inline void store_group(const Activations& to, bool for_integers, int64_t row, int group, __m512 low, __m512 high) {
-    if (for_integers) {
+inline void store_group(const Activations& to, Rounding rounding, int64_t row, int group, __m512 low, __m512 high) {
+    if (rounding == Rounding::kLevels) {
         quantize_group(to, row, group, low, high);
         return;
     }
-    const __m256i a = narrow_bf16(low), b = narrow_bf16(high);
     const int64_t at = row * to.columns + group * kGroup;
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to.rounded_bf16 + at), a);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to.rounded_bf16 + at + 16), b);
-    _mm512_storeu_ps(to.rounded + at, widen_bf16(a));
-    _mm512_storeu_ps(to.rounded + at + 16, widen_bf16(b));
+    if (rounding == Rounding::kBf16) {
+        const __m256i a = narrow_bf16(low), b = narrow_bf16(high);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to.numbers_bf16 + at), a);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(to.numbers_bf16 + at + 16), b);
+        low = widen_bf16(a);
+        high = widen_bf16(b);
+    }
+    _mm512_storeu_ps(to.numbers + at, low);
+    _mm512_storeu_ps(to.numbers + at + 16, high);
 }
 
 // RMS normalisation of one row of `columns` floats, times `gain`, into `to`.
 inline void normalize_row(
-    const float* row, const float* gain, float eps, const Activations& to, bool for_integers, int64_t index
+    const float* row, const float* gain, float eps, const Activations& to, Rounding rounding, int64_t index
 ) {
     const int columns = to.columns;
     __m512 even = _mm512_setzero_ps(), odd = _mm512_setzero_ps();
@@ -78,6 +84,6 @@ inline void normalize_row(
         const __m512 a = _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(row + i), factor), _mm512_loadu_ps(gain + i));
         const __m512 b =
             _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(row + i + 16), factor), _mm512_loadu_ps(gain + i + 16));
-        store_group(to, for_integers, index, i / kGroup, a, b);
+        store_group(to, rounding, index, i / kGroup, a, b);
     }
 }

@@ -71,7 +71,7 @@ void Decoder::embed(const Step& step) {
 void Decoder::normalize(const float* gain, const PackedMatrix& next, int num_rows) {
     const auto one = [&](int row, int) {
         normalize_row(
-            x_.get() + int64_t(row) * shape_.hidden, gain, shape_.eps, normal_.view(), next.is_integer(), row
+            x_.get() + int64_t(row) * shape_.hidden, gain, shape_.eps, normal_.view(), next.rounding(), row
         );
     };
     // A phase costs more than a few rows.
@@ -140,7 +140,7 @@ void Decoder::attend_one(const LayerWeights& layer, const Step& step, int row, i
     float* out = workspace.out.get();
     attend(span, queries, group, shape_.attention_scale, workspace.scores.get(), score_stride_, workspace.keys.get(), out);
     for (int i = 0; i < group * dim; i += kGroup)
-        store_group(attended_.view(), layer.output.is_integer(), row, (kv_head * group * dim + i) / kGroup,
+        store_group(attended_.view(), layer.output.rounding(), row, (kv_head * group * dim + i) / kGroup,
                     _mm512_loadu_ps(out + i), _mm512_loadu_ps(out + i + 16));
 }
 
@@ -179,7 +179,7 @@ void Decoder::gated(const LayerWeights& layer, int num_rows) {
                     const float* at = tile + row * kBlockRows;
                     const __m512 low = _mm512_mul_ps(silu16(_mm512_load_ps(at)), _mm512_load_ps(at + 2 * kPart));
                     const __m512 high = _mm512_mul_ps(silu16(_mm512_load_ps(at + kPart)), _mm512_load_ps(at + 3 * kPart));
-                    store_group(inner_.view(), layer.down.is_integer(), first + row, group, low, high);
+                    store_group(inner_.view(), layer.down.rounding(), first + row, group, low, high);
                 }
             }
         }
@@ -190,7 +190,7 @@ void Decoder::logits(const Step& step) {
     if (step.num_kept == 0) return;
     for (int i = 0; i < step.num_kept; ++i)
         normalize_row(x_.get() + int64_t(step.kept[i]) * shape_.hidden, shape_.norm, shape_.eps, normal_.view(),
-                      shape_.head.is_integer(), i);
+                      shape_.head.rounding(), i);
     const int whole = shape_.vocab / kBlockRows;
     for (auto& workspace : workspaces_) workspace.likeliest.assign(step.num_kept, {-INFINITY, INT32_MAX, true});
     over_blocks(team_, shape_.head.blocks(), [&](int begin, int end, int thread) {

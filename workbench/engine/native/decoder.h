@@ -73,18 +73,18 @@ public:
         scales_.allocate(groups);
         scaled_sums_.allocate(groups);
         offsets_.allocate(groups);
-        rounded_.allocate(rows * columns);
-        rounded_bf16_.allocate(rows * columns);
-        view_ = {levels_.get(), scales_.get(), scaled_sums_.get(), offsets_.get(), rounded_.get(), rounded_bf16_.get(),
+        numbers_.allocate(rows * columns);
+        numbers_bf16_.allocate(rows * columns);
+        view_ = {levels_.get(), scales_.get(), scaled_sums_.get(), offsets_.get(), numbers_.get(), numbers_bf16_.get(),
                  columns};
     }
     const Activations& view() const { return view_; }
 
 private:
     Buffer<int8_t> levels_;
-    Buffer<float> scales_, scaled_sums_, rounded_;
+    Buffer<float> scales_, scaled_sums_, numbers_;
     Buffer<int32_t> offsets_;
-    Buffer<uint16_t> rounded_bf16_;
+    Buffer<uint16_t> numbers_bf16_;
     Activations view_;
 };
 

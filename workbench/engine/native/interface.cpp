@@ -20,7 +20,7 @@ void workbench_advise(void* memory, int64_t num_bytes) {
     if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
 }
 
-// See pack_integers; for bf16, `levels` are the weights themselves and the others are null.
+// See pack_integers; for bf16 and float, `levels` are the weights themselves and the others are null.
 void workbench_pack(
     int32_t kind, const void* levels, const float* scales, const float* minima, int32_t rows, int32_t columns,
     uint8_t* packed
@@ -32,6 +32,7 @@ void workbench_pack(
     case WeightKind::kInt8Half: return pack_integers<WeightKind::kInt8Half>(bytes, scales, minima, rows, columns, packed);
     case WeightKind::kInt8Float: return pack_integers<WeightKind::kInt8Float>(bytes, scales, minima, rows, columns, packed);
     case WeightKind::kBf16: return pack_bf16(static_cast<const uint16_t*>(levels), rows, columns, packed);
+    case WeightKind::kFloat: return pack_floats(static_cast<const float*>(levels), rows, columns, packed);
     }
 }
 
@@ -44,7 +45,7 @@ void workbench_multiply(const PackedMatrix* matrix, const float* x, int32_t num_
     for (int row = 0; row < num_rows; ++row)
         for (int i = 0; i < matrix->columns; i += kGroup) {
             const float* at = x + int64_t(row) * matrix->columns + i;
-            store_group(buffers.view(), matrix->is_integer(), row, i / kGroup, _mm512_loadu_ps(at), _mm512_loadu_ps(at + 16));
+            store_group(buffers.view(), matrix->rounding(), row, i / kGroup, _mm512_loadu_ps(at), _mm512_loadu_ps(at + 16));
         }
     for (int block = 0; block < matrix->blocks(); ++block)
         multiply_block(*matrix, block, buffers.view(), 0, num_rows, out + block * kBlockRows, matrix->blocks() * kBlockRows);

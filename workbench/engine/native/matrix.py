@@ -19,6 +19,7 @@ __all__ = ["Arena", "holder_obstacle"]
 
 _ALIGNMENT = 64
 _PLAIN = (torch.nn.Linear, torch.nn.Embedding, BareLinear, BareEmbedding)
+_PLAIN_KINDS = {torch.bfloat16: WeightKind.BF16, torch.float32: WeightKind.FLOAT}
 _HOLDERS = (*_PLAIN, GroupedLinear, GroupedEmbedding)
 _CONVERTED = (Int8Linear, Int8Embedding, Int4Linear, Int4Embedding)
 
@@ -27,8 +28,8 @@ def holder_obstacle(holder: torch.nn.Module) -> str | None:
     """Why the weights of a linear layer or an embedding cannot be packed, in words; None if they can."""
     if type(holder) not in (*_HOLDERS, *_CONVERTED):
         return f"its weights are held by {type(holder).__name__}"
-    if type(holder) in _PLAIN and holder.weight.dtype is not torch.bfloat16:
-        return f"its weights are {str(holder.weight.dtype).removeprefix('torch.')}, not bf16 or quantised"
+    if type(holder) in _PLAIN and holder.weight.dtype not in _PLAIN_KINDS:
+        return f"its weights are {str(holder.weight.dtype).removeprefix('torch.')}, not fp32, bf16 or quantised"
     if isinstance(holder, Int4Linear) and holder.out_features % BLOCK_ROWS:
         return f"a 4-bit weight has {holder.out_features} rows, no multiple of {BLOCK_ROWS}"
     if _shape(holder)[1] % GROUP:
@@ -59,7 +60,7 @@ class Arena:
         kind, (rows, columns) = _kind(holder), _shape(holder)
         data = self._memory.data_ptr() + self._end
         size = self._library.packed_bytes(kind, rows, columns)
-        if kind is WeightKind.BF16:
+        if kind in _PLAIN_KINDS.values():
             plain: Any = holder
             weight = plain.weight.detach().contiguous()
             self._library.pack(kind, weight.data_ptr(), None, None, rows, columns, data)
@@ -98,7 +99,8 @@ def _kind(holder: torch.nn.Module) -> WeightKind:
             return WeightKind.INT8_FLOAT
         case Int4Linear() | Int4Embedding():
             return WeightKind.INT4_FLOAT
-    return WeightKind.BF16
+    plain: Any = holder
+    return _PLAIN_KINDS[plain.weight.dtype]
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@
 //   8 bits  a block = groups x 512 bytes of levels + 128, then groups x 16 scales
 //           byte 4 * row + c of the j-th 64 bytes of a group: column 4j + c
 //   bf16    a block = columns / 2 x 64 bytes: 16 rows of two columns each
+//   float   a block = columns x 64 bytes: 16 rows of one column each
 //
 // A weight is scale * level + minimum; scales and minima are halves or floats, as exact as where they came from.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -19,7 +21,7 @@
 
 constexpr int kBlockRows = 16;
 
-enum class WeightKind : int32_t { kInt4Half = 0, kInt4Float = 1, kInt8Half = 2, kInt8Float = 3, kBf16 = 4 };
+enum class WeightKind : int32_t { kInt4Half = 0, kInt4Float = 1, kInt8Half = 2, kInt8Float = 3, kBf16 = 4, kFloat = 5 };
 
 // What the C interface hands over: `data` packed as above (64-byte aligned), `bias` [rows] floats or null.
 struct PackedMatrix {
@@ -32,7 +34,10 @@ struct PackedMatrix {
 
     int blocks() const { return (rows + kBlockRows - 1) / kBlockRows; }
     int groups() const { return columns / kGroup; }
-    bool is_integer() const { return kind != WeightKind::kBf16; }
+    Rounding rounding() const {
+        if (kind == WeightKind::kFloat) return Rounding::kNone;
+        return kind == WeightKind::kBf16 ? Rounding::kBf16 : Rounding::kLevels;
+    }
 };
 
 template <WeightKind kind> struct Layout {
@@ -50,7 +55,8 @@ inline int64_t block_bytes(WeightKind kind, int columns) {
     case WeightKind::kInt4Float: return groups * 384;
     case WeightKind::kInt8Half: return (groups * 544 + 63) / 64 * 64;
     case WeightKind::kInt8Float: return groups * 576;
-    default: return int64_t(columns) * 32;
+    case WeightKind::kBf16: return int64_t(columns) * 32;
+    default: return int64_t(columns) * 64;
     }
 }
 
@@ -131,6 +137,19 @@ inline void pack_bf16(const uint16_t* weights, int rows, int columns, uint8_t* p
     }
 }
 
+// `weights` [rows, columns] -> packed blocks.
+inline void pack_floats(const float* weights, int rows, int columns, uint8_t* packed) {
+    const int blocks = (rows + kBlockRows - 1) / kBlockRows;
+    for (int block = 0; block < blocks; ++block) {
+        float* out = reinterpret_cast<float*>(packed + block * block_bytes(WeightKind::kFloat, columns));
+        const float* in = weights + int64_t(block) * kBlockRows * columns;
+        const int real = std::min(kBlockRows, rows - block * kBlockRows);
+        for (int column = 0; column < columns; ++column)
+            for (int r = 0; r < kBlockRows; ++r)
+                out[column * kBlockRows + r] = r < real ? in[int64_t(r) * columns + column] : 0.0f;
+    }
+}
+
 template <WeightKind kind> void unpack_integer_row(const PackedMatrix& matrix, int row, float* out) {
     using L = Layout<kind>;
     const uint8_t* block = matrix.data + row / kBlockRows * block_bytes(kind, matrix.columns);
@@ -150,6 +169,12 @@ template <WeightKind kind> void unpack_integer_row(const PackedMatrix& matrix, i
     }
 }
 
+inline void unpack_float_row(const PackedMatrix& matrix, int row, float* out) {
+    const uint8_t* block = matrix.data + row / kBlockRows * block_bytes(WeightKind::kFloat, matrix.columns);
+    const float* numbers = reinterpret_cast<const float*>(block) + row % kBlockRows;
+    for (int column = 0; column < matrix.columns; ++column) out[column] = numbers[column * kBlockRows];
+}
+
 // One row as floats: how an embedding is looked up in a packed head.
 inline void unpack_row(const PackedMatrix& matrix, int row, float* out) {
     switch (matrix.kind) {
@@ -157,6 +182,7 @@ inline void unpack_row(const PackedMatrix& matrix, int row, float* out) {
     case WeightKind::kInt4Float: return unpack_integer_row<WeightKind::kInt4Float>(matrix, row, out);
     case WeightKind::kInt8Half: return unpack_integer_row<WeightKind::kInt8Half>(matrix, row, out);
     case WeightKind::kInt8Float: return unpack_integer_row<WeightKind::kInt8Float>(matrix, row, out);
+    case WeightKind::kFloat: return unpack_float_row(matrix, row, out);
     case WeightKind::kBf16: break;
     }
     const uint8_t* block = matrix.data + row / kBlockRows * block_bytes(WeightKind::kBf16, matrix.columns);

@@ -55,7 +55,7 @@ inline void integer_rows(
 // Even and odd columns are summed apart over 32 columns and then added to the rest: the order of AMX's TDPBF16PS.
 template <int num_rows>
 inline void bf16_rows(const uint8_t* block, const Activations& x, int64_t first_row, float* out, int64_t out_stride) {
-    const float* numbers = x.rounded + first_row * x.columns;
+    const float* numbers = x.numbers + first_row * x.columns;
     const __m512i high_half = _mm512_set1_epi32(int(0xffff0000));
     __m512 sums[num_rows];
     for (int r = 0; r < num_rows; ++r) sums[r] = _mm512_setzero_ps();
@@ -79,9 +79,31 @@ inline void bf16_rows(const uint8_t* block, const Activations& x, int64_t first_
     for (int r = 0; r < num_rows; ++r) _mm512_storeu_ps(out + r * out_stride, sums[r]);
 }
 
+// Summed over 32 columns apart and then added to the rest, which keeps the rounding of long rows small.
+template <int num_rows>
+inline void float_rows(const uint8_t* block, const Activations& x, int64_t first_row, float* out, int64_t out_stride) {
+    const float* numbers = x.numbers + first_row * x.columns;
+    __m512 sums[num_rows];
+    for (int r = 0; r < num_rows; ++r) sums[r] = _mm512_setzero_ps();
+    for (int column = 0; column < x.columns; column += kGroup) {
+        __m512 parts[num_rows];
+        for (int r = 0; r < num_rows; ++r) parts[r] = _mm512_setzero_ps();
+        for (int i = 0; i < kGroup; ++i) {
+            const uint8_t* at = block + int64_t(column + i) * 64;
+            prefetch<64>(at);
+            const __m512 weights = _mm512_load_ps(at);
+            for (int r = 0; r < num_rows; ++r)
+                parts[r] = _mm512_fmadd_ps(weights, _mm512_set1_ps(numbers[int64_t(r) * x.columns + column + i]), parts[r]);
+        }
+        for (int r = 0; r < num_rows; ++r) sums[r] = _mm512_add_ps(sums[r], parts[r]);
+    }
+    for (int r = 0; r < num_rows; ++r) _mm512_storeu_ps(out + r * out_stride, sums[r]);
+}
+
 template <WeightKind kind, int num_rows>
 inline void some_rows(const uint8_t* block, const Activations& x, int64_t first_row, float* out, int64_t out_stride) {
     if constexpr (kind == WeightKind::kBf16) bf16_rows<num_rows>(block, x, first_row, out, out_stride);
+    else if constexpr (kind == WeightKind::kFloat) float_rows<num_rows>(block, x, first_row, out, out_stride);
     else integer_rows<kind, num_rows>(block, x, first_row, out, out_stride);
 }
 
@@ -90,10 +112,12 @@ void rows_times_block(
     const uint8_t* block, const Activations& x, int64_t first_row, int num_rows, float* out, int64_t out_stride
 ) {
 #ifdef WORKBENCH_HAS_TILES
-    const int done = tiled_rows<kind>(block, x, first_row, num_rows, out, out_stride);
-    first_row += done;
-    num_rows -= done;
-    out += done * out_stride;
+    if constexpr (kind != WeightKind::kFloat) {
+        const int done = tiled_rows<kind>(block, x, first_row, num_rows, out, out_stride);
+        first_row += done;
+        num_rows -= done;
+        out += done * out_stride;
+    }
 #endif
     for (; num_rows >= kRowsAtOnce; num_rows -= kRowsAtOnce) {
         some_rows<kind, kRowsAtOnce>(block, x, first_row, out, out_stride);
@@ -128,5 +152,7 @@ inline void multiply_block(
         return rows_times_block<WeightKind::kInt8Float>(data, x, first_row, num_rows, out, out_stride);
     case WeightKind::kBf16:
         return rows_times_block<WeightKind::kBf16>(data, x, first_row, num_rows, out, out_stride);
+    case WeightKind::kFloat:
+        return rows_times_block<WeightKind::kFloat>(data, x, first_row, num_rows, out, out_stride);
     }
 }

@@ -19,6 +19,7 @@ class WeightKind(IntEnum):
     INT8_HALF = 2
     INT8_FLOAT = 3
     BF16 = 4
+    FLOAT = 5
 
 
 class MatrixStruct(Structure):

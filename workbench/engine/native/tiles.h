@@ -54,7 +54,7 @@ inline void shape_tiles(int weight_rows, int activation_bytes) {
 // `num_tiles` x 16 rows of `x` times one block of bf16 weights.
 template <int num_tiles>
 inline void bf16_tiles(const uint8_t* block, const Activations& x, int64_t first_row, float* out, int64_t out_stride) {
-    const uint16_t* numbers = x.rounded_bf16 + first_row * x.columns;
+    const uint16_t* numbers = x.numbers_bf16 + first_row * x.columns;
     const int64_t stride = int64_t(x.columns) * 2;
     _tile_zero(0);
     if constexpr (num_tiles > 1) _tile_zero(1);
