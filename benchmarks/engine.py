@@ -44,6 +44,7 @@ def main() -> None:
             kv_dtype=options.kv_dtype,
             cpu_offload_layers=options.offload_layers,
             isolation=options.isolation,
+            native_kernels=not options.torch_operators,
             max_num_batched_tokens=options.chunk,
         ),
         check_plan=False,
@@ -303,6 +304,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--prefill", action="store_true")
     parser.add_argument("--chunk", type=int, help="max_num_batched_tokens")
     parser.add_argument("--isolation", choices=("thread", "process"))
+    parser.add_argument("--torch-operators", action="store_true", help="on a CPU, without the package's own kernels")
     parser.add_argument("--host-share", action="store_true", help="with --isolation thread")
     parser.add_argument("--profile", type=_counts, default=[], help="batch sizes whose kernels are timed; 0 is prompts")
     parser.add_argument("--check", action="store_true")
