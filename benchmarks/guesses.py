@@ -2,12 +2,15 @@
 
 python benchmarks/guesses.py --quant-type gguf --draft-tokens 8
 python benchmarks/guesses.py --quant-type bf16 --draft-model default --draft-tokens 4
+python benchmarks/guesses.py --quant-type bf16 --draft-layers 4 --draft-tokens 4 --tokens 512
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
+from contextlib import ExitStack
 
 from workbench import EngineConfig, LlamaGPU
 
@@ -33,12 +36,29 @@ def tokens_per_s(llm: LlamaGPU, prompt: str, streams: int, tokens: int, **sampli
     return rate, [answer.token_ids for answer in answers]
 
 
+def truncated(model: str, num_layers: int, folder: str) -> str:
+    """A folder with the model's first layers alone: a draft that is quick and mostly wrong."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from workbench.models import Catalogue
+
+    path = Catalogue().resolve(model).folder
+    shorter = AutoModelForCausalLM.from_pretrained(path, dtype="bfloat16")
+    shorter.model.layers = shorter.model.layers[:num_layers]
+    shorter.config.num_hidden_layers = num_layers
+    shorter.config.layer_types = None
+    shorter.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(path).save_pretrained(folder)
+    return folder
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="default")
     parser.add_argument("--quant-type")
     parser.add_argument("--draft-tokens", type=int, default=8)
     parser.add_argument("--draft-model", help="guesses, in place of looking up what came before")
+    parser.add_argument("--draft-layers", type=int, help="the model's own first layers are the draft model")
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--streams", default="1,4")
@@ -49,7 +69,13 @@ def main() -> None:
         config = EngineConfig(draft_tokens=draft_tokens, draft_model=draft_model, context_length=2048)
         return LlamaGPU(arguments.model, quant_type=arguments.quant_type, engine=config, check_plan=False)
 
-    with load(None) as plain, load(arguments.draft_tokens, arguments.draft_model) as guessing:
+    with ExitStack() as stack:
+        draft_model = arguments.draft_model
+        if arguments.draft_layers:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            draft_model = truncated(arguments.model, arguments.draft_layers, folder)
+        plain = stack.enter_context(load(None))
+        guessing = stack.enter_context(load(arguments.draft_tokens, draft_model))
         for name in arguments.only or PROMPTS:
             prompt = PROMPTS[name]
             for sampling in ({}, {"temperature": 0.8}):

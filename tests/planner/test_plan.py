@@ -319,6 +319,12 @@ def test_what_was_planned_can_be_loaded() -> None:
         ({"kv_dtype": "int3"}, ConfigError, "kv_dtype='int3'"),
         ({"cpu_offload_layers": 1}, ConfigError, "on a CPU every layer is in the host's memory"),
         ({"cpu_offload_layers": 0}, ConfigError, "cpu_offload_layers=0: must be"),
+        ({"draft_model": "random:smollm2-135m"}, ConfigError, "has a vocabulary of 49,152 tokens, and"),
+        (
+            {"draft_model": "random:tiny", "backend": "cpu", "parallel": {"data": 2}},
+            ConfigError,
+            "guesses nothing ahead",
+        ),
         ({"parallel": "sideways"}, ConfigError, "sideways"),
         ({"parallel": {"tensor": 0}}, ConfigError, "tensor=0"),
         ({"parallel": {"rows": 2}}, ConfigError, "rows"),

@@ -63,7 +63,9 @@ class DraftModel:
         self._limits = limits
         self._max_context = max_context
         self._payoff = DraftPayoff()
+        # Of the step that is being planned, for what becomes known of its time.
         self._has_guessed = False
+        self._has_prompts = False
         self._num_answers = 0
         self._shadows: dict[Sequence, _Shadow] = {}
         # Kept when an answer is preempted, and gone with it.
@@ -71,7 +73,7 @@ class DraftModel:
 
     def draft(self, room: Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
         """See Drafter. None for anybody while steps without guesses bring more tokens a second."""
-        self._has_guessed = False
+        self._has_guessed = self._has_prompts = False
         self._num_answers = len(room)
         if not self._payoff.pays(len(room)):
             return {}
@@ -140,6 +142,7 @@ class DraftModel:
                 shadow = self._start(sequence)
             if shadow is not None and self._hold_blocks(shadow, shadow.num_known):
                 behind[sequence] = shadow.sequence.num_uncomputed_tokens
+                self._has_prompts |= shadow.sequence.num_computed_tokens < sequence.num_prompt_tokens - 1
         budget = min(max(limits.max_prompt_tokens_beside_decodes, len(behind)), limits.max_num_batched_tokens)
         begun = {}
         for sequence in sorted(behind, key=behind.__getitem__):

@@ -12,6 +12,7 @@ from workbench.engine.attention import register_attention
 from workbench.engine.client import EngineClient
 from workbench.engine.config import EngineConfig, resolve_limits
 from workbench.engine.core import EngineCore
+from workbench.engine.draft_model import DraftModel
 from workbench.engine.engine import Engine
 from workbench.engine.native.decoder import NativeDecoder, model_obstacle, native_layers
 from workbench.engine.native.runner import NativeRunner
@@ -132,18 +133,27 @@ def test_the_embedded_model_has_the_logits_of_its_dequantised_file(library, embe
     assert (expected.argmax(-1) == actual.argmax(-1)).float().mean() > 0.9
 
 
-def _client(library, loaded, **knobs) -> EngineClient:
+def _client(library, loaded, *, drafts_itself=False, **knobs) -> EngineClient:
     config = EngineConfig(context_length=256, **({"max_num_batched_tokens": 128} | knobs))
     layers = native_layers(loaded.module.config)
     bytes_per_token = sum(shape.elements_per_token for shape in layers.values()) * 2
     limits = resolve_limits(
         config, on_gpu=False, model_max_context=256, kv_bytes_per_token=bytes_per_token, free_bytes=2**30
     )
-    pool = KVPool(layers, limits.num_blocks + 1, limits.block_size, torch.bfloat16, "cpu")
-    decoder = NativeDecoder(library, loaded.module, pool, max_rows=128, max_context=limits.max_context, num_threads=2)
+
+    def runner() -> NativeRunner:
+        pool = KVPool(layers, limits.num_blocks + 1, limits.block_size, torch.bfloat16, "cpu")
+        context = limits.max_context
+        decoder = NativeDecoder(library, loaded.module, pool, max_rows=128, max_context=context, num_threads=2)
+        return NativeRunner(decoder, limits.max_num_seqs)
+
+    drafting = {}
+    if drafts_itself:
+        # By a clock for which no step takes time, so that it never rests.
+        drafting = {"drafter": DraftModel(runner(), limits, limits.max_context), "clock": lambda: 0.0}
     engine = Engine(
-        NativeRunner(decoder, limits.max_num_seqs), limits, decode=lambda ids, _: " ".join(map(str, ids)),
-        vocab_size=loaded.spec.vocab_size, eos_token_ids=frozenset(),
+        runner(), limits, decode=lambda ids, _: " ".join(map(str, ids)),
+        vocab_size=loaded.spec.vocab_size, eos_token_ids=frozenset(), **drafting,
     )  # fmt: skip
 
     def connect(emit):
@@ -183,14 +193,17 @@ def test_guesses_change_no_answer(library, embedded) -> None:
         SamplingParams(max_tokens=24, ignore_eos=True),
         SamplingParams(max_tokens=24, temperature=0.7, seed=5, ignore_eos=True),
     )
-    plain, guessing = _client(library, embedded), _client(library, embedded, draft_tokens=6)
+    guessers = [_client(library, embedded, draft_tokens=6)]
+    guessers.append(_client(library, embedded, draft_tokens=4, drafts_itself=True))
+    plain = _client(library, embedded)
     for params in settings:
-        expected, actual = (
+        expected, *actual = (
             [one.result(timeout_s=120).token_ids for one in [client.submit(prompt, params) for prompt in prompts]]
-            for client in (plain, guessing)
+            for client in (plain, *guessers)
         )
-        assert actual == expected
-    stats = guessing.stats()
-    assert 0 < stats.accepted_draft_tokens_total <= stats.draft_tokens_total
-    plain.stop()
-    guessing.stop()
+        assert actual == [expected, expected]
+    looked_up, drafted = (client.stats() for client in guessers)
+    assert 0 < looked_up.accepted_draft_tokens_total <= looked_up.draft_tokens_total
+    assert drafted.accepted_draft_tokens_total > 0.9 * drafted.draft_tokens_total > 20
+    for client in (plain, *guessers):
+        client.stop()
