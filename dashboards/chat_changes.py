@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from dashboards.chat_entries import chat_entries
 from dashboards.chat_settings import THINKING, ChatSettings
@@ -11,7 +12,7 @@ from dashboards.shown_text import typed_text
 from dashboards.sources import ChatAsk, ChatSource
 from dashboards.toolbox import Toolbox
 from workbench.conversation import Conversation, import_conversations
-from workbench.errors import RequestError
+from workbench.errors import RequestError, WorkbenchError
 
 __all__ = ["ChatChanges"]
 
@@ -72,6 +73,27 @@ class ChatChanges:
     def resume(self, desk: Desk, settings: ChatSettings) -> None:
         """Let the model go on with the last reply."""
         self.begin(desk, settings, lambda chat: chat.resume())
+
+    def go_on_scored(self, desk: Desk, begin: str, settings: ChatSettings) -> None:
+        """Another version of the reply in the heat map that begins so, which the model goes on from. Its conversation
+        becomes the current one, with its own system prompt."""
+        conversation, reply = desk.scored_place()
+        before = desk.current, desk.selected
+        if conversation is not desk.current:
+            settings = replace(settings, system=conversation.system or "")
+
+        def change(chat: Conversation) -> None:
+            # It may be behind another version of a question.
+            chat.show(reply.number)
+            chat.edit(reply.number, begin, keep_following=False)
+            chat.resume()
+
+        desk.current = conversation
+        try:
+            self.begin(desk, settings, change)
+        except WorkbenchError:
+            desk.current, desk.selected = before
+            raise
 
     def edit_question(self, desk: Desk, index: int, text: str, settings: ChatSettings) -> None:
         """Another version of the question at that place, and a reply to it."""

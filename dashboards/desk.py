@@ -34,9 +34,10 @@ class Desk:
         self.current = self.conversations[0]
         self.selected: int | None = None
         self.others: dict[str, RunningReply] = {}
-        # What the heat map shows: tokens, the reply they are of (None: a text of the user's), the chosen one.
+        # What the heat map shows: tokens, the reply they are of with its conversation (None: a text of the user's), the
+        # chosen one.
         self.scored: tuple[ScoredToken, ...] = ()
-        self.scored_reply: int | None = None
+        self.scored_reply: tuple[Conversation, Message] | None = None
         self.scored_index: int | None = None
         # Changes that the last plan proposed, as arguments of `plan`.
         self.advice: list[dict[str, Any]] = []
@@ -88,6 +89,16 @@ class Desk:
         if found is None:
             raise RequestError("that conversation is not here any more")
         self.current, self.selected = found, None
+
+    def scored_place(self) -> tuple[Conversation, Message]:
+        """The reply in the heat map, with its conversation. Raises RequestError if either is not here any more."""
+        if self.scored_reply is not None:
+            conversation, reply = self.scored_reply
+            # Another one may bear its number by now.
+            is_here = any(one is conversation for one in self.conversations)
+            if is_here and any(one is reply for one in conversation.all_messages):
+                return conversation, reply
+        raise RequestError("the reply that the heat map shows is not here any more: score another one.")
 
     def new(self, system: str | None = None) -> Conversation:
         """Begin a conversation, unless the current one is still empty."""

@@ -55,10 +55,11 @@ def do_chat_action(chat: ChatBox, content: Content) -> None:
     action = _ACTIONS.get(kind)
     if action is None:
         return
+    about = {"to": kind} | ({"number": content["number"]} if "number" in content else {})
     try:
         action(chat, content)
     except (WorkbenchError, KeyError, TypeError, ValueError) as error:
         chat.show_settings()
-        chat.send({"type": "refused", "to": kind, **Failure.of(error).as_dict()})
+        chat.send({"type": "refused", **about, **Failure.of(error).as_dict()})
     else:
-        chat.send({"type": "accepted", "to": kind})
+        chat.send({"type": "accepted", **about})

@@ -19,7 +19,7 @@ class MessageView {
     );
     this.blocks = [];
     this.state = "";
-    this.isEditing = false;
+    this.edit = null;
   }
 
   show(message, isBusy) {
@@ -64,20 +64,34 @@ class MessageView {
   }
 
   startEdit() {
-    if (this.isEditing) return;
-    this.isEditing = true;
+    if (this.edit) return;
     const area = element("textarea", { rows: "4", "aria-label": "New text of the message" });
     area.value = this.message.text;
-    const end = () => { this.isEditing = false; box.remove(); this.body.hidden = false; };
-    const keep = () => { this.act("edit", { number: this.message.number, text: area.value }); end(); };
+    const refusal = element("p", { class: "wb-problem", role: "alert" });
+    const end = () => {
+      const hadFocus = box.contains(document.activeElement);
+      this.edit = null;
+      box.remove();
+      this.body.hidden = false;
+      if (hadFocus) this.node.querySelector('[data-tool="edit"]')?.focus();
+    };
+    const wait = (isWaiting) => { setUsable(save, !isWaiting); area.readOnly = isWaiting; };
+    const keep = () => {
+      if (area.readOnly) return;
+      // The text stays in its box until the kernel has taken it.
+      wait(true);
+      refusal.textContent = "";
+      this.act("edit", { number: this.message.number, text: area.value });
+    };
     const save = button(this.message.role === "user" ? "Send as new version" : "Keep as new version", "Keep the change (Ctrl+Enter)", keep, "wb-small wb-primary");
-    const box = element("div", { class: "wb-edit" }, area, element("div", { class: "wb-row" }, save, button("Cancel", "Leave it as it was (Esc)", end, "wb-small")));
+    const box = element("div", { class: "wb-edit" }, area, refusal, element("div", { class: "wb-row" }, save, button("Cancel", "Leave it as it was (Esc)", end, "wb-small")));
     area.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) keep();
       else if (event.key === "Escape") { event.stopPropagation(); end(); }
     });
     this.body.hidden = true;
     this.body.after(box);
+    this.edit = { end, refuse: (reason) => { refusal.textContent = reason; wait(false); } };
     area.focus();
   }
 
@@ -125,7 +139,7 @@ function settingsView(model, act) {
       if (!inputs.has(setting.name)) {
         const input = element("input", {
           type: "number", step: setting.step, min: setting.least, max: setting.most,
-          onchange: () => act("sampling", { name: setting.name, value: input.value === "" ? null : Number(input.value) }),
+          onchange: () => act("sampling", { name: setting.name, value: typedNumber(input) }),
         });
         inputs.set(setting.name, input);
         grid.append(field(setting.label, setting.label, input).node);
@@ -164,7 +178,7 @@ function render({ model, el }) {
   const spoken = element("div", { class: "wb-unseen", role: "status", "aria-live": "polite" });
   const input = element("textarea", { rows: "2" });
   const message = field("Message", "What to say to the model", input, "wb-wide");
-  message.hint.textContent = "Enter sends, Shift+Enter makes a new line, Esc stops the reply, Ctrl+Enter asks for another version.";
+  message.hint.textContent = "Enter sends, Shift+Enter makes a new line, Esc stops the reply, Ctrl+Enter asks for another version of it.";
   const hint = element("p", { class: "wb-hint", role: "status" });
   const refusal = element("p", { class: "wb-problem", role: "alert" });
   const send = button("Send", "Send the message (Enter)", ask, "wb-primary");
@@ -192,7 +206,8 @@ function render({ model, el }) {
   input.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
-    if ((event.ctrlKey || event.metaKey) && !input.value.trim()) act("regenerate");
+    // What is being written stays where it is.
+    if (event.ctrlKey || event.metaKey) act("regenerate");
     else if (send.getAttribute("aria-disabled") !== "true") ask();
   });
   input.addEventListener("input", () => {
@@ -212,9 +227,12 @@ function render({ model, el }) {
   function updateMessages() {
     const messages = model.get("messages");
     const numbers = new Set(messages.map((message) => message.number));
+    let lost = null;
     keepingEnd(() => {
       for (const [number, view] of views) {
         if (numbers.has(number)) continue;
+        const focused = document.activeElement;
+        if (view.node.contains(focused)) lost = { index: [...log.children].indexOf(view.node), tool: focused.dataset.tool };
         view.node.remove();
         views.delete(number);
       }
@@ -226,6 +244,8 @@ function render({ model, el }) {
       });
     });
     log.dataset.empty = messages.length === 0;
+    // The keyboard's place stays on the tool that was used, now of another version; else it is where one writes.
+    if (lost) ((lost.tool && log.children[lost.index]?.querySelector(`[data-tool="${lost.tool}"]`)) || input).focus();
   }
 
   function update() {
@@ -244,8 +264,12 @@ function render({ model, el }) {
 
   function receive(content) {
     if (content.type === "accepted" || content.type === "refused") {
-      if (content.type === "refused") {
-        refusal.textContent = `${content.cause} ${content.next_step}`;
+      const edit = content.to === "edit" ? views.get(content.number)?.edit : null;
+      if (content.type === "accepted") edit?.end();
+      else {
+        const reason = `${content.cause} ${content.next_step}`;
+        if (edit) edit.refuse(reason);
+        else refusal.textContent = reason;
         // The fields show what is in use, not what was refused.
         settings.update();
       }

@@ -122,10 +122,18 @@ class ChatBox(Part, ChatKnobs):
             self._require_idle_and_ready()
             self._begin(self._conversation.resume())
 
-    def continue_from(self, number: int, start: str) -> None:
-        """Another version of a reply that begins with `start`, which the model goes on from. Raises what `ask` does."""
+    def continue_from(self, reply: int | Message, start: str) -> None:
+        """Another version of a reply that begins with `start`, which the model goes on from.
+
+        Raises what `ask` does, and RequestError for a Message that is not in this conversation (any more).
+        """
         with self._lock:
             self._require_idle_and_ready()
+            if isinstance(reply, Message) and not any(one is reply for one in self._conversation.all_messages):
+                raise RequestError("that reply is of an earlier conversation: it is not in the chat any more")
+            number = reply.number if isinstance(reply, Message) else reply
+            # It may be behind another version of a question.
+            self._conversation.show(number)
             message = self._conversation.regenerate(number)
             message.text, message.num_given_chars = start, len(start)
             self._begin(message)
@@ -180,8 +188,8 @@ class ChatBox(Part, ChatKnobs):
         with self._lock:
             self._require_idle()
             conversations = import_conversations(text)
-            if not conversations:
-                raise ConfigError("there is no conversation in it")
+            if not conversations or not conversations[0].all_messages:
+                raise ConfigError("there is no message in it: the chat stays as it is")
             self._conversation = conversations[0]
             self._view.forget()
             self.show_settings()

@@ -62,6 +62,18 @@ function typedNumber(control) {
   return Number.isNaN(Number(digits)) ? text : Number(digits);
 }
 
+// A token, or an alternative to one, where it stands alone: what would be blank is made to be seen.
+function shownToken(text) {
+  if (text === "") return "\u00b7";
+  const seen = text.replace(/\n/g, "\u21b5\n").replace(/\t/g, "\u21e5");
+  return seen.trim() === "" ? seen.replace(/[^\S\n]/g, "\u2423") : seen;
+}
+
+// Text whose `pieces` in backticks are code.
+function withCode(text) {
+  return text.split("`").map((piece, index) => (index % 2 ? element("code", {}, piece) : piece));
+}
+
 function setUsable(node, usable) {
   node.setAttribute("aria-disabled", usable ? "false" : "true");
 }

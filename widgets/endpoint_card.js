@@ -38,13 +38,14 @@ function render({ model, el }) {
     setUsable(stop, state === "running");
     setUsable(test, state === "running");
     root.dataset.state = state;
-    headline.textContent = model.get("headline") + (state === "stopped" && !model.get("ready") ? ": load a model first" : "");
+    headline.textContent = model.get("headline");
     const rows = [];
     if (state === "running" || state === "stopping") {
       rows.push(["On this machine", address(model.get("local_url"))]);
-      if (model.get("public_path")) rows.push([model.get("via"), address(window.location.origin + model.get("public_path"))]);
-      else rows.push(["From outside", element("span", {}, model.get("via"))]);
-      if (model.get("note")) rows.push(["", element("span", { class: "wb-hint" }, model.get("note"))]);
+      const isPublic = model.get("public_path") !== "";
+      const outside = isPublic ? address(window.location.origin + model.get("public_path")) : element("span", {}, model.get("via"));
+      const note = element("div", { class: "wb-hint" }, ...withCode(model.get("note")));
+      rows.push([isPublic ? model.get("via") : "From outside", element("div", {}, outside, note)]);
       const key = element("span", {}, model.get("masked_key"), " ");
       if (model.get("needs_key")) key.append(copyKey);
       rows.push(["Key", key]);

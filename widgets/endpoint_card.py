@@ -202,9 +202,13 @@ class EndpointCard(Part, anywidget.AnyWidget):
         with self._lock:
             self.ready = status.state is SessionState.READY
             endpoint = self._endpoint
+            if self.state == "stopped" and self.ready:
+                self.headline = "Not serving"
+            elif self.state == "stopped" and ":" not in self.headline:
+                self.headline = "Not serving: load a model first"
         if endpoint is not None and status.state in (SessionState.UNLOADING, SessionState.EMPTY):
             endpoint.stop(drain_s=0.5)
-            self._show_stopped("Not serving: the model was unloaded")
+            self._show_stopped("Not serving: the model was unloaded, load one first")
 
     def _receive(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
         match content.get("type"):

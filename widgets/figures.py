@@ -10,10 +10,11 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from widgets.chart_rows import ChartLine, ChartRow
-from workbench.telemetry import Series
+from workbench.telemetry import Series, SeriesView
 
 __all__ = [
     "LiveView",
+    "Measurements",
     "live_figure",
     "live_layout",
     "live_over",
@@ -22,6 +23,9 @@ __all__ = [
     "live_view",
     "live_words",
 ]
+
+# What is still written to, or a copy of what was measured up to some time.
+Measurements = Series | SeriesView
 
 # Told apart by dash as well as by colour; the colours (after Okabe and Ito) keep 3:1 against white and against #111.
 _COLORS = ("#3b8ec4", "#d5642b", "#159c78", "#b06ab3", "#8a8f00", "#c0507a")
@@ -61,7 +65,7 @@ class LiveView:
         ]
 
 
-def live_view(series: Mapping[str, Series], rows: Sequence[ChartRow], now_s: float, window_s: float) -> LiveView:
+def live_view(series: Mapping[str, Measurements], rows: Sequence[ChartRow], now_s: float, window_s: float) -> LiveView:
     """Cut the last `window_s` seconds out of the series, onto a grid that is as fine as a small update allows.
 
     Each value is the highest of its piece of time. Pieces lie at fixed times, so that a curve moves without flicker.
@@ -82,12 +86,12 @@ def live_view(series: Mapping[str, Series], rows: Sequence[ChartRow], now_s: flo
 
 
 def _on_grid(
-    series: Series | None, line: ChartLine, first_piece: int, last_piece: int, step_s: float
+    series: Measurements | None, line: ChartLine, first_piece: int, last_piece: int, step_s: float
 ) -> tuple[float | None, ...]:
     values: list[float | None] = [None] * (last_piece - first_piece + 1)
     if series is None:
         return tuple(values)
-    view = series.view(since_s=first_piece * step_s)
+    view = series.view(since_s=first_piece * step_s) if isinstance(series, Series) else series
     for time_s, value in zip(view.times_s, view.values, strict=True):
         slot = math.floor(time_s / step_s) - first_piece
         scaled = _rounded(value / line.scale)
@@ -133,7 +137,16 @@ def live_figure(view: LiveView, threshold: float | None = None) -> go.Figure:
         paper_bgcolor=_NO_FILL,
         plot_bgcolor=_NO_FILL,
         showlegend=True,
-        legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "bgcolor": _NO_FILL, "font": {"size": 11}},
+        # Areas on top of each other would turn the order around.
+        legend={
+            "traceorder": "normal",
+            "orientation": "h",
+            "x": 0,
+            "y": 1.0,
+            "yanchor": "bottom",
+            "bgcolor": _NO_FILL,
+            "font": {"size": 11},
+        },
         hovermode="x unified",
         dragmode=False,
         font={"size": 11},

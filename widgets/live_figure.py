@@ -11,7 +11,16 @@ import traitlets
 
 from widgets.front_end import module_text
 
-__all__ = ["LiveFigure"]
+__all__ = ["LiveFigure", "import_frames"]
+
+
+def import_frames() -> None:
+    """Import pandas, before a figure is made that another thread draws.
+
+    plotly asks whatever it finds under that name in `sys.modules` whether a line is one of its columns; while a cell
+    imports it that is half a module.
+    """
+    import pandas  # noqa: F401
 
 
 class LiveFigure(go.FigureWidget):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import ipywidgets
@@ -12,6 +12,7 @@ from widgets.cell_run import runs_unwatched
 from widgets.chart_rows import ChartRow, memory_rows, owners_row, throughput_rows, utilisation_row
 from widgets.figures import (
     LiveView,
+    Measurements,
     live_figure,
     live_layout,
     live_over,
@@ -20,12 +21,12 @@ from widgets.figures import (
     live_view,
     live_words,
 )
-from widgets.live_figure import LiveFigure
+from widgets.live_figure import LiveFigure, import_frames
 from widgets.model_probe import ModelProbe, engine_of
 from widgets.monitor_controls import WINDOWS_S, MonitorControls
 from widgets.part import Part
 from workbench.backends import BackendStatus, detect
-from workbench.telemetry import DeviceMemory, EngineRates, Probe, ProcessMemory, ProcessorUse, Sampler
+from workbench.telemetry import DeviceMemory, EngineRates, Probe, ProcessMemory, ProcessorUse, Sampler, SeriesView
 from workbench.twin import Twin, is_headless
 
 if TYPE_CHECKING:
@@ -86,7 +87,11 @@ class LivePlot(Part, ipywidgets.VBox):
         self._drawn: LiveView | None = None
         self._drawn_at_s = self._kept_at_s = float("-inf")
         self._drawn_settings: tuple[float, float | None] = (window_s, threshold_percent)
+        # While it is paused: the time that is shown, and everything measured up to then.
+        self._held: tuple[float, Mapping[str, SeriesView]] | None = None
         self._lock = threading.Lock()
+        if not is_headless():
+            import_frames()
         empty = live_view({}, self.rows, 0.0, window_s)
         figure = live_figure(empty, _share(threshold_percent))
         self.figure = figure if is_headless() else LiveFigure(figure, self._lock)
@@ -131,6 +136,7 @@ class LivePlot(Part, ipywidgets.VBox):
 
     def draw(self) -> None:
         """Draw what has been measured up to now, seen or not."""
+        self._held = self._measured() if self.is_paused else None
         self._draw(self._sampler.now_s())
 
     def close(self) -> None:
@@ -145,25 +151,46 @@ class LivePlot(Part, ipywidgets.VBox):
     def _redraw_next(self) -> None:
         """A setting changed or a view came into sight: the next beat draws, whatever happens."""
         self._drawn = None
+        if not self.note.is_paused:
+            self._held = None
+        elif self._held is None:
+            self._held = self._measured()
         self._keep_words()
+
+    def _measured(self) -> tuple[float, Mapping[str, SeriesView]]:
+        return self._sampler.now_s(), {name: series.view() for name, series in self._sampler.series.items()}
 
     def _on_beat(self, time_s: float) -> None:
         """Called by the sampler's thread."""
-        is_shown = self.note.is_seen and self.figure.is_drawn
-        if is_shown and not self.note.is_paused and time_s - self._drawn_at_s >= _MIN_REDRAW_S:
+        if not (self.note.is_seen and self.figure.is_drawn):
+            return
+        held = self._held
+        if held is not None:
+            # The picture stands still, and follows its controls.
+            if self._settings() != self._drawn_settings:
+                self._draw(held[0], held[1])
+        elif time_s - self._drawn_at_s >= _MIN_REDRAW_S:
             self._draw(time_s, only_if_moved=True)
 
-    def _draw(self, time_s: float, *, only_if_moved: bool = False) -> None:
+    def _settings(self) -> tuple[float, float | None]:
+        return self.note.window_s, self.note.threshold_percent
+
+    def _draw(
+        self, time_s: float, series: Mapping[str, Measurements] | None = None, *, only_if_moved: bool = False
+    ) -> None:
         with self._lock:
-            settings = (self.note.window_s, self.note.threshold_percent)
-            view = live_view(self._sampler.series, self.rows, time_s, self.note.window_s)
+            settings = self._settings()
+            view = live_view(self._sampler.series if series is None else series, self.rows, time_s, settings[0])
             if only_if_moved and not _has_moved(self._drawn, view):
                 return
             with self.figure.batch_update():
                 for trace, update in zip(self.figure.data, live_updates(view), strict=True):
                     trace.update(update if settings == self._drawn_settings else {**update, "x": view.times_s})
                 if settings != self._drawn_settings:
-                    self.figure.update_layout(live_layout(view, _share(settings[1])))
+                    layout = live_layout(view, _share(settings[1]))
+                    # An update leaves shapes that are there already where they are: it would take no line away.
+                    self.figure.layout.shapes = layout.pop("shapes")
+                    self.figure.update_layout(layout)
             self._drawn, self._drawn_at_s, self._drawn_settings = view, time_s, settings
             with self.note.hold_sync():
                 self.note.summary = live_summary(view)

@@ -23,7 +23,10 @@ function render({ model, el }) {
   const windows = element("select", { onchange: () => model.send({ type: "window", window_s: Number(windows.value) }) });
   const threshold = element("input", {
     type: "number", min: "1", max: "100", step: "1",
-    onchange: () => model.send({ type: "threshold", percent: threshold.value === "" ? null : Number(threshold.value) }),
+    onchange: () => {
+      thresholdField.hint.textContent = "";
+      model.send({ type: "threshold", percent: typedNumber(threshold) });
+    },
   });
   const windowField = field("Window", "How far back the plot goes", windows, "wb-inline");
   const thresholdField = field("Line at % of memory", "Draws a line, and warns above it; empty for none", threshold, "wb-inline");
@@ -61,14 +64,20 @@ function render({ model, el }) {
     window.dispatchEvent(new Event("resize"));
   });
   size.observe(root);
-  // What was entered and can't be is taken back.
-  model.on("msg:custom", updateControls);
+  // What was entered and can't be is taken back, and the reason stands beside it.
+  function receive(content) {
+    if (content.type !== "refused") return;
+    updateControls();
+    thresholdField.hint.textContent = content.cause;
+  }
+
+  model.on("msg:custom", receive);
   const endings = [
     follow(model, ["is_paused", "window_s", "windows_s", "threshold_percent", "has_threshold"], updateControls),
     follow(model, ["summary", "alarm"], update),
   ];
   return () => {
-    model.off("msg:custom", updateControls);
+    model.off("msg:custom", receive);
     endings.forEach((end) => end());
     size.disconnect();
     sight.stop();

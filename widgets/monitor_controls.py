@@ -61,8 +61,8 @@ class MonitorControls(Part, anywidget.AnyWidget):
 
     def choose_threshold(self, percent: float | None) -> None:
         """Draw a line at a share of the memory, None for no line. Raises ConfigError outside 1 to 100."""
-        if percent is not None and not 1 <= percent <= 100:
-            raise ConfigError(f"threshold_percent={percent!r}: must be from 1 to 100, or None")
+        if percent is not None and not (type(percent) in (int, float) and 1 <= percent <= 100):
+            raise ConfigError(f"threshold_percent={percent!r}: must be a number from 1 to 100, or empty for no line")
         self.threshold_percent = percent
         self._on_change()
 
@@ -80,13 +80,12 @@ class MonitorControls(Part, anywidget.AnyWidget):
                 case "pause":
                     self.pause(bool(content.get("paused")))
                 case "window":
-                    self.choose_window(float(content.get("window_s")))
+                    self.choose_window(content.get("window_s"))
                 case "threshold":
-                    value = content.get("percent")
-                    self.choose_threshold(None if value is None else float(value))
-        except (ConfigError, TypeError, ValueError):
+                    self.choose_threshold(content.get("percent"))
+        except (ConfigError, TypeError, ValueError) as error:
             # The traits are as they were, so their values alone would not reach the page.
-            self.send({"type": "refused"})
+            self.send({"type": "refused", "cause": str(error)})
 
     def twin(self) -> Twin:
         """Only that it is there: numbers change from run to run."""

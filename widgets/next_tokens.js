@@ -11,12 +11,15 @@ function render({ model, el }) {
   function update() {
     if (document.activeElement !== text) text.value = model.get("text");
     setUsable(look, !model.get("busy"));
+    const hasFocus = list.contains(document.activeElement);
     list.replaceChildren(...model.get("choices").map(([token, p], index) => {
-      const node = button("", `Append \u201c${token}\u201d`, () => model.send({ type: "take", index }), "wb-alternative");
-      node.append(element("span", { class: "wb-alt-bar", style: `width:${100 * p}%` }), element("code", {}, token.replace(/\n/g, "\u21b5")), element("span", {}, `${(100 * p).toFixed(1)} %`));
+      const node = button("", `Append \u201c${shownToken(token)}\u201d`, () => model.send({ type: "take", index }), "wb-alternative");
+      node.append(element("span", { class: "wb-alt-bar", style: `width:${100 * p}%` }), element("code", {}, shownToken(token)), element("span", {}, `${(100 * p).toFixed(1)} %`));
       setUsable(node, !model.get("busy"));
       return node;
     }));
+    // The likeliest one is where the keyboard goes on.
+    if (hasFocus) (list.querySelector("button") ?? look).focus();
     rest.textContent = model.get("busy") ? "Asking the model\u2026" : model.get("choices").length ? `All other tokens together: ${(100 * model.get("rest")).toFixed(1)} %` : "";
     failure.replaceChildren(...failureNotes(model.get("failure")));
   }

@@ -6,7 +6,10 @@ function render({ model, el }) {
   const head = element("div", { class: "wb-plan-head", role: "status", "aria-live": "polite" });
   const batch = element("input", {
     type: "number", min: "1", max: "1024", step: "1",
-    onchange: () => model.send({ type: "batch", batch: typedNumber(batch) }),
+    onchange: () => {
+      batchField.hint.textContent = "";
+      model.send({ type: "batch", batch: typedNumber(batch) });
+    },
   });
   const batchField = field("Requests at once", "How many requests of full length the plan is for", batch, "wb-inline");
   const devices = element("div");
@@ -55,7 +58,7 @@ function render({ model, el }) {
         element("span", {}, ` ${spare}; ${view.title}`),
       );
     }
-    batch.value = model.get("batch");
+    showValue(batch, model.get("batch"));
     failure.replaceChildren(...failureNotes(model.get("failure")));
     if (!hasView) return;
     devices.replaceChildren(...view.devices.map(deviceView));
@@ -78,7 +81,19 @@ function render({ model, el }) {
       ...view.notes.map((text) => element("p", { class: "wb-hint" }, text))));
   }
 
-  return follow(model, ["state", "view", "batch", "measured", "failure"], update);
+  // What was entered and can't be is taken back, and the reason stands beside it.
+  function receive(content) {
+    if (content.type !== "refused") return;
+    batch.value = model.get("batch");
+    batchField.hint.textContent = content.cause;
+  }
+
+  model.on("msg:custom", receive);
+  const end = follow(model, ["state", "view", "batch", "measured", "failure"], update);
+  return () => {
+    model.off("msg:custom", receive);
+    end();
+  };
 }
 
 export default { initialize, render };

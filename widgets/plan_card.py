@@ -206,8 +206,9 @@ class PlanCard(Part, anywidget.AnyWidget):
                 self.choose_batch(content.get("batch"))
             elif content.get("type") == "apply":
                 self.apply(int(content.get("index")))
-        except (ConfigError, TypeError, ValueError):
-            self.send_state(["batch", "view"])
+        except (ConfigError, TypeError, ValueError) as error:
+            # The traits are as they were, so their values alone would not reach the page.
+            self.send({"type": "refused", "cause": str(error)})
 
     def _settle(self, timeout_s: float) -> None:
         self.wait(timeout_s)

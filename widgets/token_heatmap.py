@@ -15,9 +15,9 @@ from widgets.latest_job import LatestJob
 from widgets.part import Part
 from widgets.shared_session import as_session
 from workbench.conversation import ScoredToken, perplexity, score_text
-from workbench.errors import ConfigError, RequestError
+from workbench.errors import ConfigError, RequestError, WorkbenchError
 from workbench.failure import Failure
-from workbench.session import Session
+from workbench.session import Session, SessionState, SessionStatus
 from workbench.twin import Twin
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ __all__ = ["TokenHeatmap"]
 _COLORINGS = ("probability", "entropy")
 # What a page draws without stuttering; a longer text is scored whole and its beginning shown.
 _MOST_SHOWN = 4000
+
+OnPick = Callable[[int, str], None]
 
 
 class TokenHeatmap(Part, anywidget.AnyWidget):
@@ -46,10 +48,14 @@ class TokenHeatmap(Part, anywidget.AnyWidget):
     summary = traitlets.Unicode().tag(sync=True)
     can_score = traitlets.Bool(False).tag(sync=True)
     can_pick = traitlets.Bool(False).tag(sync=True)
+    # False while the source has no model.
+    ready = traitlets.Bool(True).tag(sync=True)
     text = traitlets.Unicode().tag(sync=True)
     busy = traitlets.Bool(False).tag(sync=True)
     failure = traitlets.Dict(None, allow_none=True).tag(sync=True)
 
+    # Until there is a session to leave.
+    _forget: Callable[[], object] = staticmethod(lambda: None)
     _job = LatestJob("workbench-heatmap-none")
 
     def __init__(
@@ -58,13 +64,16 @@ class TokenHeatmap(Part, anywidget.AnyWidget):
         text: str = "",
         *,
         tokens: Sequence[ScoredToken] = (),
-        on_pick: Callable[[int, str], None] | None = None,
+        on_pick: OnPick | None = None,
     ) -> None:
         self._session = None if source is None else as_session(source)
-        self._on_pick = on_pick
+        self._on_pick = self._pick_shown = on_pick
         self._scored: tuple[ScoredToken, ...] = ()
         self._job = LatestJob("workbench-heatmap")
         super().__init__(can_score=source is not None, text=text)
+        if self._session is not None:
+            self._follow_session(self._session.status)
+            self._forget = self._session.observe(self._follow_session)
         self.show(tokens)
         self.on_msg(self._receive)
         if text and source is not None:
@@ -75,14 +84,17 @@ class TokenHeatmap(Part, anywidget.AnyWidget):
         """The tokens that are shown."""
         return self._scored
 
-    def show(self, tokens: Sequence[ScoredToken], on_pick: Callable[[int, str], None] | None = None) -> None:
-        """Show scored tokens in place of those that were; `on_pick` replaces what choosing an alternative does."""
-        self._scored = tuple(tokens)
-        self._on_pick = on_pick or self._on_pick
+    def show(self, tokens: Sequence[ScoredToken], on_pick: OnPick | None = None) -> None:
+        """Show scored tokens in place of those that were.
+
+        `on_pick` is what choosing an alternative of these tokens does, in place of what it does by default.
+        """
+        # A text that is shown later has nothing to do with where these tokens came from.
+        self._scored, self._pick_shown = tuple(tokens), on_pick or self._on_pick
         with self.hold_sync():
             self.tokens = [_as_dict(token) for token in self._scored[:_MOST_SHOWN]]
             self.summary = _summary(self._scored)
-            self.can_pick = self._on_pick is not None or self._session is not None
+            self._allow_picks()
             self.failure = None
 
     def score(self, text: str) -> None:
@@ -100,8 +112,8 @@ class TokenHeatmap(Part, anywidget.AnyWidget):
             raise ConfigError(f"token {index} has no alternative {alternative}")
         chosen = self._scored[index].alternatives[alternative].text
         start = "".join(token.text for token in self._scored[:index]) + chosen
-        if self._on_pick is not None:
-            self._on_pick(index, start)
+        if self._pick_shown is not None:
+            self._pick_shown(index, start)
         elif self._session is not None:
             self._start(lambda llm: self._go_on(llm, start))
 
@@ -111,8 +123,20 @@ class TokenHeatmap(Part, anywidget.AnyWidget):
 
     def close(self) -> None:
         """Drop what waits, and take the widget away."""
+        self._forget()
         self._job.close()
         super().close()
+
+    def _follow_session(self, status: SessionStatus) -> None:
+        """Called by the session's worker."""
+        with self.hold_sync():
+            self.ready = status.state is SessionState.READY
+            self._allow_picks()
+
+    def _allow_picks(self) -> None:
+        """Whoever made this with an `on_pick` may need no model for it; everything else does."""
+        with_source = self._session is not None
+        self.can_pick = self._on_pick is not None or (self.ready if with_source else self._pick_shown is not None)
 
     def _go_on(self, llm: LlamaGPU, start: str) -> None:
         text = start + llm.infer(start, max_tokens=48)
@@ -142,7 +166,7 @@ class TokenHeatmap(Part, anywidget.AnyWidget):
                     self.pick(int(content["token"]), int(content["alternative"]))
                 case "coloring" if content.get("by") in _COLORINGS:
                     self.coloring = content["by"]
-        except (ConfigError, RequestError, KeyError, TypeError, ValueError) as error:
+        except (WorkbenchError, KeyError, TypeError, ValueError) as error:
             self.failure = Failure.of(error).as_dict()
 
     def _settle(self, timeout_s: float) -> None:

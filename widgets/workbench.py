@@ -263,7 +263,7 @@ class Workbench(Part, ipywidgets.VBox):
 
     def _inspect(self, message: Message) -> None:
         """Show a reply's tokens; a picked alternative becomes a new version of the reply."""
-        self.heatmap.show(message.tokens, lambda _, start: self.chat.continue_from(message.number, start))
+        self.heatmap.show(message.tokens, lambda _, start: self.chat.continue_from(message, start))
         self.inside.unfold()
 
 

@@ -14,7 +14,7 @@ from dashboards.figures import HEAT_SCALES, heat_spans, heat_summary, next_token
 from dashboards.parts import AppParts, shown_error
 from dashboards.sources import ChatAsk
 from dashboards.tabs.chat import ChatTab
-from workbench.conversation import Message, ScoredToken
+from workbench.conversation import Conversation, Message, ScoredToken
 from workbench.engine import SamplingParams
 from workbench.errors import RequestError, WorkbenchError
 
@@ -100,11 +100,15 @@ class InsideTab:
         reply = desk.selected_reply()
         if reply is None or not reply.text:
             raise RequestError("the chat has no reply yet.")
+        # Another one may be opened while this is scored.
+        conversation = desk.current
         before = _prompt_before(desk, reply)
         tokens = await self._parts.source.score(reply.text, before, num_alternatives=_NUM_ALTERNATIVES)
-        return self._show(desk, tokens, reply.number, scale)
+        return self._show(desk, tokens, (conversation, reply), scale)
 
-    def _show(self, desk: Desk, tokens: tuple[ScoredToken, ...], reply: int | None, scale: str) -> list[Any]:
+    def _show(
+        self, desk: Desk, tokens: tuple[ScoredToken, ...], reply: tuple[Conversation, Message] | None, scale: str
+    ) -> list[Any]:
         desk.scored, desk.scored_reply, desk.scored_index = tokens, reply, None
         return [
             heat_spans(tokens, scale),
@@ -140,9 +144,10 @@ class InsideTab:
         if desk.scored_reply is None:
             text = begin + await self._completed(begin, ChatSettings.of(*values))
             return {self.text: text}
-        desk.selected = desk.current.edit(desk.scored_reply, begin, keep_following=False).number
-        self._chat.changes.resume(desk, ChatSettings.of(*values))
-        return {**self._chat.view(desk), self._tabs: gr.Tabs(selected="chat")}
+        before = desk.current
+        self._chat.changes.go_on_scored(desk, begin, ChatSettings.of(*values))
+        view = self._chat.view(desk, is_other=desk.current is not before)
+        return {**view, self._tabs: gr.Tabs(selected="chat")}
 
     async def _completed(self, prompt: str, settings: ChatSettings) -> str:
         pieces = [

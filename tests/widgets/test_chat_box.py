@@ -4,6 +4,7 @@ import pytest
 from fake_llm import Gate
 
 from widgets import ChatBox
+from workbench.conversation import Conversation, export_conversations
 from workbench.errors import EngineStoppedError, InferenceError, RequestError
 from workbench.session import LoadChoice
 
@@ -359,3 +360,14 @@ def test_an_engine_can_be_given_in_place_of_a_session(front_end, ready_session):
     assert chat.wait(_LIMIT_S)
     assert chat.messages[1]["text"] == "Hello there."
     chat.close()
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", '{"messages": []}', export_conversations([]), export_conversations([Conversation("Be kind.")])]
+)
+def test_a_file_without_a_message_leaves_the_chat_as_it_is(front_end, chat, text):
+    chat.ask("Hi")
+    assert chat.wait(_LIMIT_S)
+    front_end.tell(chat, type="import", text=text)
+    assert "no message in it" in front_end.custom(chat)[-1]["cause"]
+    assert [message["text"] for message in chat.messages] == ["Hi", "Hello there."]

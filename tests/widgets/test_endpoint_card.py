@@ -98,4 +98,4 @@ def test_the_endpoint_goes_with_its_model(front_end, shared, card, monkeypatch):
     shared.unload()
     assert shared.wait(_LIMIT_S).state is SessionState.EMPTY
     assert not endpoint.is_running
-    assert card.headline == "Not serving: the model was unloaded"
+    assert card.headline == "Not serving: the model was unloaded, load one first"

@@ -93,6 +93,8 @@ def test_load_chat_and_stop_while_the_kernel_stays_free(kernel):
 
     kernel.tell(ids["load_bar"], type="load")
     kernel.wait_for(lambda data: _is_state(data, state="loading"))
+    # plotly, which draws on a thread, would find half a module while a cell imports it.
+    assert kernel.run("'pandas' in __import__('sys').modules") == "True"
     # It answers while the load waits at its gate.
     assert kernel.run("1 + 1") == "2"
     kernel.run("factory.load_gate.open()")

@@ -213,8 +213,43 @@ def test_window_and_threshold_follow_the_user_and_nonsense_is_taken_back(front_e
     wrong = ({"type": "window", "window_s": 7}, {"type": "threshold", "percent": 0}, {"type": "window"})
     for count, content in enumerate(wrong, 1):
         front_end.tell(plot.note, **content)
-        assert front_end.custom(plot.note) == [{"type": "refused"}] * count
+        refusals = front_end.custom(plot.note)
+        assert (len(refusals), refusals[-1]["type"]) == (count, "refused")
+        assert "must be" in refusals[-1]["cause"]
         assert (plot.note.window_s, plot.note.threshold_percent) == (300.0, 50.0)
+
+
+def test_an_emptied_threshold_takes_its_line_away(front_end, machine, sampler):
+    machine_memory = DeviceInfo(0, "CPU", 8_000_000_000, 8_000_000_000, ("fp32",), "x86_64", 2)
+    statuses = [BackendStatus(CPUBackend(), True, None, (machine_memory,))]
+    plot = LivePlot(statuses=statuses, sampler=sampler, threshold_percent=50)
+    _show(front_end, plot)
+    machine.advance(sampler)
+    assert len(plot.figure.layout.shapes) > 0
+    front_end.tell(plot.note, type="threshold", percent=None)
+    machine.advance(sampler)
+    assert len(plot.figure.layout.shapes) == 0
+    # So that the page takes it away, too.
+    assert _redraws(front_end, plot)[-1]["_py2js_update"]["layout_data"]["shapes"] == []
+    plot.close()
+
+
+def test_a_paused_picture_stands_still_and_follows_its_controls(front_end, machine, sampler, plot):
+    _show(front_end, plot)
+    machine.advance(sampler)
+    front_end.tell(plot.note, type="pause", paused=True)
+    machine.memory_bytes = 5e9
+    for _ in range(3):
+        machine.advance(sampler, seconds=30.0)
+    front_end.tell(plot.note, type="window", window_s=300)
+    for _ in range(2):
+        machine.advance(sampler)
+    assert len(_redraws(front_end, plot)) == 2
+    assert plot.figure.data[0].x[0] == -295.0
+    assert [value for value in plot.figure.data[0].y if value is not None] == [1.0]
+    front_end.tell(plot.note, type="pause", paused=False)
+    machine.advance(sampler)
+    assert list(plot.figure.data[0].y)[-1] == 5.0
 
 
 def test_every_redraw_is_under_12_kb(front_end, machine, sampler, plot):

@@ -41,8 +41,12 @@ def test_more_requests_at_once_cost_more(front_end, card):
     assert card.wait(_LIMIT_S)
     assert kv_bytes() == pytest.approx(4 * before, rel=0.01)
     assert len(card.view["speeds"]) == 3
-    front_end.tell(card, type="batch", batch=0)
-    assert card.batch == 4
+    for count, batch in enumerate((0, 5000, None, "no number"), 1):
+        front_end.tell(card, type="batch", batch=batch)
+        assert card.batch == 4
+        refusals = front_end.custom(card)
+        assert (len(refusals), refusals[-1]["type"]) == (count, "refused")
+        assert "must be an integer from 1 to 1024" in refusals[-1]["cause"]
 
 
 def test_the_newest_choice_wins_and_those_between_are_never_planned(front_end):

@@ -7,7 +7,7 @@ import pytest
 from widgets import NextTokens, TokenHeatmap
 from workbench import LlamaGPU
 from workbench.conversation import Alternative, ScoredToken
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, EngineStoppedError
 
 _LIMIT_S = 60
 _TOKENS = (
@@ -52,6 +52,33 @@ def test_without_an_engine_nothing_can_be_scored(front_end):
     assert "no engine to score with" in heatmap.failure["cause"]
 
 
+def test_what_a_pick_does_belongs_to_the_tokens_that_are_shown(front_end):
+    picked = []
+    heatmap = TokenHeatmap(on_pick=lambda *pick: picked.append(("default", *pick)))
+    heatmap.show(_TOKENS, lambda *pick: picked.append(("reply", *pick)))
+    front_end.tell(heatmap, type="pick", token=1, alternative=1)
+    heatmap.show(_TOKENS)
+    front_end.tell(heatmap, type="pick", token=1, alternative=1)
+    assert picked == [("reply", 1, "<b> sky"), ("default", 1, "<b> sky")]
+
+
+def test_without_its_model_nothing_is_picked_and_it_says_why(front_end, ready_session):
+    heatmap = TokenHeatmap(ready_session)
+
+    def stopped(index, start):
+        raise EngineStoppedError("no model is loaded")
+
+    for on_pick in (None, stopped):
+        heatmap.show(_TOKENS, on_pick)
+        assert (heatmap.ready, heatmap.can_pick) == (True, True)
+    ready_session.unload()
+    ready_session.wait(_LIMIT_S)
+    assert (heatmap.ready, heatmap.can_pick) == (False, False)
+    front_end.tell(heatmap, type="pick", token=1, alternative=1)
+    assert "no model is loaded" in heatmap.failure["cause"]
+    heatmap.close()
+
+
 def test_the_static_picture_escapes_what_the_model_wrote(front_end):
     page = TokenHeatmap(tokens=_TOKENS)._repr_mimebundle_()["text/html"]
     assert "<b>" not in page
@@ -59,7 +86,11 @@ def test_the_static_picture_escapes_what_the_model_wrote(front_end):
 
 
 def test_a_given_text_is_scored_by_the_real_model(front_end, llm):
-    heatmap = TokenHeatmap(llm, "The capital of France is Paris.")
+    of_reply = []
+    heatmap = TokenHeatmap(llm)
+    # A text of one's own has nothing to do with the reply that was shown before it.
+    heatmap.show(_TOKENS, lambda *pick: of_reply.append(pick))
+    front_end.tell(heatmap, type="score", text="The capital of France is Paris.")
     assert heatmap.wait(_LIMIT_S)
     assert "".join(token.text for token in heatmap.scored) == "The capital of France is Paris."
     paris = next(token for token in heatmap.tokens if token["text"] == " Paris")
@@ -71,6 +102,7 @@ def test_a_given_text_is_scored_by_the_real_model(front_end, llm):
     assert heatmap.wait(_LIMIT_S)
     assert heatmap.text.startswith("The capital of France is" + paris["alts"][1][0])
     assert len(heatmap.tokens) > index
+    assert of_reply == []
     heatmap.close()
 
 

@@ -53,6 +53,26 @@ def test_one_figure_widget_a_panel(open_panel, session):
     assert len(figures(open_panel(session=session))) == 1
 
 
+def test_a_pick_is_for_the_reply_it_was_shown_of_or_refused(front_end, open_panel, ready_session):
+    panel = open_panel(session=ready_session)
+    chat, heatmap = panel.chat, panel.heatmap
+    chat.looks_inside = True
+    chat.ask("Hi")
+    assert chat.wait(_LIMIT_S)
+    front_end.tell(chat, type="inspect", number=1)
+    front_end.tell(chat, type="edit", number=0, text="Hello")
+    assert chat.wait(_LIMIT_S)
+    # The other version of the question is shown again, with what the model makes of its reply.
+    front_end.tell(heatmap, type="pick", token=1, alternative=1)
+    assert chat.wait(_LIMIT_S)
+    assert [message["text"] for message in chat.messages] == ["Hi", "ACHello there."]
+    # Its number is taken by another message.
+    chat.import_json('[{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]')
+    front_end.tell(heatmap, type="pick", token=1, alternative=1)
+    assert "earlier conversation" in heatmap.failure["cause"]
+    assert [message["text"] for message in chat.messages] == ["Q", "A"]
+
+
 def test_running_the_cell_again_replaces_the_panel_and_keeps_the_model(front_end, open_panel, session, factory):
     first = open_panel(session=session)
     session.load(LoadChoice())
