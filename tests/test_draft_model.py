@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from workbench import LlamaGPU
 from workbench.cli import main
 from workbench.engine import EngineConfig
+from workbench.engine.launch import check_drafts
 from workbench.errors import ConfigError
 from workbench.parallel import GPUConfig
 
@@ -74,6 +76,13 @@ def test_another_tokenizer_and_another_size_are_refused_before_weights_are_read(
 def test_what_does_not_go_together_is_refused_in_words(options, said):
     with pytest.raises(ConfigError, match=f"draft_model.*{said}"):
         LlamaGPU("random:tiny", **{"draft_model": "random:tiny", **QUIET, **options})
+
+
+def test_a_gpu_and_another_engine_refuse_it_before_anything_is_fetched():
+    for device_type, engine_name, said in (("cuda", "paged", "on a GPU a step begins"), ("cpu", "vllm", "not 'vllm'")):
+        config = EngineConfig(draft_model="random:tiny", engine_name=engine_name)
+        with pytest.raises(ConfigError, match=f"draft_model='random:tiny': .*{said}"):
+            check_drafts(config, SimpleNamespace(device_type=device_type))
 
 
 def test_the_command_line_takes_one(capsys, plain):
