@@ -13,8 +13,8 @@ from workbench.distributed.rank_messages import Step, StepDone, StepItem
 from workbench.distributed.shared_logits import map_logits
 from workbench.engine.runner import LaunchedStep, LogitRows, in_row_order
 from workbench.engine.sampler import SampledTokens, sample
-from workbench.engine.scheduler import ScheduledSequence, StepPlan
 from workbench.engine.sequence import Sequence
+from workbench.engine.step_plan import ScheduledSequence, StepPlan
 
 __all__ = ["GroupRunner"]
 

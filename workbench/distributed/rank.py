@@ -40,7 +40,7 @@ from workbench.distributed.stage_runner import StageRunner, probe_stage
 from workbench.distributed.tensor_group import PeerLostError, TensorGroup
 from workbench.engine.attention import register_attention
 from workbench.engine.paged_step import KVPool
-from workbench.engine.scheduler import ScheduledSequence
+from workbench.engine.step_plan import ScheduledSequence
 from workbench.errors import InferenceError, WorkbenchError
 from workbench.models import load_model
 from workbench.models.load_memory import release_memory

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from workbench.engine.kernels.tiles import CHUNK_QUERIES
-from workbench.engine.scheduler import ScheduledSequence
 from workbench.engine.sequence import Sequence
+from workbench.engine.step_plan import ScheduledSequence
 from workbench.engine.uniform import uniform
 
 __all__ = ["DeviceStaging", "DeviceStep", "HostStaging", "StepLayout"]

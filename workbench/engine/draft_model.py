@@ -16,8 +16,8 @@ from workbench.engine.draft_pace import DraftPace, DraftPayoff
 from workbench.engine.drafter import may_be_guessed
 from workbench.engine.kv_cache import BlockPool
 from workbench.engine.runner import Runner
-from workbench.engine.scheduler import StepPlan
 from workbench.engine.sequence import Sequence, SequenceStatus
+from workbench.engine.step_plan import StepPlan
 
 __all__ = ["DraftModel"]
 

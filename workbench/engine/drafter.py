@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from workbench.engine.scheduler import StepPlan
     from workbench.engine.sequence import Sequence
+    from workbench.engine.step_plan import StepPlan
 
 __all__ = ["Drafter", "may_be_guessed"]
 

@@ -25,8 +25,9 @@ from workbench.engine.messages import Chunk, EngineStats, Request, Usage
 from workbench.engine.row_plugins import RowPlugins
 from workbench.engine.runner import LaunchedStep, Runner
 from workbench.engine.sampler import SampledTokens, token_logprobs
-from workbench.engine.scheduler import ScheduledSequence, Scheduler, StepPlan
+from workbench.engine.scheduler import Scheduler
 from workbench.engine.sequence import FinishReason, Sequence
+from workbench.engine.step_plan import ScheduledSequence, StepPlan
 from workbench.errors import InferenceError, OutOfMemoryError, RequestError, WorkbenchError
 from workbench.plugins import PluginManager
 from workbench.telemetry.histogram import SIZES, Histogram

@@ -10,9 +10,9 @@ from workbench.engine.config import EngineLimits
 from workbench.engine.device_steps import Decoder, DeviceSteps
 from workbench.engine.runner import LaunchedStep
 from workbench.engine.sampler import SampledTokens, sample
-from workbench.engine.scheduler import ScheduledSequence, StepPlan
 from workbench.engine.sequence import Sequence
 from workbench.engine.step_packer import StepPacker, StepShapes, needs_history
+from workbench.engine.step_plan import ScheduledSequence, StepPlan
 
 __all__ = ["GraphRunner"]
 

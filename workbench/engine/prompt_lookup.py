@@ -14,7 +14,7 @@ from workbench.engine.drafter import may_be_guessed
 from workbench.engine.sequence import Sequence
 
 if TYPE_CHECKING:
-    from workbench.engine.scheduler import StepPlan
+    from workbench.engine.step_plan import StepPlan
 
 __all__ = ["PromptLookup"]
 

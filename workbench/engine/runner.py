@@ -13,8 +13,8 @@ from workbench.engine.attention import LayerShape, ShapeProbe
 from workbench.engine.paged_step import ChunkRows, DecodeRows, KVPool, TorchStep
 from workbench.engine.pass_shape import pass_shape
 from workbench.engine.sampler import SampledTokens, sample
-from workbench.engine.scheduler import ScheduledSequence, StepPlan
 from workbench.engine.sequence import Sequence
+from workbench.engine.step_plan import ScheduledSequence, StepPlan
 from workbench.errors import ModelFormatError
 
 if TYPE_CHECKING:

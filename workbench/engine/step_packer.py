@@ -11,8 +11,8 @@ import torch
 from workbench.engine.config import EngineLimits
 from workbench.engine.device_step import HostStaging, StepLayout
 from workbench.engine.runner import LogitRows
-from workbench.engine.scheduler import ScheduledSequence, StepPlan
 from workbench.engine.sequence import Sequence
+from workbench.engine.step_plan import ScheduledSequence, StepPlan
 
 __all__ = ["PackedStep", "StepKind", "StepPacker", "StepShapes", "batch_buckets", "needs_history"]
 

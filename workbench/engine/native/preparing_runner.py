@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from workbench.engine.runner import LaunchedStep, Runner
 from workbench.engine.runner_status import RunnerStatus
-from workbench.engine.scheduler import StepPlan
 from workbench.engine.sequence import Sequence
+from workbench.engine.step_plan import StepPlan
 from workbench.errors import WorkbenchError
 
 __all__ = ["PreparingRunner"]

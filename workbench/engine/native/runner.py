@@ -9,8 +9,8 @@ from workbench.engine.native.decoder import NativeDecoder
 from workbench.engine.native.structs import StepStruct
 from workbench.engine.runner import LaunchedStep, LogitRows
 from workbench.engine.sampler import SampledTokens, sample
-from workbench.engine.scheduler import StepPlan
 from workbench.engine.sequence import Sequence
+from workbench.engine.step_plan import StepPlan
 from workbench.shell import allocate
 
 __all__ = ["NativeRunner"]
