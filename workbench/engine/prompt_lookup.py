@@ -8,13 +8,10 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from workbench.engine.drafter import may_be_guessed
 from workbench.engine.sequence import Sequence
-
-if TYPE_CHECKING:
-    from workbench.engine.step_plan import StepPlan
+from workbench.engine.step_plan import StepPlan
 
 __all__ = ["PromptLookup"]
 
