@@ -217,10 +217,11 @@ class ModelRunner:
     def _chunk_rows(self, chunks: list[ScheduledSequence], first_row: int) -> list[ChunkRows]:
         rows = []
         for item in chunks:
-            blocks = item.block_ids[: _num_blocks(item, self.pool.block_size)]
-            blocks += blocks[:1] * (self._num_read_blocks(item) - len(blocks))
-            block_ids = self._tensor(np.asarray(blocks, dtype=np.int64))
-            rows.append(ChunkRows(first_row, item.num_new_tokens, item.end, block_ids))
+            # A list here, an array in a rank.
+            own = np.asarray(item.block_ids[: _num_blocks(item, self.pool.block_size)], dtype=np.int64)
+            blocks = np.resize(own[:1], self._num_read_blocks(item))
+            blocks[: len(own)] = own
+            rows.append(ChunkRows(first_row, item.num_new_tokens, item.end, self._tensor(blocks)))
             first_row += item.num_new_tokens
         return rows
 
