@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from types import SimpleNamespace
 
-from workbench.engine import EngineStats, Timings
+from workbench.engine import EngineConfig, EngineStats, Timings
 from workbench.engine.logprobs import TokenLogprobs
 from workbench.engine.messages import Chunk
 from workbench.errors import EngineStoppedError, RequestAborted
@@ -129,6 +129,13 @@ class FakeLlama:
         self.model_name = str(choice.model)
         self.weight_bytes = 400_000_000
         self.limits = SimpleNamespace(kv_bytes=100_000_000, num_blocks=100, block_size=16)
+        self.device_index = choice.gpus[0] if choice.gpus else 0
+        self.engine_config = EngineConfig(
+            context_length=choice.context_length,
+            kv_dtype=choice.kv_dtype,
+            cpu_offload_layers=choice.cpu_offload_layers,
+            engine_name=choice.engine_name or "paged",
+        )
         self.tokenizer = FakeTokenizer()
         self.is_unloaded = False
         self.parallel = self.degraded_reason = None

@@ -6,6 +6,7 @@ import pytest
 from fake_llm import FakeFactory
 
 from workbench.errors import ConfigError, ModelNotFoundError
+from workbench.parallel import GPUConfig
 from workbench.run_log import RunLog
 from workbench.session import LoadChoice, Session
 
@@ -23,6 +24,18 @@ def test_one_row_a_run(log):
     assert list(frame.index) == [1, 2]
     assert frame.loc[1, "at"] == "2026-01-02T03:04:05+00:00"
     assert frame.loc[2, "tokens_per_s"] == 12.0
+
+
+def test_whole_numbers_stay_whole_where_some_are_missing(log):
+    seed = 50_693_481_934_776_557
+    log.add("reply", "m", "stop", seed=seed, generated_tokens=None)
+    log.add("load", "m", "ready")
+    frame = log.to_frame()
+    assert frame["seed"].tolist()[:3] == [1, 1, seed]
+    assert str(frame["seed"].dtype) == "Int64"
+    log.add("reply", "m", "stop", seed=2**64 - 1)
+    assert log.to_frame()["seed"].iloc[-1] == 2**64 - 1
+    assert len(RunLog().to_frame()) == 0
 
 
 def test_two_runs_are_compared_setting_by_setting(log):
@@ -71,3 +84,31 @@ def test_loads_of_a_session_are_noted_with_their_outcome():
     assert (first.predicted_bytes, first.measured_bytes) == (600_000_000, 500_000_000)
     assert "torch=" in first.versions
     assert (second.model, second.outcome, second.measured_bytes) == ("b", "ModelNotFoundError", None)
+
+
+def test_two_loads_differ_in_how_they_were_configured():
+    log = RunLog()
+    with Session(FakeFactory()) as session:
+        log.watch(session)
+        for choice in (
+            LoadChoice("a", "cpu", "fp32", 512),
+            LoadChoice("a", "cpu", "fp32", 512, parallel=GPUConfig([0, 1], "data", load_balancing="adaptive")),
+            LoadChoice("a", "cpu", "fp32", 512, (1,), "fp8", 4, "vllm"),
+        ):
+            session.load(choice)
+            session.wait(20)
+
+    def differences(first, second):
+        return {row[0]: row[1:] for row in log.differences(first, second) if row[0] != "seconds"}
+
+    assert differences(1, 2) == {
+        "parallel": (None, "data=2"),
+        "gpus": (None, "0,1"),
+        "load_balancing": (None, "adaptive"),
+    }
+    assert differences(1, 3) == {
+        "engine": ("paged", "vllm"),
+        "kv_dtype": (None, "fp8"),
+        "cpu_offload_layers": (None, "4"),
+        "gpus": (None, "1"),
+    }

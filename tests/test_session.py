@@ -232,6 +232,12 @@ def test_an_adopted_engine_is_shared_and_left_alone_by_close():
     assert session.status.state is EMPTY
 
 
+def test_an_adopted_engine_is_loaded_again_as_it_was(session, factory):
+    asked = LoadChoice("mine", "cuda", "bf16", 512, gpus=(1,), kv_dtype="fp8", cpu_offload_layers=3, engine_name="vllm")
+    session.adopt(FakeLlama(asked, words=["x"], gate=Gate(), error=None))
+    assert session.status.choice == asked
+
+
 def test_an_adopted_engine_is_unloaded_when_the_user_says_so(session):
     llm = _adopted()
     session.adopt(llm)

@@ -17,6 +17,7 @@ from widgets.context_meter import ContextMeter, NextPrompt
 from widgets.front_end import module_text, style_text
 from widgets.part import Part
 from widgets.reply import Reply, ReplyEnd
+from widgets.reply_news import tell_of_reply
 from widgets.shared_session import as_session
 from workbench.conversation import (
     Conversation,
@@ -219,14 +220,15 @@ class ChatBox(Part, ChatKnobs):
 
     def _begin(self, message: Message) -> None:
         """Have the model write a running message."""
-        sampling = dict(self._settings.sampling)
+        asked = dict(self._settings.sampling)
+        sampling = dict(asked)
         if self.looks_inside:
             sampling |= {"logprobs": True, "top_logprobs": _NUM_ALTERNATIVES}
         prompt = ChatPrompt(self._conversation.prompt(), self._conversation.continues_reply, sampling)
         self._reply = Reply(
             lambda: prompt.submit(self._session),
             lambda piece: self._append(message, piece),
-            lambda end: self._end(message, end),
+            lambda end: self._end(message, end, asked),
             interval_s=_TEXT_INTERVAL_S,
         )
         self._show_messages(busy=True)
@@ -239,10 +241,11 @@ class ChatBox(Part, ChatKnobs):
             reply = self._reply
             self.send({**change, "type": "blocks", "live": reply.figures_so_far() if reply else ""})
 
-    def _end(self, message: Message, end: ReplyEnd) -> None:
+    def _end(self, message: Message, end: ReplyEnd, sampling: Mapping[str, Any]) -> None:
         with self._lock:
             end.write_into(message, self._session)
             self._show_messages(busy=False)
+        tell_of_reply(self._session, message, sampling)
         self._on_reply(message)
 
     def _show_messages(self, *, busy: bool) -> None:

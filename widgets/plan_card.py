@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets
 
+from widgets.advice_choice import choice_with_advice
 from widgets.front_end import module_text, style_text
 from widgets.latest_job import LatestJob
 from widgets.part import Part
@@ -94,19 +95,27 @@ class PlanCard(Part, anywidget.AnyWidget):
             self.state = "pricing"
         self._ask()
 
-    def choose_batch(self, batch: int) -> None:
+    def choose_batch(self, batch: int | None) -> None:
         """Plan for so many requests at once. Raises ConfigError below 1 and above 1,024."""
         if type(batch) is not int or not 1 <= batch <= 1024:
             raise ConfigError(f"batch={batch!r}: must be an integer from 1 to 1024")
         self.batch = batch
         self._ask()
 
-    def apply(self, index: int) -> None:
-        """Take the advice of that index, as its button does. Raises ConfigError if there is none."""
+    def apply(self, index: int | None) -> None:
+        """Take the advice of that index, as its button does. Raises ConfigError if there is none, and what `on_apply`
+        does."""
         advice = self._plan.advice if self._plan else ()
-        if not 0 <= index < len(advice):
+        if type(index) is not int or not 0 <= index < len(advice):
             raise ConfigError(f"index={index!r}: there are {len(advice)} pieces of advice")
-        self._on_apply(dict(advice[index].change))
+        change = dict(advice[index].change)
+        before = self.batch
+        self.batch = change.get("batch", before)
+        try:
+            self._on_apply(change)
+        except Exception:
+            self.batch = before
+            raise
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for the planning that runs; True when none runs any more."""
@@ -130,12 +139,24 @@ class PlanCard(Part, anywidget.AnyWidget):
         """Forget what was measured."""
         self._seen, self._plan_of_loaded, self.measured = Measured(), None, []
 
-    def note_speed(self, tokens_per_s: float | None, ttft_s: float | None) -> None:
-        """A reply came: its speed goes beside the predicted one."""
+    def note_speed(
+        self,
+        tokens_per_s: float | None,
+        ttft_s: float | None,
+        *,
+        prompt_tokens: int | None,
+        cached_tokens: int | None = None,
+        generated_tokens: int | None = None,
+    ) -> None:
+        """A reply came, to `prompt_tokens` of which `cached_tokens` were computed before: its speed goes beside the one
+        that is predicted for such a reply."""
         self._seen = replace(
             self._seen,
-            tokens_per_s=tokens_per_s if tokens_per_s is not None else self._seen.tokens_per_s,
-            ttft_s=ttft_s if ttft_s is not None else self._seen.ttft_s,
+            tokens_per_s=tokens_per_s,
+            ttft_s=ttft_s,
+            prompt_tokens=prompt_tokens,
+            cached_tokens=cached_tokens or 0,
+            generated_tokens=generated_tokens or 0,
         )
         self._show_measured()
 
@@ -185,30 +206,22 @@ class PlanCard(Part, anywidget.AnyWidget):
             self.measured = comparison_rows(self._plan_of_loaded, self._seen)
 
     def _apply_here(self, change: Mapping[str, Any]) -> None:
-        names = {
-            "context": "context_length",
-            "quant": "precision",
-            "gpus": "gpus",
-            "backend": "backend",
-            "kv_dtype": "kv_dtype",
-        }
-        if "batch" in change:
-            self.batch = change["batch"]
-        fields = {names[name]: value for name, value in change.items() if name in names}
-        if "parallel" in change and change["parallel"] is None:
-            fields["parallel"] = None
         if self._choice is not None:
-            self.price(replace(self._choice, **fields))
+            self.price(choice_with_advice(self._choice, change))
 
     def _receive(self, _widget: Any, content: dict[str, Any], _buffers: Any) -> None:
         try:
             if content.get("type") == "batch":
                 self.choose_batch(content.get("batch"))
             elif content.get("type") == "apply":
-                self.apply(int(content.get("index")))
-        except (ConfigError, TypeError, ValueError) as error:
-            # The traits are as they were, so their values alone would not reach the page.
-            self.send({"type": "refused", "cause": str(error)})
+                self.apply(content.get("index"))
+        except ConfigError as error:
+            if content.get("type") == "apply":
+                # Said beside the plan, which stays.
+                self.failure = Failure.of(error).as_dict()
+            else:
+                # The traits are as they were, so their values alone would not reach the page.
+                self.send({"type": "refused", "cause": str(error)})
 
     def _settle(self, timeout_s: float) -> None:
         self.wait(timeout_s)

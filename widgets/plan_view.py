@@ -10,7 +10,7 @@ from workbench.number_text import three_digits
 if TYPE_CHECKING:
     from workbench.planner import Plan
 
-__all__ = ["Measured", "comparison_rows", "plan_arguments", "plan_as_view"]
+__all__ = ["Measured", "comparison_rows", "plan_arguments", "plan_as_view", "planned_bytes"]
 
 _PARTS = {
     "weights": "Weights",
@@ -24,14 +24,20 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class Measured:
-    """What was seen once a model was loaded: bytes, tokens per second, seconds; None for what was not seen yet."""
+    """What was seen once a model was loaded: bytes, tokens per second, seconds; None for what was not seen yet.
+
+    `kv_bytes` hold the `kv_tokens` that the engine keeps room for. The speeds are those of a reply to `prompt_tokens`,
+    `cached_tokens` of which were computed before, of `generated_tokens`.
+    """
 
     weight_bytes: int | None = None
     kv_bytes: int | None = None
     kv_tokens: int | None = None
-    process_bytes: int | None = None
     tokens_per_s: float | None = None
     ttft_s: float | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int = 0
+    generated_tokens: int = 0
 
 
 def plan_as_view(plan: Plan) -> dict[str, Any]:
@@ -42,7 +48,7 @@ def plan_as_view(plan: Plan) -> dict[str, Any]:
         "verdict": plan.verdict.value,
         "title": f"{plan.quant} weights, context {plan.context:,} of {plan.max_context:,} tokens",
         "margin_bytes": plan.margin_bytes,
-        "devices": [_device(device) for device in plan.devices],
+        "devices": [_device(device, plan.batch) for device in plan.devices],
         "host": {
             "needed_bytes": plan.host_load_bytes,
             "available_bytes": plan.host_available_bytes,
@@ -74,26 +80,42 @@ def plan_arguments(choice: Any, batch: int, kv_dtype: str | None = None) -> dict
     }
 
 
+def planned_bytes(plan: Plan, kv_tokens: int) -> int:
+    """Weights on all devices, and a pool for so many tokens: the sum that a loaded engine tells of itself."""
+    return _weight_bytes(plan) + plan.kv_bytes_per_token * kv_tokens
+
+
 def comparison_rows(plan: Plan, measured: Measured) -> list[list[str]]:
-    """Rows of (what, predicted, measured, difference) for what was measured."""
-    parts = plan.devices[0].parts
-    pairs = [
-        ("Weights", parts.weights, measured.weight_bytes, _bytes_text),
-        # Of as many tokens as the engine keeps room for, which are more than one request's.
-        ("KV cache", plan.kv_bytes_per_token * (measured.kv_tokens or 0), measured.kv_bytes, _bytes_text),
-        ("All together", plan.devices[0].needed_bytes, measured.process_bytes, _bytes_text),
-        ("Tokens/s, one request", plan.speed.tokens_per_s, measured.tokens_per_s, three_digits),
-        ("First token, s", plan.speed.ttft_s, measured.ttft_s, three_digits),
-    ]
+    """Rows of (what, predicted, measured, difference), each predicted for what was run: the pool that there is, the
+    reply that came. What cannot be predicted so has no row."""
+    seen = measured
+    rows = [("Weights", _weight_bytes(plan), seen.weight_bytes, _bytes_text)]
+    if seen.kv_tokens:
+        name = f"KV pool of {seen.kv_tokens:,} tokens"
+        rows.append((name, plan.kv_bytes_per_token * seen.kv_tokens, seen.kv_bytes, _bytes_text))
+    predictor = plan.predictor
+    if predictor is not None and seen.prompt_tokens:
+        step_s = predictor.decode_s(1, seen.prompt_tokens + seen.generated_tokens / 2)
+        rows.append(("Tokens/s, one request", 1 / step_s, seen.tokens_per_s, three_digits))
+        computed = max(1, seen.prompt_tokens - seen.cached_tokens)
+        name = f"First token, s, after {computed:,} {'new ' if seen.cached_tokens else ''}prompt tokens"
+        rows.append((name, predictor.prefill_s(computed), seen.ttft_s, three_digits))
     return [
-        [name, words(predicted), words(seen), f"{seen / predicted - 1:+.0%}" if predicted else "\u2013"]
-        for name, predicted, seen, words in pairs
-        if seen is not None
+        [name, words(predicted), words(value), f"{value / predicted - 1:+.0%}" if predicted else "\u2013"]
+        for name, predicted, value, words in rows
+        if value is not None
     ]
 
 
-def _device(device: Any) -> dict[str, Any]:
-    parts = [{"name": name, "bytes": getattr(device.parts, field)} for field, name in _PARTS.items()]
+def _weight_bytes(plan: Plan) -> int:
+    return sum(device.parts.weights for device in plan.devices)
+
+
+def _device(device: Any, batch: int) -> dict[str, Any]:
+    # The engine keeps room for more tokens than these where there is room; the figure is what the requests need.
+    requests = f"{batch} request{'s' if batch > 1 else ''}"
+    names = {**_PARTS, "kv": f"{_PARTS['kv']} of {requests}"}
+    parts = [{"name": name, "bytes": getattr(device.parts, field)} for field, name in names.items()]
     return {
         "label": device.label,
         "name": device.name,

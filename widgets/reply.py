@@ -54,6 +54,7 @@ class ReplyEnd:
             model=facts.model if facts else "",
             finish_reason=self.finish_reason,
             num_prompt_tokens=timings.num_prompt_tokens,
+            num_cached_tokens=timings.num_cached_tokens,
             num_generated_tokens=timings.num_generated_tokens,
             ttft_s=timings.ttft_s,
             total_s=timings.total_s,

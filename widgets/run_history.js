@@ -1,6 +1,6 @@
 const COLUMNS = [
   ["number", "Run"], ["kind", "What"], ["at", "When (UTC)"], ["model", "Model"], ["outcome", "Outcome"], ["backend", "Backend"],
-  ["precision", "Weights"], ["seconds", "Seconds"], ["predicted_bytes", "Predicted"], ["measured_bytes", "Measured"],
+  ["precision", "Weights"], ["seconds", "Seconds"], ["predicted_bytes", "Weights + KV pool, predicted"], ["measured_bytes", "measured"],
   ["tokens_per_s", "Tokens/s"], ["ttft_s", "First token, s"], ["generated_tokens", "Tokens"], ["settings", "Settings"],
 ];
 
@@ -27,7 +27,7 @@ function render({ model, el }) {
     const chosen = model.get("chosen");
     const rows = [...model.get("rows")].reverse();
     const used = COLUMNS.filter(([name]) => rows.some((row) => row[name] !== ""));
-    table.replaceChildren(rows.length === 0 ? element("p", { class: "wb-hint" }, "No runs yet: loads and replies are noted here.") : headed(["Compare", ...used.map(([, label]) => label)], rows.map((row) => {
+    table.replaceChildren(rows.length === 0 ? element("p", { class: "wb-hint" }, `No runs yet: ${model.get("hint")}.`) : headed(["Compare", ...used.map(([, label]) => label)], rows.map((row) => {
       const box = element("input", { type: "checkbox", "aria-label": `Compare run ${row.number}`, onchange: () => model.send({ type: "choose", number: row.number }) });
       box.checked = chosen.includes(row.number);
       return element("tr", {}, element("td", {}, box), ...used.map(([name]) => element("td", {}, shown(name, row[name]))));
@@ -47,7 +47,7 @@ function render({ model, el }) {
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   }
   model.on("msg:custom", receive);
-  const end = follow(model, ["rows", "chosen", "differences", "said", "failure"], update);
+  const end = follow(model, ["rows", "hint", "chosen", "differences", "said", "failure"], update);
   return () => { model.off("msg:custom", receive); end(); };
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -12,24 +13,30 @@ import traitlets
 from widgets.front_end import module_text, style_text
 from widgets.latest_job import LatestJob
 from widgets.part import Part
+from widgets.reply_news import hear_replies
+from widgets.shared_session import as_session
 from workbench.errors import WorkbenchError
 from workbench.failure import Failure
-from workbench.run_log import Run, RunLog
+from workbench.run_log import Run, RunLog, load_words
 from workbench.session import Session
 from workbench.twin import Twin
 
 if TYPE_CHECKING:
     import pandas
 
-    from workbench.conversation import Message
+    from workbench.conversation import Message, ReplyFigures
+    from workbench.llm import LlamaGPU
 
 __all__ = ["RunHistory"]
 
 _MOST_SHOWN = 200
+# A chat and its caller may both tell of a reply, one right after the other.
+_MOST_HEARD = 16
 
 
 class RunHistory(Part, anywidget.AnyWidget):
-    """A table of runs. `watch(session)` notes its loads, `note_reply` a chat's replies; `runs` is where they are kept.
+    """A table of runs. `source` is a session, or an engine from a cell, whose loads and chat replies are noted from now
+    on; `watch` adds another session, `note_reply` a reply from elsewhere. `runs` is where they are kept.
 
     `frame` is the pandas DataFrame behind it.
     """
@@ -40,6 +47,8 @@ class RunHistory(Part, anywidget.AnyWidget):
     rows = traitlets.List().tag(sync=True)
     chosen = traitlets.List(traitlets.Int()).tag(sync=True)
     differences = traitlets.List().tag(sync=True)
+    # Why there are no rows.
+    hint = traitlets.Unicode("nothing is watched: give it a session or an engine").tag(sync=True)
     said = traitlets.Unicode().tag(sync=True)
     failure = traitlets.Dict(None, allow_none=True).tag(sync=True)
 
@@ -47,15 +56,20 @@ class RunHistory(Part, anywidget.AnyWidget):
     _forgets: tuple[Callable[[], object], ...] | list[Callable[[], object]] = ()
     _job = LatestJob("workbench-run-history-none")
 
-    def __init__(self, session: Session | None = None, *, log: RunLog | None = None, s3_client: Any = None) -> None:
+    def __init__(
+        self, source: Session | LlamaGPU | None = None, *, log: RunLog | None = None, s3_client: Any = None
+    ) -> None:
+        # One made for an engine alone is let go with the widget.
+        self._session = None if source is None else as_session(source)
+        self._heard: tuple[ReplyFigures, ...] = ()
         self.runs = log or RunLog()
         self._s3_client = s3_client
         self._forgets: list[Callable[[], object]] = []
         self._job = LatestJob("workbench-run-history")
         super().__init__(rows=[_as_row(run) for run in self.runs.runs[-_MOST_SHOWN:]])
         self._forgets.append(self.runs.observe(self._show))
-        if session is not None:
-            self.watch(session)
+        if self._session is not None:
+            self.watch(self._session)
         self.on_msg(self._receive)
 
     @property
@@ -76,14 +90,29 @@ class RunHistory(Part, anywidget.AnyWidget):
         return self.runs.to_s3(url, client=self._s3_client)
 
     def watch(self, session: Session, predicted: Callable[[], dict[str, Any]] = dict) -> None:
-        """Note the session's loads from now on."""
+        """Note the session's loads and its chats' replies from now on."""
+        self.hint = "loads and replies are noted here"
         self._forgets.append(self.runs.watch(session, predicted))
+        self._forgets.append(hear_replies(session, partial(self._hear_reply, session)))
+
+    def _hear_reply(self, session: Session, message: Message, sampling: Mapping[str, Any]) -> None:
+        """Called on the reply's thread."""
+        facts, choice = session.status.facts, session.status.choice
+        where = {}
+        if facts is not None:
+            where = {"backend": facts.backend, "precision": facts.precision, "context": facts.max_context}
+        self._note(message, sampling, load_words(choice) if choice else "", where)
 
     def note_reply(self, message: Message, sampling: Mapping[str, Any], **facts: Any) -> None:
-        """Note a chat's reply with the sampling settings it was made with."""
+        """Note a chat's reply with the sampling settings it was made with; one that was heard of already only once."""
+        self._note(message, sampling, "", facts)
+
+    def _note(self, message: Message, sampling: Mapping[str, Any], load: str, facts: Mapping[str, Any]) -> None:
         figures = message.figures
-        if figures is None:
+        if figures is None or any(figures is one for one in self._heard):
             return
+        self._heard = (*self._heard, figures)[-_MOST_HEARD:]
+        words = [f"{name}={str(value).replace(' ', '')}" for name, value in sorted(sampling.items())]
         self.runs.add(
             "reply",
             figures.model,
@@ -94,7 +123,7 @@ class RunHistory(Part, anywidget.AnyWidget):
             prompt_tokens=figures.num_prompt_tokens,
             generated_tokens=figures.num_generated_tokens,
             seed=figures.seed,
-            settings=" ".join(f"{name}={str(value).replace(' ', '')}" for name, value in sorted(sampling.items())),
+            settings=" ".join(filter(None, (load, *words))),
             **facts,
         )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import ipywidgets
 
+from widgets.advice_choice import choice_with_advice
 from widgets.carry_on_box import CarryOnBox
 from widgets.cell_run import composes
 from widgets.chat_box import ChatBox
@@ -22,12 +23,12 @@ from widgets.model_picker import ModelPicker
 from widgets.next_tokens import NextTokens
 from widgets.part import Part
 from widgets.plan_card import MakePlan, PlanCard
+from widgets.plan_view import planned_bytes
 from widgets.run_history import RunHistory
 from widgets.section import Section
 from widgets.token_heatmap import TokenHeatmap
 from workbench.conversation import Message
 from workbench.errors import ConfigError, EngineStoppedError
-from workbench.parallel import GPUConfig
 from workbench.session import LoadChoice, Session, SessionState, SessionStatus
 from workbench.telemetry import Sampler
 from workbench.twin import Twin
@@ -226,17 +227,7 @@ class Workbench(Part, ipywidgets.VBox):
 
     def _apply_advice(self, change: Mapping[str, Any]) -> None:
         """Set the panel to a piece of the plan's advice."""
-        names = {"context": "context_length", "quant": "precision"}
-        same = ("backend", "kv_dtype", "cpu_offload_layers")
-        fields = {names.get(name, name): value for name, value in change.items() if name in names or name in same}
-        gpus = change.get("gpus")
-        if gpus and len(gpus) > 1:
-            fields["gpus"], fields["parallel"] = (), GPUConfig(gpus, change.get("parallel") or "tensor")
-        elif "gpus" in change or "parallel" in change:
-            fields["gpus"], fields["parallel"] = tuple(gpus or ()), None
-        if change.get("batch"):
-            self.plan_card.batch = change["batch"]
-        self.picker.apply(replace(self.picker.choice, **fields))
+        self.picker.apply(choice_with_advice(self.picker.choice, change))
 
     def _choose_gpus(self, backend: str, indexes: tuple[int, ...]) -> None:
         self.picker.apply(replace(self.picker.choice, backend=backend, gpus=indexes, parallel=None))
@@ -250,16 +241,25 @@ class Workbench(Part, ipywidgets.VBox):
         plan = self.plan_card.plan_of(self.session.status.choice)
         if plan is None:
             return {}
-        return {"predicted_bytes": plan.needed_bytes, "predicted_tokens_per_s": round(plan.speed.tokens_per_s, 1)}
+        stats = self.session.stats()
+        kv_tokens = 0 if stats is None else stats.kv_blocks_total * stats.block_size
+        return {
+            "predicted_bytes": planned_bytes(plan, kv_tokens),
+            "predicted_tokens_per_s": round(plan.speed.tokens_per_s, 1),
+        }
 
     def _note_reply(self, message: Message) -> None:
         """Called on the reply's thread."""
-        figures, facts = message.figures, self.session.status.facts
+        figures = message.figures
         if figures is None:
             return
-        where = {"backend": facts.backend, "precision": facts.precision} if facts else {}
-        self.history.note_reply(message, self.chat.sampling, **where)
-        self.plan_card.note_speed(figures.tokens_per_s, figures.ttft_s)
+        self.plan_card.note_speed(
+            figures.tokens_per_s,
+            figures.ttft_s,
+            prompt_tokens=figures.num_prompt_tokens,
+            cached_tokens=figures.num_cached_tokens,
+            generated_tokens=figures.num_generated_tokens,
+        )
 
     def _inspect(self, message: Message) -> None:
         """Show a reply's tokens; a picked alternative becomes a new version of the reply."""

@@ -262,6 +262,11 @@ class LlamaGPU(HasTwin):
         return self.quantization.quantization_type.value if self.quantization else self.dtype
 
     @property
+    def engine_config(self) -> EngineConfig:
+        """The engine's knobs as they were asked; `limits` says what became of them."""
+        return self._start.launch.config
+
+    @property
     def keeps_packed(self) -> bool:
         """Whether the weights are those of the .gguf file, packed as they are there."""
         return self._start.launch.keeps_packed

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ConfigError
-from workbench.session import Session, SessionState, SessionStatus
+from workbench.parallel import GPUConfig
+from workbench.session import LoadChoice, Session, SessionState, SessionStatus
 from workbench.twin import HasTwin, Twin
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Run", "RunLog"]
+__all__ = ["Run", "RunLog", "load_words"]
 
 _PACKAGES = ("torch", "transformers")
 _CAPACITY = 10_000
@@ -30,7 +31,9 @@ _CAPACITY = 10_000
 class Run:
     """One load or one reply. Times in seconds, sizes in bytes; None where it does not apply or is not known.
 
-    `settings` is what was asked (precision, sampling, ...) as words, `versions` the packages that ran it.
+    `predicted_bytes` and `measured_bytes` are the same sum: weights on all devices and the KV pool. `settings` is what
+    was asked as words: of a load the engine and what else is not left to it (the cache's precision, GPUs, the spread,
+    layers in the host's memory), of a reply that and the sampling; `versions` are the packages that ran it.
     """
 
     number: int
@@ -108,11 +111,12 @@ class RunLog(HasTwin):
         return found
 
     def to_frame(self) -> pandas.DataFrame:
-        """One row a run, indexed by its number."""
+        """One row a run, indexed by its number. Whole numbers stay whole where others are missing (`Int64`)."""
         import pandas
 
-        names = [one.name for one in fields(Run)]
-        return pandas.DataFrame([asdict(run) for run in self.runs], columns=names).set_index("number")
+        columns = {one.name: [getattr(run, one.name) for run in self.runs] for one in fields(Run)}
+        whole = {one.name: _whole(columns[one.name]) for one in fields(Run) if one.type == "int | None"}
+        return pandas.DataFrame({**columns, **whole}).set_index("number")
 
     def diff(self, first: int, second: int) -> pandas.DataFrame:
         """The fields in which two runs differ, one row each. Raises ConfigError for a run that is not there."""
@@ -155,6 +159,24 @@ class RunLog(HasTwin):
         return target
 
 
+def load_words(choice: LoadChoice) -> str:
+    """What a load was asked beyond a row's own fields, as words `name=value`: the engine, and what was not left to
+    it."""
+    words: dict[str, Any] = {"engine": choice.engine_name or "paged", "kv_dtype": choice.kv_dtype}
+    words["cpu_offload_layers"] = choice.cpu_offload_layers
+    words["gpus"] = ",".join(map(str, choice.gpus)) or None
+    if choice.parallel is not None:
+        shape = choice.parallel.shape
+        sizes = {name: getattr(shape, name) for name in ("tensor", "pipeline", "data")}
+        words["parallel"] = ",".join(f"{name}={size}" for name, size in sizes.items() if size > 1) or None
+        words["gpus"] = ",".join(map(str, choice.parallel.gpu_ids))
+        usual = GPUConfig(num_gpus=1)
+        for name in ("memory_fraction", "load_balancing"):
+            value = getattr(choice.parallel, name)
+            words[name] = value if value != getattr(usual, name) else None
+    return " ".join(f"{name}={value}" for name, value in words.items() if value is not None)
+
+
 class _LoadWatch:
     """Turns a session's states into runs."""
 
@@ -182,12 +204,25 @@ class _LoadWatch:
             context=facts.max_context if facts else status.choice.context_length,
             seconds=round(time.monotonic() - started_s, 2),
             measured_bytes=self._measured_bytes() if facts else None,
+            settings=load_words(status.choice),
             **(self._predicted() if facts else {}),
         )
 
     def _measured_bytes(self) -> int | None:
         stats = self._session.stats()
         return None if stats is None else stats.weight_bytes + stats.kv_bytes
+
+
+def _whole(values: list[int | None]) -> pandas.api.extensions.ExtensionArray:
+    """A column of whole numbers, of which some may be missing. A seed may be too large for a signed one."""
+    import pandas
+
+    fits = all(value is None or value < 2**63 for value in values)
+    try:
+        return pandas.array(values, dtype="Int64" if fits else "UInt64")
+    except (OverflowError, TypeError, ValueError):
+        # Seeds below zero beside such large ones.
+        return pandas.array(values, dtype=object)
 
 
 def _flat(run: Run) -> dict[str, Any]:

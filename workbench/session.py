@@ -177,8 +177,7 @@ class Session(HasTwin):
             self._is_announced = False
             self._llm, self._owns_llm = llm, False
             facts = _facts(llm, str(llm.model_path))
-            choice = LoadChoice(facts.model, facts.backend, facts.precision, parallel=llm.parallel)
-            self._status = SessionStatus(SessionState.READY, choice, facts=facts)
+            self._status = SessionStatus(SessionState.READY, _choice_of(llm, facts), facts=facts)
         self._tell()
 
     def is_sharing(self, llm: LlamaGPU) -> bool:
@@ -351,6 +350,23 @@ class Session(HasTwin):
                     observer(status)
                 except Exception:
                     _log.exception("an observer of the session failed")
+
+
+def _choice_of(llm: LlamaGPU, facts: LoadedFacts) -> LoadChoice:
+    """What loads the same again, as far as a choice can say it."""
+    config = llm.engine_config
+    return LoadChoice(
+        facts.model,
+        facts.backend,
+        facts.precision,
+        config.context_length,
+        # The first device is the one that is taken where none is named.
+        (llm.device_index,) if llm.device_index and llm.parallel is None else (),
+        config.kv_dtype,
+        config.cpu_offload_layers,
+        None if config.engine_name == "paged" else config.engine_name,
+        llm.parallel,
+    )
 
 
 def _facts(llm: LlamaGPU, model: str) -> LoadedFacts:

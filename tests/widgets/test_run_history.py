@@ -1,7 +1,9 @@
+import pytest
 from fake_llm import Gate
 
-from widgets import RunHistory
+from widgets import ChatBox, RunHistory
 from workbench.conversation import Message, MessageStatus, ReplyFigures
+from workbench.errors import ConfigError
 from workbench.run_log import RunLog
 from workbench.session import LoadChoice
 
@@ -27,6 +29,28 @@ def test_loads_and_replies_become_rows(front_end, session, factory):
     session.load(LoadChoice("m"))
     session.wait(20)
     assert len(history.runs) == 2
+
+
+def test_replies_of_chats_on_the_session_or_on_its_engine_become_rows_once(front_end, ready_session):
+    history, of_engine, elsewhere = RunHistory(ready_session), RunHistory(ready_session.llm), RunHistory()
+    sampling = {"temperature": 0.5}
+    chat = ChatBox(ready_session, sampling=sampling, on_reply=lambda message: history.note_reply(message, sampling))
+    other = ChatBox(ready_session.llm, sampling=sampling)
+    for box in (chat, other):
+        box.ask("Hi")
+        assert box.wait(20)
+    assert [run.settings for run in history.runs.runs] == ["engine=paged temperature=0.5"] * 2
+    assert (history.runs.runs[0].backend, history.runs.runs[0].context) == ("cpu", 2048)
+    assert (len(of_engine.runs), len(elsewhere.runs)) == (2, 0)
+    assert (history.hint, elsewhere.hint[:18]) == ("loads and replies are noted here", "nothing is watched")
+    history.close()
+    chat.ask("Hi")
+    assert chat.wait(20)
+    assert (len(history.runs), len(of_engine.runs)) == (3, 3)
+    for widget in (chat, other, of_engine, elsewhere):
+        widget.close()
+    with pytest.raises(ConfigError, match="str is neither"):
+        RunHistory("x")
 
 
 def test_two_ticked_rows_are_compared_and_a_third_replaces_the_first(front_end):

@@ -20,7 +20,7 @@ __all__ = ["Completion", "Generation", "Timings"]
 class Timings:
     """How fast an answer came. Times in seconds; rates in tokens per second, None where too few tokens tell.
 
-    `ttft_s` is the time to the first token, queueing included.
+    `ttft_s` is the time to the first token, queueing included. `num_cached_tokens` of the prompt were computed before.
     """
 
     num_prompt_tokens: int
@@ -28,6 +28,7 @@ class Timings:
     ttft_s: float | None
     total_s: float
     decode_tokens_per_s: float | None
+    num_cached_tokens: int = 0
 
     @classmethod
     def from_usage(cls, usage: Usage) -> Timings:
@@ -43,6 +44,7 @@ class Timings:
             ttft_s=ttft_s,
             total_s=usage.finished_s - usage.submitted_s,
             decode_tokens_per_s=rate,
+            num_cached_tokens=usage.num_cached_tokens,
         )
 
 

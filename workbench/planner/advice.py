@@ -167,10 +167,14 @@ def _on_the_cpu(inputs: PlanInputs) -> Iterator[_Change]:
     if not inputs.target.is_gpu or inputs.shape.packing:
         return
     change = {"backend": "cpu", "gpus": None, "parallel": None, "kv_dtype": None, "cpu_offload_layers": None}
+    name = inputs.quant.name
     try:
-        quant, dtype = resolve_quant(inputs.arguments.get("quant"), inputs.host)
+        quant, dtype = resolve_quant(name, inputs.host)
     except WorkbenchError:
         return
+    if name != inputs.host.default_dtype:
+        # Left to the workbench it would become what is best there.
+        change["quant"] = name
     settled = {"targets": (inputs.host,), "sizes": ParallelShape(), "quant": quant, "dtype": dtype, "kv_dtype": dtype}
     settled["host_layers"] = 0
     yield _Change("run on the CPU", change, inputs.changed(change, **settled))
