@@ -18,6 +18,16 @@ def test_one_choice_a_model_kept_on_disk(workbench_home):
     assert ModelDefaults().get("b") == second
 
 
+def test_a_file_that_cannot_be_read_or_written_is_named(tmp_path):
+    (tmp_path / "settings").write_text("")
+    defaults = ModelDefaults(tmp_path / "settings" / "model_defaults.json")
+    with pytest.raises(ConfigError, match=r"model_defaults.json cannot be read: Not a directory"):
+        defaults.get("a")
+    for change in (lambda: defaults.save(LoadChoice("a")), lambda: defaults.remove("a")):
+        with pytest.raises(ConfigError, match=r"model_defaults.json cannot be written"):
+            change()
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}', '{"a": {"format": "x"}}'])
 def test_a_damaged_file_is_named(tmp_path, content):
     path = tmp_path / "defaults.json"

@@ -10,7 +10,7 @@ from widgets.spread_choice import SpreadChoice
 from workbench.errors import ConfigError
 from workbench.session import LoadChoice
 
-__all__ = ["ChoiceCheck", "allowed_option", "hint_of", "note_of"]
+__all__ = ["ChoiceCheck", "allowed_option", "hint_of", "note_of", "require_choice"]
 
 
 class ChoiceCheck:
@@ -63,6 +63,12 @@ class ChoiceCheck:
             raise ConfigError(f"the sizes multiply to {spread.num_devices}; {most} {kind}")
         if has_gpus:
             self.gpus(backend, spread.devices, most)
+
+
+def require_choice(choice: object) -> None:
+    """Raises ConfigError for what is no LoadChoice, such as a model's name alone."""
+    if not isinstance(choice, LoadChoice):
+        raise ConfigError(f"choice={choice!r}: must be a LoadChoice, such as LoadChoice('default')")
 
 
 def allowed_option(options: tuple[Option, ...], field: str, value: str) -> Option:

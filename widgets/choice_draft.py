@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 from widgets.choice_check import ChoiceCheck, allowed_option
@@ -39,6 +40,8 @@ class ChoiceDraft:
         self.spread: SpreadChoice | None = None
         self.facts = ModelFacts()
         self._refusal = ""
+        # What came with the model, and goes with it.
+        self._taken: LoadChoice | None = None
 
     @property
     def split(self) -> str:
@@ -98,7 +101,7 @@ class ChoiceDraft:
         self._check.choice(choice)
         if choice.model == self.model:
             self.facts.check(choice)
-        self._refusal = ""
+        self._refusal, self._taken = "", None
         self._set_model(choice.model)
         self.backend, self.precision = choice.backend or AUTO, choice.precision or AUTO
         self.context_length, self.gpus = choice.context_length, list(choice.gpus)
@@ -113,16 +116,33 @@ class ChoiceDraft:
 
     def _choose_model(self, value: str) -> None:
         name = LoadChoice(str(value).strip()).model
-        saved = self._saved_for(name)
+        saved, before = self._saved_for(name), self._taken
         try:
             if saved is not None:
                 self.take(saved)
+                self._taken = saved
                 return
         except ConfigError as error:
             # Saved on another machine, perhaps: a home folder may be shared.
             self._refusal = f"what is saved for {name} can't be used here: {error}"
+        refusal = self._refusal
+        if before is not None:
+            self._give_up(before, name)
         self._set_model(name)
-        self.context_length = None
+        self.context_length, self._taken, self._refusal = None, None, refusal
+
+    def _give_up(self, saved: LoadChoice, name: str) -> None:
+        """Leave to the workbench what was saved for another model; what was chosen since stays where it can."""
+        usual, choice = LoadChoice(name), self.choice
+        kept = {
+            field.name: getattr(choice, field.name)
+            for field in fields(LoadChoice)
+            if field.name != "model" and getattr(choice, field.name) != getattr(saved, field.name)
+        }
+        try:
+            self.take(replace(usual, **kept))
+        except ConfigError:
+            self.take(usual)
 
     def _choose_backend(self, value: str) -> None:
         self.backend = allowed_option(self._menu.backends, "backend", value).value

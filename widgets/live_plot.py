@@ -22,8 +22,8 @@ from widgets.figures import (
     live_words,
 )
 from widgets.live_figure import LiveFigure, import_frames
-from widgets.model_probe import ModelProbe, engine_of
-from widgets.monitor_controls import WINDOWS_S, MonitorControls
+from widgets.model_probe import ModelProbe, check_source, engine_of
+from widgets.monitor_controls import WINDOWS_S, MonitorControls, check_threshold, check_window
 from widgets.part import Part
 from workbench.backends import BackendStatus, detect
 from workbench.telemetry import DeviceMemory, EngineRates, Probe, ProcessMemory, ProcessorUse, Sampler, SeriesView
@@ -63,6 +63,8 @@ class LivePlot(Part, ipywidgets.VBox):
     Nothing is drawn while no browser shows it, while it is paused, or while nothing changes. A `sampler` that is handed
     in is left running by `close()`; without one the plot has its own. Exactly one FigureWidget: each carries 5 MB of
     JavaScript.
+
+    Raises ConfigError for a source that is neither, for a window that is no time, and for a threshold outside 1 to 100.
     """
 
     # Until there is a sampler to leave.
@@ -78,12 +80,15 @@ class LivePlot(Part, ipywidgets.VBox):
         window_s: float = 120.0,
         threshold_percent: float | None = 90.0,
     ) -> None:
+        check_window(window_s)
+        check_threshold(threshold_percent)
+        check_source(source)
         statuses = detect() if statuses is None else statuses
         self.rows = self._rows(statuses)
-        self._owns_sampler = sampler is None
         # Enough for the longest window that can be chosen.
         capacity = round(max(window_s, *WINDOWS_S) / _BEAT_S) + 60
         self._sampler = sampler or Sampler(self._probes(source, statuses), _BEAT_S, capacity=capacity)
+        self._owns_sampler = sampler is None
         self._drawn: LiveView | None = None
         self._drawn_at_s = self._kept_at_s = float("-inf")
         self._drawn_settings: tuple[float, float | None] = (window_s, threshold_percent)

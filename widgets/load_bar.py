@@ -12,6 +12,7 @@ import traitlets
 
 from widgets.front_end import module_text, style_text
 from widgets.part import Part
+from widgets.shared_session import require_session
 from workbench.errors import WorkbenchError
 from workbench.failure import Failure
 from workbench.progress import Progress
@@ -61,7 +62,7 @@ class LoadBar(Part, anywidget.AnyWidget):
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._session = session
+        self._session = require_session(session)
         self._choose = choose
         self._clock = clock
         self._shown_at_s = float("-inf")

@@ -9,7 +9,7 @@ from typing import Any
 import anywidget
 import traitlets
 
-from widgets.choice_check import hint_of, note_of
+from widgets.choice_check import hint_of, note_of, require_choice
 from widgets.choice_draft import ChoiceDraft
 from widgets.facts_finder import FactsFinder
 from widgets.front_end import module_text, style_text
@@ -77,12 +77,14 @@ class ModelPicker(Part, anywidget.AnyWidget):
         defaults: ModelDefaults | None = None,
         search: Callable[[str], list[HubModel]] = search_hub,
     ) -> None:
+        choice = LoadChoice() if choice is None else choice
+        require_choice(choice)
         self._menu = menu or Menu.of_this_machine()
         self._defaults = defaults or ModelDefaults()
         self._on_change = on_change or (lambda choice: None)
         # A choice that is refused is so here, before there is a widget that would have to be taken away again.
         self._draft = ChoiceDraft(self._menu, self._saved_for)
-        self._draft.begin(choice or LoadChoice())
+        self._draft.begin(choice)
         # Callbacks may run on the kernel's main thread or on a subshell's.
         self._lock = threading.RLock()
         self._facts_finder = FactsFinder(self._menu.facts, self._show_facts)

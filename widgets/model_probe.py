@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from workbench.errors import EngineStoppedError
+from workbench.errors import ConfigError, EngineStoppedError
 
-__all__ = ["ModelProbe", "engine_of"]
+__all__ = ["ModelProbe", "check_source", "engine_of"]
 
 
 class ModelProbe:
@@ -30,6 +30,12 @@ class ModelProbe:
         if rows and rows[-1].ttft_s is not None:
             numbers["ttft_s"] = rows[-1].ttft_s
         return numbers
+
+
+def check_source(source: object) -> None:
+    """Raises ConfigError for what is neither an engine, a session nor None."""
+    if source is not None and not hasattr(source, "stats"):
+        raise ConfigError(f"{type(source).__name__} is neither a LlamaGPU nor a Session")
 
 
 def engine_of(source: Any) -> Callable[[], Any | None]:

@@ -14,10 +14,25 @@ from widgets.sight import Sight
 from workbench.errors import ConfigError
 from workbench.twin import Twin
 
-__all__ = ["WINDOWS_S", "MonitorControls"]
+__all__ = ["WINDOWS_S", "MonitorControls", "check_threshold", "check_window"]
 
 # What the window can be, in seconds.
 WINDOWS_S = (60.0, 120.0, 300.0, 900.0)
+_LONGEST_S = 86_400
+
+
+def check_window(window_s: object) -> None:
+    """Raises ConfigError for what is no length of time, in seconds."""
+    if isinstance(window_s, bool) or not isinstance(window_s, int | float) or not 1 <= window_s <= _LONGEST_S:
+        raise ConfigError(f"window_s={window_s!r}: must be a number of seconds from 1 to {_LONGEST_S:,}")
+
+
+def check_threshold(percent: object) -> None:
+    """Raises ConfigError for what is no share of a memory, in percent; None is no line."""
+    if percent is None:
+        return
+    if isinstance(percent, bool) or not isinstance(percent, int | float) or not 1 <= percent <= 100:
+        raise ConfigError(f"threshold_percent={percent!r}: must be a number from 1 to 100, or empty for no line")
 
 
 class MonitorControls(Part, anywidget.AnyWidget):
@@ -61,8 +76,7 @@ class MonitorControls(Part, anywidget.AnyWidget):
 
     def choose_threshold(self, percent: float | None) -> None:
         """Draw a line at a share of the memory, None for no line. Raises ConfigError outside 1 to 100."""
-        if percent is not None and not (type(percent) in (int, float) and 1 <= percent <= 100):
-            raise ConfigError(f"threshold_percent={percent!r}: must be a number from 1 to 100, or empty for no line")
+        check_threshold(percent)
         self.threshold_percent = percent
         self._on_change()
 

@@ -96,6 +96,9 @@ class NextTokens(Part, anywidget.AnyWidget):
         except (ConfigError, KeyError, TypeError, ValueError) as error:
             self.failure = Failure.of(error).as_dict()
 
+    def _settle(self, timeout_s: float) -> None:
+        self.wait(timeout_s)
+
     def twin(self) -> Twin:
         """The text and its likeliest next tokens."""
         rows = tuple((repr(text), f"{probability:.0%}") for text, probability in self.choices)

@@ -11,6 +11,7 @@ import anywidget
 import traitlets
 
 from widgets.advice_choice import choice_with_advice
+from widgets.choice_check import require_choice
 from widgets.front_end import module_text, style_text
 from widgets.latest_job import LatestJob
 from widgets.part import Part
@@ -89,7 +90,8 @@ class PlanCard(Part, anywidget.AnyWidget):
         return self._plan
 
     def price(self, choice: LoadChoice) -> None:
-        """Plan a choice in the background, in place of the one before."""
+        """Plan a choice in the background, in place of the one before. Raises ConfigError for what is no choice."""
+        require_choice(choice)
         with self._lock:
             self._choice = choice
             self.state = "pricing"
@@ -198,7 +200,7 @@ class PlanCard(Part, anywidget.AnyWidget):
                 return
         with self._lock, self.hold_sync():
             self._plan, self.state, self.model, self.failure = plan, "ready", choice.model, None
-            self.view = plan_as_view(plan)
+            self.view = plan_as_view(plan, choice.engine_name)
         self._show_measured()
 
     def _show_measured(self) -> None:

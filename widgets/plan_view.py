@@ -40,13 +40,16 @@ class Measured:
     generated_tokens: int = 0
 
 
-def plan_as_view(plan: Plan) -> dict[str, Any]:
-    """What the page shows of a plan, as JSON values."""
+def plan_as_view(plan: Plan, engine_name: str | None = None) -> dict[str, Any]:
+    """What the page shows of a plan, as JSON values. Plans are for the workbench's own engine, whatever is chosen."""
     from workbench.planner.report import no_advice
 
+    title = f"{plan.quant} weights, context {plan.context:,} of {plan.max_context:,} tokens"
+    if engine_name not in (None, "paged"):
+        title += f"; as the workbench's own engine would take it: {engine_name} goes by rules of its own"
     return {
         "verdict": plan.verdict.value,
-        "title": f"{plan.quant} weights, context {plan.context:,} of {plan.max_context:,} tokens",
+        "title": title,
         "margin_bytes": plan.margin_bytes,
         "devices": [_device(device, plan.batch) for device in plan.devices],
         "host": {

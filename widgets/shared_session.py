@@ -11,7 +11,7 @@ from workbench.session import Session
 if TYPE_CHECKING:
     from workbench.llm import LlamaGPU
 
-__all__ = ["as_session", "let_go"]
+__all__ = ["as_session", "let_go", "require_session"]
 
 # Those made here, for one widget each.
 _made: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -29,6 +29,13 @@ def as_session(source: Session | LlamaGPU) -> Session:
     session = Session()
     session.adopt(source)
     _made.add(session)
+    return session
+
+
+def require_session(session: object) -> Session:
+    """The session itself. Raises ConfigError for anything else."""
+    if not isinstance(session, Session):
+        raise ConfigError(f"{type(session).__name__} is no Session: make one, and `adopt` an engine that it shares")
     return session
 
 

@@ -14,6 +14,7 @@ from widgets.advice_choice import choice_with_advice
 from widgets.carry_on_box import CarryOnBox
 from widgets.cell_run import composes
 from widgets.chat_box import ChatBox
+from widgets.chat_settings import ChatSettings
 from widgets.endpoint_card import EndpointCard
 from widgets.gpu_map import GPUMap
 from widgets.live_plot import LivePlot
@@ -26,6 +27,7 @@ from widgets.plan_card import MakePlan, PlanCard
 from widgets.plan_view import planned_bytes
 from widgets.run_history import RunHistory
 from widgets.section import Section
+from widgets.shared_session import require_session
 from widgets.token_heatmap import TokenHeatmap
 from workbench.conversation import Message
 from workbench.errors import ConfigError, EngineStoppedError
@@ -82,11 +84,17 @@ class Workbench(Part, ipywidgets.VBox):
     ) -> None:
         if llm is not None and session is not None:
             raise ConfigError("llm and session are both given: an engine is shared by one of them")
+        if llm is not None and not hasattr(llm, "is_loaded"):
+            raise ConfigError(f"llm: {type(llm).__name__} is no LlamaGPU; a model by its name is model=...")
+        if session is not None:
+            require_session(session)
         if llm is not None and not llm.is_loaded:
             raise EngineStoppedError("llm is unloaded: load it again before it is shared")
         menu = menu or Menu.of_this_machine()
         self._asked = (LoadChoice(model, backend, precision, context_length), llm, session)
         # Whatever can be refused is refused here, before the earlier panel is closed.
+        if sampling is not None:
+            ChatSettings(sampling)
         self.picker = ModelPicker(self._asked[0], menu=menu, on_change=self._follow_choice)
         self.name = name
         earlier = self._replace_earlier()

@@ -29,11 +29,11 @@ class ModelDefaults:
         return self._path or settings_folder() / "model_defaults.json"
 
     def get(self, model: str) -> LoadChoice | None:
-        """What was saved for a model. Raises ConfigError when the file is damaged."""
+        """What was saved for a model. Raises ConfigError when the file is damaged or cannot be read."""
         return self._read().get(model)
 
     def save(self, choice: LoadChoice) -> None:
-        """Keep a choice for its model, in place of an earlier one."""
+        """Keep a choice for its model, in place of an earlier one. Raises ConfigError where it cannot be written."""
         self._change({choice.model: choice})
 
     def remove(self, model: str) -> None:
@@ -41,6 +41,12 @@ class ModelDefaults:
         self._change({model: None})
 
     def _change(self, changes: dict[str, LoadChoice | None]) -> None:
+        try:
+            self._write(changes)
+        except OSError as error:
+            raise ConfigError(f"{self.path} cannot be written: {error.strerror or error}") from None
+
+    def _write(self, changes: dict[str, LoadChoice | None]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.path}.lock", timeout=10):
             kept = {model: choice for model, choice in {**self._read(), **changes}.items() if choice is not None}
@@ -57,5 +63,7 @@ class ModelDefaults:
             return {str(model): choice_from_json(json.dumps(saved)) for model, saved in content.items()}
         except FileNotFoundError:
             return {}
+        except OSError as error:
+            raise ConfigError(f"{self.path} cannot be read: {error.strerror or error}") from None
         except (ValueError, AttributeError) as error:
             raise ConfigError(f"{self.path}: {error}; restore it or remove it") from None

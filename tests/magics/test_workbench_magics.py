@@ -2,6 +2,7 @@
 
 import pytest
 from fake_llm import FakeFactory, FakeLlama, Gate
+from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
@@ -98,6 +99,14 @@ def test_an_interrupted_chat_stops_its_request_and_keeps_the_session(shell, fact
     assert isinstance(result.error_in_exec, KeyboardInterrupt)
     assert generation.was_closed
     assert shell.magics_manager.registry["WorkbenchMagics"].session.status.state is SessionState.READY
+
+
+@pytest.mark.parametrize("code", ['%wb load "x', "%%chat --system it's\nHi"])
+def test_a_quote_that_is_not_closed_is_said_in_one_sentence(shell, code):
+    result, words = _run(shell, code)
+    assert isinstance(result.error_in_exec, UsageError)
+    assert "no closing quotation: put text with an apostrophe in it in double quotes" in str(result.error_in_exec)
+    assert "Traceback" not in words
 
 
 def test_use_takes_an_engine_of_the_notebook_and_leaves_it_loaded(shell):

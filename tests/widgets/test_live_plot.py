@@ -1,3 +1,4 @@
+import gc
 import json
 import threading
 
@@ -7,6 +8,7 @@ import pytest
 from widgets import LivePlot, MemoryMonitor, ThroughputMonitor
 from widgets.live_plot import gpu_probes
 from workbench.backends import BackendStatus, CPUBackend, CUDABackend, DeviceInfo
+from workbench.errors import ConfigError
 from workbench.telemetry import Sampler
 
 
@@ -295,3 +297,21 @@ def test_a_page_that_draws_gets_the_figure_as_it_stands_and_only_then_updates(fr
     front_end.tell(plot.figure, type="drawn")
     machine.advance(sampler)
     assert len(_redraws(front_end, plot)) == num_redraws + 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"source": "x"}, "str is neither a LlamaGPU nor a Session"),
+        ({"window_s": -5}, "window_s=-5: must be a number of seconds from 1"),
+        ({"window_s": float("nan")}, "window_s=nan"),
+        ({"threshold_percent": 500}, "threshold_percent=500: must be a number from 1 to 100"),
+        ({"threshold_percent": "90"}, "threshold_percent='90'"),
+    ],
+)
+def test_what_cannot_be_plotted_is_refused_in_words_and_leaves_nothing(front_end, recwarn, settings, words):
+    with pytest.raises(ConfigError, match=words):
+        MemoryMonitor(statuses=[], **settings)
+    gc.collect()
+    assert not [warning for warning in recwarn if "unraisable" in str(warning.category).lower()]
+    assert not front_end.opened()

@@ -5,7 +5,7 @@ import pytest
 from fake_llm import Gate
 
 from widgets import LoadBar
-from workbench.errors import ModelNotFoundError
+from workbench.errors import ConfigError, ModelNotFoundError
 from workbench.session import LoadChoice
 
 
@@ -123,3 +123,8 @@ def test_text_has_no_sizes(front_end, session, bar):
     session.wait(20)
     assert repr(bar) == "LoadBar\n  state  ready: tiny, cpu, bf16"
     assert threading.current_thread() is threading.main_thread()
+
+
+def test_an_engine_in_place_of_a_session_is_refused_in_words(front_end, ready_session):
+    with pytest.raises(ConfigError, match="FakeLlama is no Session"):
+        LoadBar(ready_session.llm)

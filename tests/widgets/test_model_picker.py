@@ -2,6 +2,7 @@ import pytest
 
 from widgets import ModelPicker
 from workbench.errors import ConfigError, DownloadError
+from workbench.model_defaults import ModelDefaults
 from workbench.models.hub_search import HubModel
 from workbench.parallel import GPUConfig
 from workbench.session import LoadChoice
@@ -136,6 +137,31 @@ def test_a_saved_default_comes_with_its_model(front_end, menu):
     assert picker.choice == LoadChoice("other", "cpu", "int8", 256)
     front_end.tell(picker, type="forget")
     assert not picker.saved
+
+
+def test_what_was_saved_for_a_model_goes_with_it_and_what_was_chosen_by_hand_stays(front_end, menu):
+    picker = ModelPicker(LoadChoice("other", "cpu", "bf16", 512), menu=menu)
+    picker.save_default()
+    picker.choose("model", "default")
+    assert picker.choice == LoadChoice("default", "cpu", "bf16")
+    picker.choose("model", "other")
+    picker.choose("model", "default")
+    assert picker.choice == LoadChoice("default")
+    picker.choose("model", "other")
+    picker.choose("precision", "int4")
+    picker.choose("model", "default")
+    assert picker.choice == LoadChoice("default", None, "int4")
+    picker.close()
+
+
+def test_a_settings_folder_that_cannot_be_read_does_not_keep_the_pickers_shut(front_end, menu, tmp_path):
+    (tmp_path / "file").write_text("")
+    picker = ModelPicker(menu=menu, defaults=ModelDefaults(tmp_path / "file" / "model_defaults.json"))
+    front_end.tell(picker, type="save")
+    assert "cannot be written" in picker.problem
+    picker.close()
+    with pytest.raises(ConfigError, match="must be a LoadChoice"):
+        ModelPicker("default", menu=menu)
 
 
 def test_a_default_saved_where_a_gpu_is_does_not_keep_the_model_from_being_chosen_here(front_end, menu, gpu_menu):

@@ -182,6 +182,15 @@ def test_every_kind_of_advice_gives_the_plan_that_it_promised(front_end):
     assert kinds == alone | {"split and context"}
 
 
+def test_a_plan_says_that_it_is_for_our_own_engine(front_end, card):
+    assert "engine" not in card.view["title"]
+    card.price(LoadChoice("random:llama-3.1-8b", "cpu", "bf16", 4096, engine_name="vllm"))
+    assert card.wait(_LIMIT_S)
+    assert "as the workbench's own engine would take it: vllm goes by rules of its own" in card.view["title"]
+    with pytest.raises(ConfigError, match="must be a LoadChoice"):
+        PlanCard("default")
+
+
 def test_text_leaves_out_what_changes_by_the_minute(card):
     assert repr(card).startswith("PlanCard\n  model    random:llama-3.1-8b\n  weights  bf16\n  context  4,096 tokens\n")
     assert "available" not in repr(card)

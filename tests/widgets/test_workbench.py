@@ -7,7 +7,7 @@ import pytest
 from fake_llm import FakeLlama, Gate
 
 from widgets import Workbench
-from workbench.errors import ConfigError, EngineStoppedError
+from workbench.errors import ConfigError, EngineStoppedError, RequestError
 from workbench.session import LoadChoice, SessionState
 
 _LIMIT_S = 20
@@ -194,3 +194,15 @@ def test_text_and_page_are_the_same_in_every_run(open_panel, session):
 def test_headless_shows_text_only(open_panel, session, monkeypatch):
     monkeypatch.setenv("WORKBENCH_HEADLESS", "1")
     assert list(open_panel(session=session)._repr_mimebundle_()) == ["text/plain", "text/html"]
+
+
+def test_what_a_panel_refuses_leaves_the_open_one_alone(front_end, open_panel, session):
+    panel = open_panel(session=session)
+    for settings, words in (({"temperature": -1}, "temperature=-1"), ({"bogus": 1}, "bogus")):
+        with pytest.raises(RequestError, match=words):
+            open_panel(session=session, sampling=settings)
+    for wrong in ({"llm": "x"}, {"session": "x"}):
+        with pytest.raises(ConfigError, match="str is no"):
+            open_panel(**wrong)
+    assert panel.model_id not in front_end.closed()
+    assert open_panel(session=session).session is session

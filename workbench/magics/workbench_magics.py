@@ -56,7 +56,7 @@ class WorkbenchMagics(Magics):
         """
         if cell is not None:
             raise UsageError("%wb takes one line; to chat in a cell use %%chat")
-        command, *words = shlex.split(line) or ["status"]
+        command, *words = _split("%wb", line) or ["status"]
         if command not in _COMMANDS:
             raise UsageError(f"%wb {command}: not known; use one of {', '.join(_COMMANDS)}")
         return _shown(getattr(self, f"_{command}"), words)
@@ -67,7 +67,7 @@ class WorkbenchMagics(Magics):
 
         %%chat [--system TEXT] [--max-tokens N] [--temperature T] [--seed N]
         """
-        _shown(lambda words: self._chat(words, cell), shlex.split(line))
+        _shown(lambda words: self._chat(words, cell), _split("%%chat", line))
 
     def _status(self, words: list[str]) -> None:
         _parse("%wb status", words)
@@ -159,6 +159,14 @@ def _shown(run: Any, words: list[str]) -> Any:
     except WorkbenchError as error:
         message = str(error)
     raise UsageError(message)
+
+
+def _split(name: str, line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError as error:
+        reason = str(error)
+    raise UsageError(f"{name}: {reason[:1].lower()}{reason[1:]}: put text with an apostrophe in it in double quotes")
 
 
 def _parse(name: str, words: list[str]) -> argparse.Namespace:
