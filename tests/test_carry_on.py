@@ -62,7 +62,9 @@ def test_a_spread_over_chosen_gpus_has_no_command_line():
         choice_to_command(choice)
 
 
-@pytest.mark.parametrize("text", ["tensor", "tensor=0", "tensor=two", "rows=2", "data=2,data=3", ""])
+@pytest.mark.parametrize(
+    "text", ["tensor", "tensor=0", "tensor=two", "rows=2", "data=2,data=3", "", "data=\u00b2", "data=" + "9" * 5000]
+)
 def test_sizes_that_make_no_sense_are_refused(text):
     with pytest.raises(ConfigError, match="parallel="):
         choice_from_command(f"workbench serve --parallel '{text}'")
@@ -88,6 +90,23 @@ def test_a_cell_is_read_and_never_run():
         ("workbench serve --context-length x", "must be a whole number"),
         ("workbench serve 'x", "not a command line"),
         ("{", "no JSON"),
+        ("LlamaGPU('a', 'b')", "'b': give it by its name"),
+        ("Workbench('a')", "'a': give it by its name"),
+        ("LlamaGPU('a', model='b')", "model is given twice"),
+        ("LlamaGPU('a', context_length=1, engine=EngineConfig(context_length=2))", "context_length is given twice"),
+        ("LlamaGPU('a', engine=EngineConfig(512, block_size=32))", "'block_size' is not part of a choice"),
+        ("LlamaGPU('a', engine=Other(context_length=2))", "is not a plain value"),
+        ("LlamaGPU('a', device_index=[0])", r"device_index=\[0\]: must be a whole number"),
+        ("LlamaGPU('a', device_index=0, gpus=(1,))", "device_index and gpus are both given"),
+        ("LlamaGPU('a', gpus=([0],))", "must be different indexes"),
+        ("LlamaGPU('a', parallel=GPUConfig([0, 1], 'tensor', 3, 4, 5, 0.5, 'adaptive', 8))", "too many positional"),
+        ("LlamaGPU('a', parallel=GPUConfig([0, 1], gpu_ids=[2]))", "multiple values"),
+        ("workbench", "'' is no command that loads a model"),
+        ("workbench frobnicate --model x", "'frobnicate' is no command that loads a model"),
+        ("workbench serve --parallel data=999999999999", "num_gpus=999999999999: must be at most 65,536"),
+        ("workbench plan a b", "'b' is not part of a choice"),
+        ("workbench plan a --gpus 2", "give --parallel tensor=2"),
+        ("workbench plan a --instance g5.xlarge", "'--instance' is not part of a choice"),
         ("{}", "format must be"),
         ('{"format": "workbench.choice", "version": 9}', "version 9"),
         ('{"format": "workbench.choice", "version": 1, "engine": 1}', "'engine' is not part"),
@@ -97,6 +116,16 @@ def test_a_cell_is_read_and_never_run():
 def test_what_is_wrong_is_named(text, words):
     with pytest.raises(ConfigError, match=words):
         choice_from_text(text)
+
+
+def test_a_line_that_plans_and_settings_by_their_place_are_read_whole():
+    line = "workbench plan random:llama-3.1-8b --context 4096 --quant bf16 --backend cuda --gpus 0,2 --kv-dtype fp8"
+    expected = LoadChoice("random:llama-3.1-8b", "cuda", "bf16", 4096, (0, 2), "fp8")
+    assert choice_from_text(line) == choice_from_text(f"$ {line}") == expected
+    assert choice_from_text("LlamaGPU('a', engine=EngineConfig(512))") == LoadChoice("a", context_length=512)
+    cell = "LlamaGPU('a', parallel=GPUConfig([0, 1, 2, 3], 'hybrid', 2, 2, 1, 0.5))"
+    config = GPUConfig([0, 1, 2, 3], "hybrid", 2, 2, 1, 0.5)
+    assert choice_from_text(cell) == LoadChoice("a", parallel=config)
 
 
 def test_each_form_has_its_own_door():

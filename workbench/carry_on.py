@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
+from workbench.engine import EngineConfig
 from workbench.errors import ConfigError
 from workbench.parallel import GPUConfig, ParallelismStrategy
 from workbench.parallel.sizes_text import config_from_text, config_to_text
@@ -40,6 +42,13 @@ _FLAGS = {
     "cpu_offload_layers": "--cpu-offload-layers",
     "engine_name": "--engine",
     "parallel": "--parallel",
+}
+# Commands whose options a choice is; `plan` takes the model without a flag, and has shorter names for two.
+_COMMANDS = ("serve", "chat", "generate", "app", "profile")
+_PLAN_FLAGS = {
+    **{name: flag for name, flag in _FLAGS.items() if name not in ("model", "engine_name")},
+    "context_length": "--context",
+    "gpus": "--gpus",
 }
 
 
@@ -113,7 +122,7 @@ def choice_from_text(text: str) -> LoadChoice:
     stripped = text.strip()
     if stripped.startswith("{"):
         return choice_from_json(stripped)
-    if stripped.startswith(("workbench ", "!workbench ", "$ workbench ")):
+    if stripped.lstrip("!$ ").split(" ", 1)[0] == "workbench":
         return choice_from_command(stripped.lstrip("!$ "))
     return choice_from_code(text)
 
@@ -137,17 +146,26 @@ def choice_from_command(text: str) -> LoadChoice:
         words = shlex.split(text.replace("\\\n", " "))
     except ValueError as error:
         raise ConfigError(f"this is not a command line: {error}") from None
-    names = {flag: name for name, flag in _FLAGS.items()}
+    command = words[1] if len(words) > 1 else ""
+    if command not in (*_COMMANDS, "plan"):
+        raise ConfigError(f"{command!r} is no command that loads a model; known are {', '.join(_COMMANDS)}, plan")
+    flags = _PLAN_FLAGS if command == "plan" else _FLAGS
+    names = {flag: name for name, flag in flags.items()}
     options = iter(words[2:])
     found: dict[str, Any] = {}
     for word in options:
+        if command == "plan" and not word.startswith("-") and "model" not in found:
+            found["model"] = word
+            continue
         flag, _, joined = word.partition("=")
         if flag not in names:
             raise ConfigError(f"{word!r} is not part of a choice; known are {', '.join(names)}")
         value = joined or next(options, None)
         if value is None:
             raise ConfigError(f"{flag} needs a value")
-        found[names[flag]] = _number_or_numbers(names[flag], value)
+        if command == "plan" and flag == "--gpus" and "," not in value:
+            raise ConfigError(f"--gpus {value}: a number of GPUs is no choice of them; give --parallel tensor={value}")
+        found[names[flag]] = _number_or_numbers(flag, names[flag], value)
     return _choice(found)
 
 
@@ -157,25 +175,28 @@ def choice_from_code(text: str) -> LoadChoice:
         tree = ast.parse(text)
     except SyntaxError as error:
         raise ConfigError(f"this is no Python: {error.msg} in line {error.lineno}") from None
-    calls = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in _CALLS
-    ]
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _name_of(node) in _CALLS]
     if len(calls) != 1:
         raise ConfigError(f"exactly one call of {' or '.join(_CALLS)} is needed; there are {len(calls)}")
     (call,) = calls
-    found: dict[str | None, Any] = {}
+    given: list[tuple[str, Any]] = []
     for keyword in call.keywords:
-        if keyword.arg == "engine" and isinstance(keyword.value, ast.Call):
-            found |= {inner.arg: _literal(inner.value) for inner in keyword.value.keywords}
-        elif keyword.arg == "parallel" and isinstance(keyword.value, ast.Call):
-            found["parallel"] = _literal_call(keyword.value)
+        if keyword.arg == "engine" and _name_of(keyword.value) == "EngineConfig":
+            given += _literal_call(keyword.value, EngineConfig).items()
+        elif keyword.arg == "parallel" and _name_of(keyword.value) == "GPUConfig":
+            given.append(("parallel", _literal_call(keyword.value, GPUConfig)))
         else:
-            found[keyword.arg] = _literal(keyword.value)
-    if call.args:
-        found["model"] = _literal(call.args[0])
-    return _choice({_FROM_KEYWORD.get(str(name), str(name)): value for name, value in found.items()})
+            given.append((str(keyword.arg), _literal(keyword.value)))
+    if len(call.args) > (_name_of(call) == "LlamaGPU"):
+        raise ConfigError(f"{ast.unparse(call.args[-1])}: give it by its name, as in {_name_of(call)}(model=...)")
+    given += [("model", _literal(node)) for node in call.args]
+    found: dict[str, Any] = {}
+    for keyword_name, value in given:
+        name = _FROM_KEYWORD.get(keyword_name, keyword_name)
+        if name in found:
+            raise ConfigError(f"{name} is given twice")
+        found[name] = value
+    return _choice(found)
 
 
 _CALLS = ("LlamaGPU", "Workbench")
@@ -189,13 +210,23 @@ def _literal(node: ast.expr) -> Any:
         raise ConfigError(f"{ast.unparse(node)} is not a plain value") from None
 
 
-def _literal_call(call: ast.Call) -> dict[str, Any]:
-    """The settings of `GPUConfig(...)`."""
-    settings: dict[str, Any] = {str(inner.arg): _literal(inner.value) for inner in call.keywords}
-    return settings | dict(zip(("gpu_ids", "strategy"), map(_literal, call.args), strict=False))
+def _name_of(node: ast.expr) -> str:
+    """What a call calls; "" for anything else."""
+    return str(getattr(node.func, "id", getattr(node.func, "attr", ""))) if isinstance(node, ast.Call) else ""
 
 
-def _number_or_numbers(name: str, value: str) -> Any:
+def _literal_call(call: ast.expr, made: type) -> dict[str, Any]:
+    """The settings of `EngineConfig(...)` or `GPUConfig(...)`, by name."""
+    assert isinstance(call, ast.Call)
+    positional = [_literal(node) for node in call.args]
+    named = {str(inner.arg): _literal(inner.value) for inner in call.keywords}
+    try:
+        return inspect.signature(made).bind(*positional, **named).arguments
+    except TypeError as error:
+        raise ConfigError(f"{made.__name__}: {error}") from None
+
+
+def _number_or_numbers(flag: str, name: str, value: str) -> Any:
     if name == "parallel":
         return config_from_text(value)
     try:
@@ -203,7 +234,7 @@ def _number_or_numbers(name: str, value: str) -> Any:
             return tuple(int(part) for part in value.split(","))
         return int(value) if name in _NUMBERS else value
     except ValueError:
-        raise ConfigError(f"{_FLAGS[name]} {value!r}: must be a whole number") from None
+        raise ConfigError(f"{flag} {value!r}: must be a whole number") from None
 
 
 def _parallel_config(settings: Mapping[str, Any]) -> GPUConfig:
@@ -216,7 +247,12 @@ def _parallel_config(settings: Mapping[str, Any]) -> GPUConfig:
 def _choice(values: Mapping[str, Any]) -> LoadChoice:
     values = dict(values)
     if "device_index" in values:
-        values["gpus"] = (values.pop("device_index"),)
+        if "gpus" in values:
+            raise ConfigError("device_index and gpus are both given: name the GPU by one of them")
+        index = values.pop("device_index")
+        if type(index) is not int:
+            raise ConfigError(f"device_index={index!r}: must be a whole number")
+        values["gpus"] = (index,)
     known = {field.name for field in fields(LoadChoice)}
     unknown = sorted(set(values) - known)
     if unknown:

@@ -51,7 +51,7 @@ class LoadChoice:
         _require_count("context_length", self.context_length)
         _require_count("cpu_offload_layers", self.cpu_offload_layers)
         object.__setattr__(self, "gpus", tuple(self.gpus))
-        if len(set(self.gpus)) != len(self.gpus) or not all(type(index) is int and index >= 0 for index in self.gpus):
+        if not all(type(index) is int and index >= 0 for index in self.gpus) or len(set(self.gpus)) != len(self.gpus):
             raise ConfigError(f"gpus is {self.gpus!r}: must be different indexes of at least 0")
 
 

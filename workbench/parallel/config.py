@@ -15,6 +15,9 @@ __all__ = ["GPUConfig", "ParallelShape"]
 
 _T = TypeVar("_T")
 
+# Far more than there are; a list of them is still made at once.
+_MOST_GPUS = 65_536
+
 # What the documented names mean for a size that the strategy does not use.
 _DOCUMENTED_SIZES = {"tensor_parallel_size": 2, "pipeline_parallel_size": 2, "data_parallel_size": 1}
 _USED_SIZES = {
@@ -120,6 +123,8 @@ class GPUConfig:
 def _gpu_ids(gpu_ids: Sequence[int | str] | None, num_gpus: int | None) -> list[int | str]:
     if num_gpus is not None and (type(num_gpus) is not int or num_gpus < 1):
         raise ConfigError(f"num_gpus={num_gpus!r}: must be an integer of at least 1")
+    if num_gpus is not None and num_gpus > _MOST_GPUS:
+        raise ConfigError(f"num_gpus={num_gpus}: must be at most {_MOST_GPUS:,}")
     if gpu_ids is None:
         if num_gpus is None:
             raise ConfigError("gpu_ids is missing: give a list such as [0, 1], or num_gpus")

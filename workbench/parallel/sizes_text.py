@@ -9,6 +9,8 @@ from workbench.parallel.strategy import ParallelismStrategy
 __all__ = ["config_from_text", "config_to_text"]
 
 _NAMES = ("tensor", "pipeline", "data")
+# Python refuses to read far longer numbers with an error of its own.
+_MOST_DIGITS = 12
 
 
 def config_from_text(text: str) -> GPUConfig:
@@ -18,7 +20,7 @@ def config_from_text(text: str) -> GPUConfig:
         name, _, size = (piece.strip() for piece in part.partition("="))
         if name not in _NAMES or name in sizes:
             raise ConfigError(f"parallel={text!r}: {name!r} must be one of {', '.join(_NAMES)}, each at most once")
-        if not size.isdigit() or int(size) < 1:
+        if not (size.isascii() and size.isdigit()) or len(size) > _MOST_DIGITS or int(size) < 1:
             raise ConfigError(f"parallel={text!r}: {size!r} is not a whole number of at least 1, as in tensor=2,data=2")
         sizes[name] = int(size)
     if len(sizes) == 1:
