@@ -146,7 +146,7 @@ class PlanCard(Part, anywidget.AnyWidget):
         tokens_per_s: float | None,
         ttft_s: float | None,
         *,
-        prompt_tokens: int | None,
+        prompt_tokens: int | None = None,
         cached_tokens: int | None = None,
         generated_tokens: int | None = None,
     ) -> None:
