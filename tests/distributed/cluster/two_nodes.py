@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +18,8 @@ _NODE = {
     "include_log_monitor": False,
     "no_monitor": True,
 }
-# A node that is told its helpers' ports does not wait for them to report any, after 15 seconds of which it would die.
-_PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+# Told these, a node does not wait for its helpers to report them. For one more port it does, and dies after 15 seconds.
+_PORTS = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port")
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Else Ray turns its tokens on in the middle, where the user's account has one: nodes that were started before send
@@ -42,9 +43,9 @@ _SETTINGS = {
 @contextmanager
 def two_node_cluster() -> Iterator[tuple[Any, list[Any]]]:
     """The cluster and its nodes, of which each has room for one replica."""
+    # They stay: Ray reads them at the process's end as well.
+    os.environ.update(_SETTINGS)
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in _SETTINGS.items():
-            patch.setenv(name, value)
         import ray
         import ray._private.utils
         from ray.cluster_utils import Cluster
@@ -52,30 +53,23 @@ def two_node_cluster() -> Iterator[tuple[Any, list[Any]]]:
         # Without what serves its dashboard Ray starts in a few seconds.
         missing = ImportError("left out in tests")
         patch.setattr(ray._private.utils, "get_dashboard_dependency_error", lambda: missing)
-        cluster, nodes = _start(Cluster)
+        cluster = Cluster(shutdown_at_exit=True)
         try:
-            yield cluster, nodes
+            yield cluster, [add_node(cluster) for _ in range(2)]
         finally:
             ray.shutdown()
             cluster.shutdown()
 
 
-def _start(make_cluster: Any) -> tuple[Any, list[Any]]:
-    """On a busy machine a node may exceed the seconds that Ray gives it to start; with warm files it does not."""
+def add_node(cluster: Any) -> Any:
+    """One more machine. A busy one may exceed the seconds that Ray gives it to start; with warm files it does not."""
     for attempt in range(1, _MOST_STARTS + 1):
-        cluster = make_cluster(shutdown_at_exit=True)
         try:
-            return cluster, [add_node(cluster) for _ in range(2)]
+            return cluster.add_node(**{name: _free_port() for name in _PORTS}, **_NODE)
         except Exception:  # what a start that timed out raises is no more than that
-            cluster.shutdown()
             if attempt == _MOST_STARTS:
                 raise
     raise AssertionError("unreachable")
-
-
-def add_node(cluster: Any) -> Any:
-    """One more machine."""
-    return cluster.add_node(**{name: _free_port() for name in _PORTS}, **_NODE)
 
 
 def _free_port() -> int:
