@@ -66,7 +66,10 @@ def _small_model(kind: str, dtype: torch.dtype = torch.bfloat16) -> torch.nn.Mod
         "qwen3": (hf.Qwen3Config, hf.Qwen3ForCausalLM),
         "mistral": (hf.MistralConfig, hf.MistralForCausalLM),
     }[kind]
-    extra = {"mistral": {"sliding_window": 12}, "llama": {"tie_word_embeddings": True}}
+    extra = {
+        "mistral": {"sliding_window": 12},
+        "llama": {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True},
+    }
     made = config(**sizes, **extra.get(kind, {}))
     module = model(made).eval().requires_grad_(False).to(dtype)
     for name, parameter in module.named_parameters():

@@ -88,7 +88,7 @@ void Decoder::project_qkv(const LayerWeights& layer, int num_rows) {
             float* out = qkv_.get() + int64_t(block) * kBlockRows;
             multiply_block(*parts[part], own, normal_.view(), 0, num_rows, out, qkv_columns_);
             if (parts[part]->bias == nullptr) continue;
-            const __m512 bias = _mm512_loadu_ps(parts[part]->bias + own * kBlockRows);
+            const __m512 bias = parts[part]->bias_of(own);
             for (int row = 0; row < num_rows; ++row)
                 _mm512_storeu_ps(
                     out + int64_t(row) * qkv_columns_, _mm512_add_ps(_mm512_loadu_ps(out + int64_t(row) * qkv_columns_), bias)
@@ -148,8 +148,7 @@ void Decoder::add_product(const PackedMatrix& matrix, const Activations& x, int 
     over_blocks(team_, matrix.blocks(), [&](int begin, int end, int thread) {
         float* tile = workspaces_[thread].tile.get();
         for (int block = begin; block < end; ++block) {
-            const __m512 bias =
-                matrix.bias ? _mm512_loadu_ps(matrix.bias + block * kBlockRows) : _mm512_setzero_ps();
+            const __m512 bias = matrix.bias_of(block);
             for (int first = 0; first < num_rows; first += 4 * kTileRows) {
                 const int rows = std::min(4 * kTileRows, num_rows - first);
                 multiply_block(matrix, block, x, first, rows, tile, kBlockRows);
@@ -169,6 +168,10 @@ void Decoder::gated(const LayerWeights& layer, int num_rows) {
         float* tile = workspaces_[thread].tile.get();
         constexpr int kPart = kTileRows * kBlockRows;
         for (int group = begin; group < end; ++group) {
+            const __m512 biases[4] = {
+                layer.gate.bias_of(2 * group), layer.gate.bias_of(2 * group + 1),
+                layer.up.bias_of(2 * group), layer.up.bias_of(2 * group + 1),
+            };
             for (int first = 0; first < num_rows; first += kTileRows) {
                 const int rows = std::min(kTileRows, num_rows - first);
                 for (int half = 0; half < 2; ++half) {
@@ -177,8 +180,9 @@ void Decoder::gated(const LayerWeights& layer, int num_rows) {
                 }
                 for (int row = 0; row < rows; ++row) {
                     const float* at = tile + row * kBlockRows;
-                    const __m512 low = _mm512_mul_ps(silu16(_mm512_load_ps(at)), _mm512_load_ps(at + 2 * kPart));
-                    const __m512 high = _mm512_mul_ps(silu16(_mm512_load_ps(at + kPart)), _mm512_load_ps(at + 3 * kPart));
+                    const auto number = [&](int part) { return _mm512_add_ps(_mm512_load_ps(at + part * kPart), biases[part]); };
+                    const __m512 low = _mm512_mul_ps(silu16(number(0)), number(2));
+                    const __m512 high = _mm512_mul_ps(silu16(number(1)), number(3));
                     store_group(inner_.view(), layer.down.rounding(), first + row, group, low, high);
                 }
             }

@@ -27,6 +27,8 @@ _MAX_HEADS_PER_KV_HEAD = 64
 def model_obstacle(module: torch.nn.Module) -> str | None:
     """What keeps a transformers model from the native decoder, in words; None if nothing does."""
     reason = config_obstacle(module.config)
+    if reason is None and getattr(module.lm_head, "bias", None) is not None:
+        reason = "its head has a bias"
     return reason or next((reason for reason in map(holder_obstacle, _holders(module)) if reason), None)
 
 

@@ -34,6 +34,9 @@ struct PackedMatrix {
 
     int blocks() const { return (rows + kBlockRows - 1) / kBlockRows; }
     int groups() const { return columns / kGroup; }
+    __m512 bias_of(int block) const {
+        return bias ? _mm512_loadu_ps(bias + block * kBlockRows) : _mm512_setzero_ps();
+    }
     Rounding rounding() const {
         if (kind == WeightKind::kFloat) return Rounding::kNone;
         return kind == WeightKind::kBf16 ? Rounding::kBf16 : Rounding::kLevels;
