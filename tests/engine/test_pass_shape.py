@@ -11,13 +11,16 @@ from workbench.engine.pass_shape import PassShape, pass_shape
 PROMPTS = [[(7 * i + n) % 140 + 5 for i in range(n)] for n in (3, 290, 18, 1, 130)]
 
 
-@pytest.mark.parametrize("quant_type", ["fp32", "bf16"])
-def test_log_probabilities_are_the_same_alone_together_and_preempted(quant_type: str) -> None:
+@pytest.mark.parametrize(
+    ("model", "quant_type"),
+    [("random:tiny", "fp32"), ("random:tiny", "bf16"), ("random:tiny", "fp16"), ("random:tiny-gemma2", "fp32")],
+)
+def test_log_probabilities_are_the_same_alone_together_and_preempted(model: str, quant_type: str) -> None:
     def answers(kv_cache_tokens: int, at_once: bool) -> tuple[list[list[tuple[int, float]]], int]:
         engine = EngineConfig(
             context_length=384, kv_cache_tokens=kv_cache_tokens, enable_prefix_caching=False, native_kernels=False
         )
-        with LlamaGPU("random:tiny", quant_type=quant_type, prefer_gpu=False, engine=engine) as llm:
+        with LlamaGPU(model, quant_type=quant_type, prefer_gpu=False, engine=engine) as llm:
             running = []
             for seed, prompt in enumerate(PROMPTS):
                 running.append(

@@ -43,10 +43,13 @@ _KEY_STEP = 64
 # oneDNN in bfloat16 has an order for one row, one for up to 32, and one for more: seen on a Xeon with AMX for matrices
 # of 192 to 49,152 rows; the one row apart was seen on an EPYC. MKL in float32 has one for up to 15 rows, one for 16 to
 # 56 and one for more, and attention's products go by them too: seen on a Xeon with AVX-512, with 1 and 2 threads, for
-# matrices of 64 to 49,152 rows of 64 to 8,192 numbers and heads of 16 to 128 numbers.
+# matrices of 64 to 49,152 rows of 64 to 8,192 numbers and heads of 16 to 128 numbers. float16 has orders of its own,
+# and the same between these numbers.
+_IN_MANY_ORDERS = PassShape(least_rows=16, most_rows=48, query_rows=16, fixed_positions=True)
 _OF_A_CPU = {
     torch.bfloat16: PassShape(least_rows=2, most_rows=32),
-    torch.float32: PassShape(least_rows=16, most_rows=48, query_rows=16, fixed_positions=True),
+    torch.float16: _IN_MANY_ORDERS,
+    torch.float32: _IN_MANY_ORDERS,
 }
 
 

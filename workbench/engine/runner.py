@@ -192,11 +192,15 @@ class ModelRunner:
         return logits[0]
 
     def _decode_rows(self, decodes: list[ScheduledSequence]) -> list[DecodeRows]:
-        """Padded batches of rows that are sorted by length, split where padding would outgrow the content."""
+        """Padded batches of rows that are sorted by length, split where padding would outgrow the content, or where a
+        row's own result would depend on it."""
         batches, start, total = [], 0, 0
         for i, item in enumerate(decodes):
             total += item.end
-            if item.end * (i + 1 - start) > _PADDING_LIMIT * total + _PADDING_SLACK_TOKENS:
+            differs = self._shape.fixed_positions and self._num_read_blocks(item) != self._num_read_blocks(
+                decodes[start]
+            )
+            if differs or item.end * (i + 1 - start) > _PADDING_LIMIT * total + _PADDING_SLACK_TOKENS:
                 batches.append(self._padded(decodes[start:i], start))
                 start, total = i, item.end
         if decodes:
