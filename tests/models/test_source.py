@@ -56,7 +56,7 @@ def test_a_path_that_is_not_there_is_named_in_full(name: str) -> None:
         parse_source(name)
 
 
-@pytest.mark.parametrize("name", ["gpt", "org name", "org/na me"])
+@pytest.mark.parametrize("name", ["gpt", "org name", "org/na me", "x" * 5000])
 def test_an_unknown_form_lists_the_known_ones(name: str) -> None:
     with pytest.raises(ModelNotFoundError, match="a model name is 'default'"):
         parse_source(name)

@@ -59,9 +59,10 @@ def parse_source(text: str | os.PathLike[str]) -> ModelSource:
         scheme, location = elsewhere
         return ModelSource(*(("s3", location) if scheme == "s3" else ("plugin", f"{scheme}:{location}")), None, name)
     path = Path(name).expanduser().absolute()
-    if path.is_dir():
+    # Unlike the methods of Path these say no to a name that is too long for the system.
+    if os.path.isdir(path):
         return ModelSource("folder", str(path), None, name)
-    if path.is_file():
+    if os.path.isfile(path):
         return _file_source(path, name)
     hub_id = _HUB_ID.fullmatch(name)
     if hub_id and not _looks_like_path(name):
