@@ -9,6 +9,7 @@ import sys
 import time
 
 from workbench.child_lifetime import python_environment
+from workbench.distributed.rank_process import ForkedRank
 
 _SCRIPT = """
 from workbench.distributed.nursery import RankNursery
@@ -35,6 +36,19 @@ def test_ranks_leave_when_their_starter_is_killed() -> None:
     for watch in watches:
         _await_end(watch, 60)
         os.close(watch)
+
+
+def test_a_rank_that_has_gone_unannounced_can_be_killed() -> None:
+    """A nursery takes an ended process away a moment before it says so: killing the others of its group meets that."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    end, nobody_wrote = os.pipe()
+    rank = ForkedRank(gone.pid, end)
+    assert not rank.has_ended()
+    rank.terminate()
+    rank.kill()
+    rank.close()
+    os.close(nobody_wrote)
 
 
 def _await_end(pidfd: int, limit_s: float) -> None:

@@ -220,9 +220,12 @@ class RankGroup:
                 return
             self._failure, tell = failure, self._on_failure
         _log.error("the ranks of a model have ended: %s", failure.reason)
-        self._kill()
-        if tell is not None:
-            tell(failure)
+        try:
+            self._kill()
+        finally:
+            # Requests wait for it.
+            if tell is not None:
+                tell(failure)
 
     def _kill(self) -> None:
         for rank in self.ranks:

@@ -7,6 +7,7 @@ import signal
 import struct
 import subprocess
 import threading
+from contextlib import suppress
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Protocol
@@ -88,13 +89,17 @@ class ForkedRank:
 
     def terminate(self) -> None:
         """Ask it to end: at once, unless it has something to save."""
-        if not self.has_ended():
-            os.kill(self.pid, signal.SIGTERM)
+        self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """End it at once."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        # The nursery takes an ended process away a moment before it says so.
         if not self.has_ended():
-            os.kill(self.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def wait(self) -> int:
         """Wait for its end; the exit status, negative for a signal. A nursery's end takes its ranks with it."""
