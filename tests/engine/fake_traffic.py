@@ -75,6 +75,24 @@ def random_request(rng, name, max_context):
     )
 
 
+def run_random_traffic(engine, rng, max_context, num_steps, arrivals_per_step):
+    """Requests come and are aborted at random until all is done; (requests by name, aborted answers, chunks)."""
+    requests, aborted, chunks = {}, set(), []
+    for step in range(num_steps):
+        if rng.random() < arrivals_per_step:
+            request = random_request(rng, f"r{step}", max_context)
+            requests[request.request_id] = request
+            engine.add(request)
+        if requests and rng.random() < 0.05:
+            ended = engine.abort(rng.choice(list(requests)))
+            chunks += ended
+            aborted |= {(chunk.request_id, chunk.index) for chunk in ended}
+            engine.check_integrity()
+        chunks += engine.step()
+        engine.check_integrity()
+    return requests, aborted, chunks + run_until_idle(engine)
+
+
 LIMITS = {
     "roomy": make_limits(num_blocks=100, max_num_batched_tokens=64, max_prompt_tokens_beside_decodes=32),
     "preempting": make_limits(num_blocks=11),

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from engine.fake_runner import VOCAB_SIZE, FakeRunner, hashed_token, make_limits, repeated_token, spell
-from engine.fake_traffic import EOS, LIMITS, answers_of, check_answers, make_request, random_request, run_until_idle
+from engine.fake_traffic import EOS, LIMITS, answers_of, check_answers, make_request, run_random_traffic, run_until_idle
 
 from workbench.engine.draft_model import DraftModel
 from workbench.engine.engine import Engine
@@ -41,19 +41,7 @@ def test_guesses_of_a_draft_model_change_no_answer(name, draft_model):
     for seed in range(4):
         rng = random.Random(seed)
         engine, drafter = make_engine(limits, draft_model)
-        requests, aborted, chunks = {}, set(), []
-        for step in range(40):
-            if rng.random() < 0.3:
-                request = random_request(rng, f"r{step}", limits.max_context)
-                requests[request.request_id] = request
-                engine.add(request)
-            if requests and rng.random() < 0.05:
-                ended = engine.abort(rng.choice(list(requests)))
-                chunks += ended
-                aborted |= {(chunk.request_id, chunk.index) for chunk in ended}
-            chunks += engine.step()
-            engine.check_integrity()
-        chunks += run_until_idle(engine)
+        requests, aborted, chunks = run_random_traffic(engine, rng, limits.max_context, 40, 0.3)
         check_answers(requests, answers_of(chunks), aborted, limits.max_context, hashed_token)
         assert drafter.pool.num_used_blocks == 0
         stats = engine.stats()

@@ -15,7 +15,7 @@ from engine.fake_traffic import (
     answers_of,
     check_answers,
     make_request,
-    random_request,
+    run_random_traffic,
     run_until_idle,
     token_ids_of,
 )
@@ -39,19 +39,7 @@ def test_guesses_change_no_answer(name, model):
     for seed in range(6):
         rng = random.Random(seed)
         engine, _ = make_engine(limits, model=model)
-        requests, aborted, chunks = {}, set(), []
-        for step in range(40):
-            if rng.random() < 0.3:
-                request = random_request(rng, f"r{step}", limits.max_context)
-                requests[request.request_id] = request
-                engine.add(request)
-            if requests and rng.random() < 0.05:
-                ended = engine.abort(rng.choice(list(requests)))
-                chunks += ended
-                aborted |= {(chunk.request_id, chunk.index) for chunk in ended}
-            chunks += engine.step()
-            engine.check_integrity()
-        chunks += run_until_idle(engine)
+        requests, aborted, chunks = run_random_traffic(engine, rng, limits.max_context, 40, 0.3)
         check_answers(requests, answers_of(chunks), aborted, limits.max_context, model)
         stats = engine.stats()
         assert (stats.num_running, stats.num_waiting, stats.kv_blocks_used) == (0, 0, 0)
@@ -71,21 +59,7 @@ def test_random_traffic_gives_every_answer_what_it_gets_alone(name, overlaps):
     for seed in range(6):
         rng = random.Random(seed)
         engine, runner = make_engine(limits, overlaps=overlaps)
-        requests, aborted, chunks = {}, set(), []
-        for step in range(60):
-            if rng.random() < 0.4:
-                request = random_request(rng, f"r{step}", limits.max_context)
-                requests[request.request_id] = request
-                engine.add(request)
-            if requests and rng.random() < 0.05:
-                victim = rng.choice(list(requests))
-                ended = engine.abort(victim)
-                chunks += ended
-                aborted |= {(chunk.request_id, chunk.index) for chunk in ended}
-                engine.check_integrity()
-            chunks += engine.step()
-            engine.check_integrity()
-        chunks += run_until_idle(engine)
+        requests, aborted, chunks = run_random_traffic(engine, rng, limits.max_context, 60, 0.4)
         check_answers(requests, answers_of(chunks), aborted, limits.max_context)
         stats = engine.stats()
         assert (stats.num_running, stats.num_waiting, stats.kv_blocks_used) == (0, 0, 0)

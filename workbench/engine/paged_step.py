@@ -119,15 +119,16 @@ class TorchStep:
         span = slice(rows.start, rows.start + num_rows)
         key, value = (_gather(t, rows.block_ids, num_rows) for t in (keys, values))
         mask = self._decode_mask(rows, key.shape[2], options.sliding_window)
-        # The query heads that share a KV head become the rows of one small matrix: [rows, kv_heads, group, dim].
-        grouped = query[span].unflatten(1, (keys.shape[2], -1))
+        group = query.shape[1] // keys.shape[2]
         if options.sinks is None:
-            group = grouped.shape[2]
-            out[span] = attend_dense(self._filled_up(grouped), key, value, mask, options)[:, :, :group].flatten(1, 2)
-            return
-        group = grouped.shape[2]
-        key, value = (t.repeat_interleave(group, dim=1) for t in (key, value))
-        out[span] = attend_dense(query[span].unsqueeze(2), key, value, mask, options).squeeze(2)
+            # The query heads that share a KV head become the rows of one small matrix: [rows, kv_heads, group, dim].
+            queries = query[span].unflatten(1, (-1, group))
+        else:
+            queries = query[span].unsqueeze(2)
+            key, value = (t.repeat_interleave(group, dim=1) for t in (key, value))
+        num_queries = queries.shape[2]
+        result = attend_dense(self._filled_up(queries), key, value, mask, options)
+        out[span] = result[:, :, :num_queries].flatten(1, 2)
 
     def _attend_chunk(
         self,

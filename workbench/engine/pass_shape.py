@@ -12,6 +12,10 @@ import torch
 
 __all__ = ["PassShape", "pass_shape"]
 
+# torch's attention takes so many keys at a time; shorter rests come in steps, so that few lengths occur.
+_KEYS_AT_ONCE = 512
+_KEY_STEP = 64
+
 
 @dataclass(frozen=True)
 class PassShape:
@@ -31,14 +35,11 @@ class PassShape:
         blocks = -(-length // block_size)
         if not self.fixed_positions:
             return blocks * block_size
-        # torch's attention takes 512 keys at a time, and MKL cuts a sum of over 256 in another place than one of 512.
+        # MKL cuts a sum over more than half of them in another place than one over all.
         rest = (length - 1) % _KEYS_AT_ONCE + 1
         padded = _KEYS_AT_ONCE if rest > _KEYS_AT_ONCE // 2 else -(-rest // _KEY_STEP) * _KEY_STEP
         return -(-(length - rest + padded) // block_size) * block_size
 
-
-_KEYS_AT_ONCE = 512
-_KEY_STEP = 64
 
 # oneDNN in bfloat16 has an order for one row, one for up to 32, and one for more: seen on a Xeon with AMX for matrices
 # of 192 to 49,152 rows; the one row apart was seen on an EPYC. MKL in float32 has one for up to 15 rows, one for 16 to
