@@ -28,7 +28,7 @@ def socket_client_that_left(endpoint, path: str, body: dict) -> Callable[[], Non
     # Left without its end: this client does not say goodbye.
     client = connect(f"ws://127.0.0.1:{endpoint.port}{path}", additional_headers=headers, proxy=None).__enter__()
     client.send(json.dumps(body))
-    return client.socket.close
+    return lambda: client.socket.shutdown(socket.SHUT_RDWR)
 
 
 PROMPT = {"prompt": "Once upon a time", "max_tokens": 900, "ignore_eos": True}
