@@ -9,7 +9,6 @@ import gc
 import json
 import resource
 import socket
-import statistics
 import subprocess
 import sys
 import threading
@@ -172,34 +171,29 @@ class TurnLog:
 
 
 @pytest.mark.parametrize("num_flooding", [12, 36])
-def test_19_one_keys_flood_does_not_raise_another_keys_p99(make_tiny_endpoint, monkeypatch, num_flooding):
-    """Counted in turns, so that it holds on any machine: the wait is no longer when the flood's line is."""
+def test_19_one_keys_flood_does_not_raise_another_keys_p99(make_tiny_endpoint, tiny_llm, monkeypatch, num_flooding):
+    """Counted in turns, with all of both in line: the wait is no longer when the flood's line is.
+
+    What that is in milliseconds, benchmarks/server.py says (flood).
+    """
     other = static_key("other", Scope.USE, "key-of-the-other-user")
     endpoint = make_tiny_endpoint(extra_keys=(other,))
-    log = TurnLog(endpoint, monkeypatch)
-    may_end = threading.Event()
-
-    def flood(client):
-        statuses = set()
-        while not may_end.is_set():
-            statuses.add(client.post("/v1/completions", json={"prompt": [1], "max_tokens": 2, "n": 10}).status_code)
-        return statuses
-
+    queue, log = endpoint._services.queue, TurnLog(endpoint, monkeypatch)
+    gate = StepGate(tiny_llm, monkeypatch)
+    # More than half of the room there is, so that one of them is in at a time.
+    many, one = {"prompt": [1], "max_tokens": 2, "n": 12}, {"prompt": "Hi", "max_tokens": 1}
     with http_client(endpoint) as flooding, http_client(endpoint, other.secret) as calm:
-        flooding._transport = httpx.HTTPTransport(limits=httpx.Limits(max_connections=num_flooding))
-        with ThreadPoolExecutor(num_flooding) as pool:
-            floods = [pool.submit(flood, flooding) for _ in range(num_flooding)]
+        with ThreadPoolExecutor(num_flooding + 4) as pool:
             try:
-                wait_for(lambda: endpoint._services.queue.num_waiting >= num_flooding - 3, 60)
-                for _ in range(20):
-                    assert calm.post("/v1/completions", json={"prompt": "Hi", "max_tokens": 1}).status_code == 200
+                replies = [pool.submit(flooding.post, "/v1/completions", json=many) for _ in range(num_flooding)]
+                wait_for(lambda: queue.num_waiting == num_flooding - 1)
+                replies += [pool.submit(calm.post, "/v1/completions", json=one) for _ in range(4)]
+                wait_for(lambda: queue.num_waiting == num_flooding + 3)
             finally:
-                may_end.set()
-            assert [future.result() for future in floods] == [{200}] * num_flooding
-    turns = log.turns_before("other")
-    assert len(turns) == 20
-    # Half of the batch is freed at once, for the flood's next one if it is its turn, and then for the calm one.
-    assert statistics.quantiles(turns, n=100)[98] <= 2
+                gate.open()
+            assert {reply.result().status_code for reply in replies} == {200}
+    # The end of each of the flood's leaves room for its next, whose turn it is, and for a calm one beside it.
+    assert log.turns_before("other") == [1, 2, 3, 4]
 
 
 def test_20_failed_attempts_are_limited_by_the_real_address(make_tiny_endpoint):
