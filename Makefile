@@ -26,8 +26,10 @@ lab: setup
 setup:
 	@$(PYTHON) .ci/environment.py
 
+# Two processes share the cores: a thread of theirs that waits lets the other compute meanwhile. What tests start as
+# processes of their own finds our modules compiled.
 test: setup
-	$(IN_VENV) .venv/bin/python -m pytest --nbval --nbval-current-env -n $(JOBS) --dist loadfile $(ARGS)
+	$(IN_VENV) OMP_WAIT_POLICY=passive PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest --nbval --nbval-current-env -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: setup
 	.venv/bin/ruff check .

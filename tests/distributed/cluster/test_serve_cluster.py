@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -200,3 +201,11 @@ def test_replicas_come_with_the_queue(nodes):
             for asker in askers:
                 asker.result(LIMIT_S)
         _wait_for(lambda: num_replicas("RUNNING") == 2, "a second replica serves")
+    assert "MetricsPusher.metrics_task" not in _tasks_of_handles()
+
+
+def _tasks_of_handles() -> set[str]:
+    """What Ray goes on to do in this process. One that finds no Ray starts one, again and again."""
+    from ray.serve._private.router import SingletonThreadRouter
+
+    return {task.get_coro().__qualname__ for task in asyncio.all_tasks(SingletonThreadRouter._asyncio_loop)}

@@ -50,6 +50,7 @@ class ReplicaApplication:
         self._needs = {"num_cpus": config.cpus_per_replica, "num_gpus": num_gpus}
         self._batch = engine.max_num_seqs or _ASSUMED_BATCH
         self._arguments = {**options, "engine": engine}
+        self._handle: Any = None
 
     @property
     def degraded_reason(self) -> str | None:
@@ -69,7 +70,8 @@ class ReplicaApplication:
         serve.start(proxy_location="Disabled")
         self._send(self._config.fewest, self._config.most)
         self._wait(progress)
-        return serve.get_app_handle(self.name)
+        self._handle = serve.get_app_handle(self.name)
+        return self._handle
 
     def make_room(self) -> bool:
         """See that a replica of another application finds room beside these: one of several ends where all is full.
@@ -95,6 +97,9 @@ class ReplicaApplication:
     def stop(self) -> None:
         """Take the replicas down, and the Ray that was started for this process with the last of them."""
         if self._ray.is_initialized():
+            if self._handle is not None:
+                # It would go on to tell an autoscaler of its load, and start a Ray of its own when this one is gone.
+                self._handle.shutdown()
             self._ray.serve.delete(self.name)
             leave_ray(self._ray)
 
