@@ -135,6 +135,7 @@ class FakeLlama:
             kv_dtype=choice.kv_dtype,
             cpu_offload_layers=choice.cpu_offload_layers,
             engine_name=choice.engine_name or "paged",
+            draft_model=choice.draft_model,
         )
         self.tokenizer = FakeTokenizer()
         self.is_unloaded = False

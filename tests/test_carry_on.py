@@ -26,6 +26,8 @@ _CHOICES = [
     LoadChoice("z", "cpu", "bf16", 512, parallel=GPUConfig([0, 1], "data")),
     LoadChoice("v", "cuda", "bf16", cpu_offload_layers=4),
     LoadChoice("u", engine_name="vllm"),
+    LoadChoice("t", "cpu", None, 512, draft_model="org/small model"),
+    LoadChoice("s", kv_dtype="bf16", draft_model="small"),
     LoadChoice("w", "cuda", parallel=GPUConfig(num_gpus=8, strategy="hybrid", pipeline_parallel_size=4)),
 ]
 

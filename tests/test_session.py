@@ -1,6 +1,7 @@
 import gc
 import threading
 import weakref
+from dataclasses import replace
 
 import pytest
 from fake_llm import FakeFactory, FakeLlama, Gate
@@ -234,6 +235,7 @@ def test_an_adopted_engine_is_shared_and_left_alone_by_close():
 
 def test_an_adopted_engine_is_loaded_again_as_it_was(session, factory):
     asked = LoadChoice("mine", "cuda", "bf16", 512, gpus=(1,), kv_dtype="fp8", cpu_offload_layers=3, engine_name="vllm")
+    asked = replace(asked, draft_model="small")
     session.adopt(FakeLlama(asked, words=["x"], gate=Gate(), error=None))
     assert session.status.choice == asked
 

@@ -29,6 +29,7 @@ class ChoiceCheck:
         engine = AUTO if choice.engine_name in (None, OUR_ENGINE) else choice.engine_name
         allowed_option(menu.engines, "engine_name", engine)
         self.cpu_offload_layers(backend, choice.cpu_offload_layers, is_spread=choice.parallel is not None)
+        self.draft_model(backend, engine, choice.draft_model, is_spread=choice.parallel is not None)
         if choice.parallel is None:
             self.gpus(backend, choice.gpus)
             return
@@ -46,6 +47,12 @@ class ChoiceCheck:
             raise ConfigError("cpu_offload_layers: on a CPU every layer is in the host's memory")
         if is_spread:
             raise ConfigError("cpu_offload_layers: goes with one GPU; choose one device first")
+
+    def draft_model(self, backend: str, engine: str, name: str | None, *, is_spread: bool) -> None:
+        """A smaller model that guesses ahead."""
+        reason = None if name is None else self._menu.draft_reason(backend, engine, is_spread=is_spread)
+        if reason is not None:
+            raise ConfigError(f"draft_model {name!r} can't be used here: {reason}")
 
     def gpus(self, backend: str, indexes: Sequence[Any], most: int = 1) -> list[int]:
         """GPUs of a backend by index, `most` of them at most; gives them as numbers."""

@@ -17,7 +17,7 @@ __all__ = ["FIELDS", "ChoiceDraft"]
 
 FIELDS = (
     *("model", "backend", "precision", "kv_dtype", "cpu_offload_layers", "engine_name", "split", *SIZE_FIELDS),
-    *("gpus", "context_length"),
+    *("gpus", "context_length", "draft_model"),
 )
 
 
@@ -37,6 +37,7 @@ class ChoiceDraft:
         self.gpus: list[int] = []
         self.context_length: int | None = None
         self.cpu_offload_layers: int | None = None
+        self.draft_model: str | None = None
         self.spread: SpreadChoice | None = None
         self.facts = ModelFacts()
         self._refusal = ""
@@ -63,7 +64,13 @@ class ChoiceDraft:
             self.cpu_offload_layers,
             _or_none(self.engine_name),
             None if spread is None else spread.config(),
+            self.draft_model,
         )
+
+    @property
+    def draft_reason(self) -> str | None:
+        """Why no draft model goes with what is chosen; None where one does."""
+        return self._menu.draft_reason(self.backend, self.engine_name, is_spread=self.spread is not None)
 
     @property
     def problem(self) -> str:
@@ -75,6 +82,7 @@ class ChoiceDraft:
         names = ("model", "backend", "precision", "kv_dtype", "engine_name", "split", "context_length")
         return {
             **{name: getattr(self, name) for name in (*names, "cpu_offload_layers")},
+            "draft_model": self.draft_model or "",
             "gpus": list(self.gpus),
             "sizes": {} if self.spread is None else dict(self.spread.sizes),
         }
@@ -95,6 +103,8 @@ class ChoiceDraft:
             self._choose_size(field, value)
         else:
             getattr(self, f"_choose_{field}")(value)
+        if self.draft_reason is not None:
+            self.draft_model = None
 
     def take(self, choice: LoadChoice) -> None:
         """Set all fields."""
@@ -106,6 +116,7 @@ class ChoiceDraft:
         self.backend, self.precision = choice.backend or AUTO, choice.precision or AUTO
         self.context_length, self.gpus = choice.context_length, list(choice.gpus)
         self.kv_dtype, self.cpu_offload_layers = choice.kv_dtype or AUTO, choice.cpu_offload_layers
+        self.draft_model = choice.draft_model
         # Our own by its name is the same as none.
         self.engine_name = AUTO if choice.engine_name in (None, OUR_ENGINE) else choice.engine_name
         self._set_spread(None if choice.parallel is None else SpreadChoice.of(choice.parallel))
@@ -129,7 +140,9 @@ class ChoiceDraft:
         if before is not None:
             self._give_up(before, name)
         self._set_model(name)
-        self.context_length, self._taken, self._refusal = None, None, refusal
+        # A draft model has the vocabulary of the one it guesses for.
+        self.context_length = self.draft_model = None
+        self._taken, self._refusal = None, refusal
 
     def _give_up(self, saved: LoadChoice, name: str) -> None:
         """Leave to the workbench what was saved for another model; what was chosen since stays where it can."""
@@ -165,6 +178,12 @@ class ChoiceDraft:
     def _choose_cpu_offload_layers(self, value: int | None) -> None:
         self._check.cpu_offload_layers(self.backend, value, is_spread=self.spread is not None)
         self.cpu_offload_layers = value
+
+    def _choose_draft_model(self, value: str | None) -> None:
+        name = str(value or "").strip() or None
+        is_spread = self.spread is not None
+        self._check.draft_model(self.backend, self.engine_name, name, is_spread=is_spread)
+        self.draft_model = name
 
     def _choose_engine_name(self, value: str) -> None:
         self.engine_name = allowed_option(self._menu.engines, "engine_name", value).value

@@ -49,6 +49,8 @@ function render({ model, el }) {
     onchange: () => choose("cpu_offload_layers", typedNumber(offload)),
   });
 
+  const draft = element("input", { type: "text", spellcheck: "false", onchange: () => choose("draft_model", draft.value) });
+
   const modelField = field("Model", "Which model to load", models);
   const other = { input, ...field("Folder, .gguf file or hub id", "A local folder, a .gguf file, org/name, or random:preset", input) };
   const backendField = field("Backend", "Which kind of device runs the model", backends);
@@ -56,6 +58,7 @@ function render({ model, el }) {
   const contextField = field("Context length, tokens", "Most tokens of one request; empty: as many as the model allows", context);
   const kvField = field("Keys and values", "What the KV cache is kept in", kvDtypes);
   const offloadField = field("Layers in the host's memory", "Layers that are copied to the GPU for each step; empty: none", offload);
+  const draftField = field("Draft model", "A smaller model with the same vocabulary that guesses ahead: the same text in fewer passes; empty: none", draft);
   const engineField = field("Engine", "What computes; another one takes its own settings", engines);
   const splitField = field("Several devices", "How the model is spread over GPUs, or over processes on the CPU", splits);
   const gpus = element("fieldset", { class: "wb-field wb-checks" });
@@ -72,8 +75,8 @@ function render({ model, el }) {
   root.append(
     element("div", { class: "wb-grid" }, modelField.node, other.node, backendField.node, precisionField.node, contextField.node),
     gpus,
-    element("details", { class: "wb-fold" }, element("summary", {}, "More: cache precision, several devices, hub search, saved default"),
-      element("div", { class: "wb-grid" }, kvField.node, offloadField.node, engineField.node, splitField.node, ...Object.values(sizeInputs).map((size) => size.node)),
+    element("details", { class: "wb-fold" }, element("summary", {}, "More: cache precision, draft model, several devices, hub search, saved default"),
+      element("div", { class: "wb-grid" }, kvField.node, offloadField.node, draftField.node, engineField.node, splitField.node, ...Object.values(sizeInputs).map((size) => size.node)),
       element("div", { class: "wb-row wb-end" }, searchField.node, button("Search", "Search the hub", find, "wb-small"), note),
       results,
       element("div", { class: "wb-row" }, save, forget)),
@@ -99,6 +102,9 @@ function render({ model, el }) {
       showValue(size.input, sizes[name] ?? "");
     }
     showValue(offload, model.get("cpu_offload_layers") ?? "");
+    showValue(draft, model.get("draft_model"));
+    draft.disabled = model.get("draft_reason") !== "";
+    draftField.hint.textContent = draft.disabled ? `Not available: ${model.get("draft_reason")}.` : "A smaller model that guesses ahead; same text.";
     offloadField.node.hidden = model.get("gpu_options").length === 0;
     showValue(context, model.get("context_length") ?? "");
     const most = model.get("max_context");
@@ -131,7 +137,7 @@ function render({ model, el }) {
   }
 
   const lists = ["models", "backends", "precisions", "kv_dtypes", "engines", "splits"];
-  const values = ["model", "backend", "precision", "kv_dtype", "split", "sizes", "split_hint", "context_length", "max_context", "cpu_offload_layers", "engine_name", "gpu_options"];
+  const values = ["model", "backend", "precision", "kv_dtype", "split", "sizes", "split_hint", "context_length", "max_context", "cpu_offload_layers", "draft_model", "draft_reason", "engine_name", "gpu_options"];
   const endings = [
     follow(model, [...lists, ...values, "problem", "backend_hint", "precision_hint", "saved", "search_note"], update),
     follow(model, ["gpu_options", "gpus", "problem"], updateGpus),

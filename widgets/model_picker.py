@@ -55,6 +55,9 @@ class ModelPicker(Part, anywidget.AnyWidget):
     context_length = traitlets.Int(None, allow_none=True).tag(sync=True)
     max_context = traitlets.Int(None, allow_none=True).tag(sync=True)
     cpu_offload_layers = traitlets.Int(None, allow_none=True).tag(sync=True)
+    draft_model = traitlets.Unicode().tag(sync=True)
+    # Why there can be none; "" where there can.
+    draft_reason = traitlets.Unicode().tag(sync=True)
     engines = traitlets.List().tag(sync=True)
     engine_name = traitlets.Unicode(AUTO).tag(sync=True)
     backend_hint = traitlets.Unicode().tag(sync=True)
@@ -103,8 +106,8 @@ class ModelPicker(Part, anywidget.AnyWidget):
 
     def choose(self, field: str, value: Any) -> None:
         """Set one field, as a click would: "model", "backend", "precision", "gpus", "context_length", "kv_dtype",
-        "cpu_offload_layers", "engine_name", "split" ("tensor", "pipeline", "data", "hybrid" or "auto") and its
-        "tensor_size", "pipeline_size", "data_size".
+        "cpu_offload_layers", "draft_model", "engine_name", "split" ("tensor", "pipeline", "data", "hybrid" or "auto")
+        and its "tensor_size", "pipeline_size", "data_size".
 
         Raises ConfigError for a value that is unknown or can't be used here; nothing changes then.
         """
@@ -157,6 +160,7 @@ class ModelPicker(Part, anywidget.AnyWidget):
             **draft.as_fields(),
             "max_context": draft.facts.max_context,
             "problem": draft.problem,
+            "draft_reason": draft.draft_reason or "",
             "backend_hint": hint_of(lists["backends"], draft.backend),
             "precision_hint": note_of(lists["precisions"], draft.precision),
             "split_hint": note_of(lists["splits"], draft.split),
@@ -212,6 +216,8 @@ class ModelPicker(Part, anywidget.AnyWidget):
             rows.append(("engine", self.engine_name))
         if self.cpu_offload_layers is not None:
             rows.append(("in the host's memory", f"{self.cpu_offload_layers} layers"))
+        if self.draft_model:
+            rows.append(("draft model", self.draft_model))
         if self.context_length is not None:
             rows.append(("context", f"{self.context_length} tokens"))
         return Twin("ModelPicker", tuple(rows))

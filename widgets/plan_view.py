@@ -80,6 +80,7 @@ def plan_arguments(choice: Any, batch: int, kv_dtype: str | None = None) -> dict
         "batch": batch,
         "kv_dtype": kv_dtype,
         "cpu_offload_layers": choice.cpu_offload_layers,
+        "draft_model": choice.draft_model,
     }
 
 

@@ -30,7 +30,9 @@ FORMAT = "workbench.choice"
 VERSION = 1
 # Field of a choice -> keyword of LlamaGPU; `gpus` becomes a device_index.
 _KEYWORDS = {"backend": "backend", "precision": "quant_type"}
-_ENGINE_KEYWORDS = ("context_length", "kv_dtype", "cpu_offload_layers", "engine_name")
+_ENGINE_KEYWORDS = ("context_length", "kv_dtype", "cpu_offload_layers", "engine_name", "draft_model")
+# Those that LlamaGPU takes by itself.
+_OWN_KEYWORDS = ("context_length", "draft_model")
 _NUMBERS = ("context_length", "cpu_offload_layers")
 _FLAGS = {
     "model": "--model",
@@ -42,6 +44,7 @@ _FLAGS = {
     "cpu_offload_layers": "--cpu-offload-layers",
     "engine_name": "--engine",
     "parallel": "--parallel",
+    "draft_model": "--draft-model",
 }
 # Commands whose options a choice is; `plan` takes the model without a flag, and has shorter names for two.
 _COMMANDS = ("serve", "chat", "generate", "app", "profile")
@@ -63,8 +66,7 @@ def choice_to_code(choice: LoadChoice) -> str:
     if choice.gpus:
         arguments.append(f"device_index={choice.gpus[0]}" if len(choice.gpus) == 1 else f"gpus={choice.gpus!r}")
     engine = [f"{name}={getattr(choice, name)!r}" for name in _ENGINE_KEYWORDS if getattr(choice, name) is not None]
-    if all(getattr(choice, name) is None for name in _ENGINE_KEYWORDS if name != "context_length"):
-        # The one of the engine's knobs that LlamaGPU takes by itself.
+    if all(getattr(choice, name) is None for name in _ENGINE_KEYWORDS if name not in _OWN_KEYWORDS):
         arguments += engine
         names = "LlamaGPU"
     else:
@@ -257,7 +259,7 @@ def _choice(values: Mapping[str, Any]) -> LoadChoice:
     unknown = sorted(set(values) - known)
     if unknown:
         raise ConfigError(f"{unknown[0]!r} is not part of a choice; known are {', '.join(sorted(known))}")
-    for name in ("backend", "precision", "kv_dtype", "engine_name"):
+    for name in ("backend", "precision", "kv_dtype", "engine_name", "draft_model"):
         if not isinstance(values.get(name), str | None):
             raise ConfigError(f"{name}={values[name]!r}: must be a name or nothing")
     for name in _NUMBERS:

@@ -164,6 +164,7 @@ def load_words(choice: LoadChoice) -> str:
     it."""
     words: dict[str, Any] = {"engine": choice.engine_name or "paged", "kv_dtype": choice.kv_dtype}
     words["cpu_offload_layers"] = choice.cpu_offload_layers
+    words["draft_model"] = choice.draft_model
     words["gpus"] = ",".join(map(str, choice.gpus)) or None
     if choice.parallel is not None:
         shape = choice.parallel.shape

@@ -18,15 +18,17 @@ from workbench.twin import HasTwin, Twin
 from workbench.unload_receipt import UnloadReceipt, make_receipt
 
 if TYPE_CHECKING:
-    from workbench.engine import EngineStats, Generation
+    from workbench.engine import EngineConfig, EngineStats, Generation
     from workbench.llm import LlamaGPU
 
-__all__ = ["LoadChoice", "LoadedFacts", "Session", "SessionState", "SessionStatus", "load_engine"]
+__all__ = ["LoadChoice", "LoadedFacts", "Session", "SessionState", "SessionStatus", "engine_of", "load_engine"]
 
 _log = logging.getLogger(__name__)
 
 # Waits are cut into pieces this long, so that an interrupt of the waiting thread is noticed.
 _WAIT_STEP_S = 0.2
+# Of a choice, under their names in EngineConfig.
+_ENGINE_FIELDS = ("context_length", "kv_dtype", "cpu_offload_layers", "engine_name", "draft_model")
 # A model that another has taken the place of may go on with its requests that long.
 _LONGEST_DRAIN_S = 120.0
 
@@ -47,15 +49,16 @@ def load_engine(choice: LoadChoice, progress: ProgressCallback) -> LlamaGPU:
         backend=choice.backend,
         quant_type=choice.precision,
         device_index=choice.gpus[0] if choice.gpus else 0,
-        engine=EngineConfig(
-            context_length=choice.context_length,
-            kv_dtype=choice.kv_dtype,
-            cpu_offload_layers=choice.cpu_offload_layers,
-            engine_name=choice.engine_name or "paged",
-        ),
+        engine=engine_of(choice, EngineConfig()),
         parallel=choice.parallel,
         progress=progress,
     )
+
+
+def engine_of(choice: LoadChoice, engine: EngineConfig) -> EngineConfig:
+    """`engine` with what a choice says of it; what the choice leaves open stays."""
+    named = {name: getattr(choice, name) for name in _ENGINE_FIELDS}
+    return replace(engine, **{name: value for name, value in named.items() if value is not None})
 
 
 class _Wish:
@@ -366,6 +369,7 @@ def _choice_of(llm: LlamaGPU, facts: LoadedFacts) -> LoadChoice:
         config.cpu_offload_layers,
         None if config.engine_name == "paged" else config.engine_name,
         llm.parallel,
+        config.draft_model,
     )
 
 

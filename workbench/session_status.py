@@ -29,7 +29,8 @@ class SessionState(Enum):
 @dataclass(frozen=True)
 class LoadChoice:
     """What to load. `backend`, `precision`, `context_length` (tokens) and `kv_dtype` (of the cache) are None for
-    "choose for me"; `cpu_offload_layers` stay in the host's memory. `engine_name` is None for our own.
+    "choose for me"; `cpu_offload_layers` stay in the host's memory. `engine_name` is None for our own. `draft_model` is
+    a smaller model that guesses ahead, None for none.
 
     `gpus` are indexes of the backend's devices, empty for its first one. `parallel` spreads the model over
     several.
@@ -44,10 +45,13 @@ class LoadChoice:
     cpu_offload_layers: int | None = None
     engine_name: str | None = None
     parallel: GPUConfig | None = None
+    draft_model: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, str) or not self.model.strip():
             raise ConfigError(f"model is {self.model!r}: the name of a model, a folder or a file is needed")
+        if self.draft_model is not None and (not isinstance(self.draft_model, str) or not self.draft_model.strip()):
+            raise ConfigError(f"draft_model is {self.draft_model!r}: the name of a smaller model is needed, or None")
         _require_count("context_length", self.context_length)
         _require_count("cpu_offload_layers", self.cpu_offload_layers)
         object.__setattr__(self, "gpus", tuple(self.gpus))

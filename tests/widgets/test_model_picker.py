@@ -240,6 +240,28 @@ def test_layers_in_the_hosts_memory_go_with_one_gpu(front_end, gpu_menu, menu):
         ModelPicker(menu=menu).choose("cpu_offload_layers", 2)
 
 
+def test_a_draft_model_goes_with_one_process_on_a_cpu(front_end, gpu_menu, menu):
+    picker = ModelPicker(menu=menu)
+    assert picker.draft_reason == ""
+    front_end.tell(picker, type="choose", field="draft_model", value=" org/small ")
+    assert (picker.choice, picker.draft_model) == (LoadChoice("default", draft_model="org/small"), "org/small")
+    assert "org/small" in repr(picker)
+    # It would have to share the vocabulary of the next model too.
+    front_end.tell(picker, type="choose", field="model", value="other")
+    assert picker.choice == LoadChoice("other")
+    picker.choose("draft_model", "org/small")
+    front_end.tell(picker, type="choose", field="split", value="data")
+    assert (picker.draft_model, picker.draft_reason) == ("", "a model over several devices guesses nothing ahead")
+    on_gpu = ModelPicker(menu=gpu_menu)
+    front_end.tell(on_gpu, type="choose", field="draft_model", value="org/small")
+    assert "draft_model 'org/small' can't be used here: on a GPU" in on_gpu.problem
+    assert on_gpu.choice == LoadChoice()
+    with pytest.raises(ConfigError, match="on a GPU"):
+        on_gpu.apply(LoadChoice(draft_model="org/small"))
+    front_end.tell(on_gpu, type="choose", field="backend", value="cpu")
+    assert on_gpu.draft_reason == ""
+
+
 def test_an_engine_that_is_not_installed_is_shown_with_its_reason(front_end, menu):
     picker = ModelPicker(menu=menu)
     (vllm,) = [option for option in picker.engines if option["value"] == "vllm"]

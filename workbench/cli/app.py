@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import webbrowser
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -55,7 +56,9 @@ def command(
     # A door above this row; it brings Gradio, which takes seconds.
     from dashboards.launching import make_app
 
-    session = None if url else Session(engine_factory(ctx.obj, model, engine))
+    # What the Models tab has a control for is as it says there, left empty or not.
+    further = replace(engine, context_length=None, draft_model=None)
+    session = None if url else Session(engine_factory(ctx.obj, model, further))
     # Takes the address before the model takes its time.
     app = make_app(
         session=session,

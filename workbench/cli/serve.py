@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,7 +20,7 @@ from workbench.server.settings import (
     ServerSettings,
     WireLimits,
 )
-from workbench.session import EngineFactory, Session
+from workbench.session import EngineFactory, Session, engine_of
 
 if TYPE_CHECKING:
     from workbench.cli.services import Services
@@ -109,16 +110,18 @@ def command(
 def engine_factory(
     services: Services, model: ModelSettings, engine: EngineConfig, cluster: ClusterConfig | None = None
 ) -> EngineFactory:
-    """Loads further models with the same engine settings; they may never bring code or pickles along."""
+    """Loads further models with the same engine settings, but for what a choice says; they may never bring code or
+    pickles along. A draft model goes with the model that it was named for."""
 
     def load(choice: LoadChoice, progress: ProgressCallback) -> LlamaGPU:
+        settings = engine if choice.model == model.model else replace(engine, draft_model=None)
         return services.open_llm(
             model_path=choice.model,
             prefer_gpu=model.prefer_gpu,
             quant_type=choice.precision,
             backend=choice.backend,
-            device_index=model.device_index,
-            engine=engine,
+            device_index=choice.gpus[0] if choice.gpus else model.device_index,
+            engine=engine_of(choice, settings),
             parallel=choice.parallel,
             cluster=cluster,
             progress=progress,

@@ -176,7 +176,8 @@ class ModelHost:
             await asyncio.to_thread(check)
             before = self._present_choice()
             kept = before or LoadChoice()
-            choice = replace(kept, model=source, precision=self.next_precision or kept.precision)
+            draft = kept.draft_model if source == kept.model else None
+            choice = replace(kept, model=source, precision=self.next_precision or kept.precision, draft_model=draft)
             status = await self._replace(choice, before, on_progress)
         if not _is_done(status):
             raise load_error(status.failure.kind if status.failure else "LoadCancelled")
