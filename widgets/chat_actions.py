@@ -31,6 +31,8 @@ def _look_inside(chat: ChatBox, content: Content) -> None:
 
 _ACTIONS: Mapping[str, Action] = {
     "ask": lambda chat, content: chat.ask(_text(content)),
+    "new": lambda chat, content: chat.new_chat(),
+    "open": lambda chat, content: chat.open_chat(str(content.get("id"))),
     "clear": lambda chat, content: chat.clear(),
     "regenerate": lambda chat, content: chat.regenerate(content.get("number")),
     "continue": lambda chat, content: chat.continue_reply(),

@@ -112,6 +112,8 @@ class MessageView {
   }
 }
 
+const sentence = (text) => (/[.!?]$/.test(text) ? text : `${text}.`);
+
 function settingsView(model, act) {
   const system = element("textarea", { rows: "2", onchange: () => act("system", { text: system.value }) });
   const presets = element("select", { onchange: () => presets.value && act("preset", { name: presets.value }) });
@@ -184,13 +186,18 @@ function render({ model, el }) {
   const send = button("Send", "Send the message (Enter)", ask, "wb-primary");
   const stop = button("Stop", "Stop the reply and keep what has come (Esc)", () => act("stop"));
   const again = button("Continue", "Have the model go on with its last reply", () => act("continue"));
-  const clear = button("New chat", "Forget this conversation", () => act("clear"));
+  const fresh = button("New chat", "Begin a conversation; this one stays in the list", () => act("new"));
+  const others = element("select", { onchange: () => act("open", { id: others.value }) });
+  const othersField = field("Conversation", "Which conversation is shown", others, "wb-wide");
+  const forget = button("Delete", "Forget the conversation that is shown", () => act("clear"), "wb-small");
+  const shelf = element("div", { class: "wb-row wb-end" }, othersField.node, forget);
   const file = element("input", { type: "file", accept: ".json,application/json", class: "wb-unseen", tabindex: "-1", "aria-label": "Conversation file",
     onchange: async () => { if (file.files[0]) act("import", { text: await file.files[0].text() }); file.value = ""; } });
   const exportButton = button("Export", "Save the conversation with all its versions as JSON", () => act("export"), "wb-small");
   const importButton = button("Import", "Open a conversation from JSON", () => file.click(), "wb-small");
   const settings = settingsView(model, act);
   const meter = meterView();
+  let shown = null;
   let pending = null;
   let draftTimer = null;
 
@@ -226,7 +233,10 @@ function render({ model, el }) {
 
   function updateMessages() {
     const messages = model.get("messages");
-    const numbers = new Set(messages.map((message) => message.number));
+    // In another conversation the numbers are those of other messages.
+    const isOther = model.get("conversation_id") !== shown;
+    shown = model.get("conversation_id");
+    const numbers = new Set(isOther ? [] : messages.map((message) => message.number));
     let lost = null;
     keepingEnd(() => {
       for (const [number, view] of views) {
@@ -253,9 +263,15 @@ function render({ model, el }) {
     setUsable(send, model.get("ready") && !busy && pending === null);
     setUsable(stop, busy);
     setUsable(again, model.get("ready") && model.get("can_continue"));
-    setUsable(clear, !busy && model.get("messages").length > 0);
+    setUsable(fresh, !busy && model.get("messages").length > 0);
     setUsable(exportButton, model.get("messages").length > 0);
     setUsable(importButton, !busy);
+    const conversations = model.get("conversations");
+    shelf.hidden = conversations.length < 2;
+    others.replaceChildren(...conversations.map(({ id, title }) => element("option", { value: id }, title)));
+    others.value = model.get("conversation_id");
+    others.disabled = busy;
+    setUsable(forget, !busy);
     root.setAttribute("aria-busy", busy);
     hint.textContent = pending === null ? model.get("hint") : "Waiting for the kernel to take the message\u2026";
     hint.hidden = hint.textContent === "";
@@ -267,7 +283,7 @@ function render({ model, el }) {
       const edit = content.to === "edit" ? views.get(content.number)?.edit : null;
       if (content.type === "accepted") edit?.end();
       else {
-        const reason = `${content.cause} ${content.next_step}`;
+        const reason = `${sentence(content.cause)} ${content.next_step}`;
         if (edit) edit.refuse(reason);
         else refusal.textContent = reason;
         // The fields show what is in use, not what was refused.
@@ -293,14 +309,14 @@ function render({ model, el }) {
   }
 
   root.append(
-    log, spoken, meter.node, message.node,
-    element("div", { class: "wb-row" }, send, stop, again, clear, element("span", { class: "wb-push" }), exportButton, importButton, file, hint),
+    shelf, log, spoken, meter.node, message.node,
+    element("div", { class: "wb-row" }, send, stop, again, fresh, element("span", { class: "wb-push" }), exportButton, importButton, file, hint),
     refusal, settings.node,
   );
   model.on("msg:custom", receive);
   const endings = [
-    follow(model, ["messages", "busy"], updateMessages),
-    follow(model, ["messages", "busy", "ready", "hint", "context", "can_continue"], update),
+    follow(model, ["messages", "busy", "conversation_id"], updateMessages),
+    follow(model, ["messages", "busy", "ready", "hint", "context", "can_continue", "conversations", "conversation_id"], update),
     follow(model, ["system", "settings", "preset", "presets", "looks_inside"], settings.update),
   ];
   model.send({ type: "hello" });

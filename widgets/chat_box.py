@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 
 from widgets.chat_actions import do_chat_action
-from widgets.chat_knobs import ChatKnobs
+from widgets.chat_conversations import ChatConversations
 from widgets.chat_prompt import ChatPrompt
 from widgets.chat_settings import ChatSettings
+from widgets.chat_shelf import ChatShelf
 from widgets.chat_view import ChatView
 from widgets.context_meter import ContextMeter, NextPrompt
 from widgets.front_end import module_text, style_text
@@ -19,14 +20,8 @@ from widgets.part import Part
 from widgets.reply import Reply, ReplyEnd
 from widgets.reply_news import tell_of_reply
 from widgets.shared_session import as_session
-from workbench.conversation import (
-    Conversation,
-    Message,
-    PresetShelf,
-    export_conversations,
-    import_conversations,
-)
-from workbench.errors import ConfigError, EngineStoppedError, RequestError
+from workbench.conversation import Message, PresetShelf
+from workbench.errors import EngineStoppedError, RequestError
 from workbench.session import Session, SessionState, SessionStatus
 from workbench.twin import Twin
 
@@ -42,7 +37,7 @@ _ROLES = {"user": "you", "assistant": "model"}
 _NUM_ALTERNATIVES = 6
 
 
-class ChatBox(Part, ChatKnobs):
+class ChatBox(Part, ChatConversations):
     """Chat with a loaded engine, or with what a session has loaded; one reply at a time.
 
     `system` is the system prompt, `sampling` any keywords of `LlamaGPU.submit` (by default greedy, 512 tokens at
@@ -79,7 +74,7 @@ class ChatBox(Part, ChatKnobs):
     ) -> None:
         self._session = as_session(source)
         self._settings = ChatSettings(_DEFAULT_SAMPLING if sampling is None else sampling, presets)
-        self._conversation = Conversation(system)
+        self._shelf = ChatShelf(system)
         self._view = ChatView()
         self._on_reply = on_reply or (lambda message: None)
         self._on_inspect = on_inspect or (lambda message: None)
@@ -93,11 +88,6 @@ class ChatBox(Part, ChatKnobs):
         self._forget = self._session.observe(self._follow_session)
         self.on_msg(self._receive)
 
-    @property
-    def conversation(self) -> Conversation:
-        """The chat as a tree; change it through this widget's methods, so that the page follows."""
-        return self._conversation
-
     def ask(self, text: str) -> None:
         """Send a message, as a click on Send does; returns at once, the reply streams into the widget.
 
@@ -107,58 +97,54 @@ class ChatBox(Part, ChatKnobs):
             if not text.strip():
                 raise RequestError("the message is empty: write something to send")
             self._require_idle_and_ready()
-            self._conversation.add("user", text)
+            self.conversation.add("user", text)
             self._draft = ""
-            self._begin(self._conversation.reply())
+            self._begin(self.conversation.reply())
 
     def regenerate(self, number: int | None = None) -> None:
         """Another version of a reply (None: of the last). Raises what `ask` does."""
         with self._lock:
             self._require_idle_and_ready()
-            self._begin(self._conversation.regenerate(number))
+            self._begin(self.conversation.regenerate(number))
 
     def continue_reply(self) -> None:
         """Have the model go on with its last reply. Raises what `ask` does."""
         with self._lock:
             self._require_idle_and_ready()
-            self._begin(self._conversation.resume())
+            self._begin(self.conversation.resume())
 
     def continue_from(self, reply: int | Message, start: str) -> None:
         """Another version of a reply that begins with `start`, which the model goes on from.
 
-        Raises what `ask` does, and RequestError for a Message that is not in this conversation (any more).
+        A Message's conversation is opened. Raises what `ask` does, and RequestError for one that is not here any more.
         """
         with self._lock:
             self._require_idle_and_ready()
-            if isinstance(reply, Message) and not any(one is reply for one in self._conversation.all_messages):
-                raise RequestError("that reply is of an earlier conversation: it is not in the chat any more")
+            if isinstance(reply, Message):
+                before = self.conversation
+                self._shelf.open_with(reply)
+                if self.conversation is not before:
+                    self._show_other()
             number = reply.number if isinstance(reply, Message) else reply
             # It may be behind another version of a question.
-            self._conversation.show(number)
-            message = self._conversation.regenerate(number)
+            self.conversation.show(number)
+            message = self.conversation.regenerate(number)
             message.text, message.num_given_chars = start, len(start)
             self._begin(message)
 
     def edit(self, number: int, text: str) -> None:
         """A new version of a message. After an edited question a new reply runs where a model is loaded."""
         with self._lock:
-            message = self._conversation.edit(number, text)
+            message = self.conversation.edit(number, text)
             if message.role == "user" and self.ready:
-                self._begin(self._conversation.regenerate(message.number))
+                self._begin(self.conversation.regenerate(message.number))
             else:
                 self._show_messages(busy=False)
 
     def show_version(self, number: int, step: int) -> None:
         """Show the version of a message `step` places further. Raises RequestError while a reply runs."""
         with self._lock:
-            self._conversation.show_next(number, step)
-            self._show_messages(busy=False)
-
-    def branch(self, number: int) -> None:
-        """Go on in a new conversation that ends with a message; the old one can be had by its versions no more."""
-        with self._lock:
-            self._conversation = self._conversation.branch(number)
-            self._view.forget()
+            self.conversation.show_next(number, step)
             self._show_messages(busy=False)
 
     def stop(self) -> None:
@@ -167,34 +153,9 @@ class ChatBox(Part, ChatKnobs):
         if reply is not None:
             reply.stop()
 
-    def clear(self) -> None:
-        """Forget the conversation. Raises RequestError while a reply runs."""
-        with self._lock:
-            self._require_idle()
-            self._conversation.clear()
-            self._view.forget()
-            self._show_messages(busy=False)
-
     def inspect(self, number: int) -> None:
         """Hand a message to `on_inspect`. Raises RequestError for no such message."""
-        self._on_inspect(self._conversation.message(number))
-
-    def export_json(self) -> str:
-        """The conversation with all its branches."""
-        with self._lock:
-            return export_conversations([self._conversation])
-
-    def import_json(self, text: str) -> None:
-        """Show a conversation of `export_json`, or a list of {"role", "content"}. Raises ConfigError."""
-        with self._lock:
-            self._require_idle()
-            conversations = import_conversations(text)
-            if not conversations or not conversations[0].all_messages:
-                raise ConfigError("there is no message in it: the chat stays as it is")
-            self._conversation = conversations[0]
-            self._view.forget()
-            self.show_settings()
-            self._show_messages(busy=False)
+        self._on_inspect(self.conversation.message(number))
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for the end of the reply that runs; True when none runs any more."""
@@ -224,7 +185,7 @@ class ChatBox(Part, ChatKnobs):
         sampling = dict(asked)
         if self.looks_inside:
             sampling |= {"logprobs": True, "top_logprobs": _NUM_ALTERNATIVES}
-        prompt = ChatPrompt(self._conversation.prompt(), self._conversation.continues_reply, sampling)
+        prompt = ChatPrompt(self.conversation.prompt(), self.conversation.continues_reply, sampling)
         self._reply = Reply(
             lambda: prompt.submit(self._session),
             lambda piece: self._append(message, piece),
@@ -249,10 +210,11 @@ class ChatBox(Part, ChatKnobs):
         self._on_reply(message)
 
     def _show_messages(self, *, busy: bool) -> None:
-        conversation = self._conversation
+        conversation = self.conversation
         shown = conversation.messages
         with self.hold_sync():
             self.messages = [self._view.as_dict(message, conversation.versions(message.number)) for message in shown]
+            self._show_names()
             self.busy = busy
             self.can_continue = bool(shown and shown[-1].role == "assistant" and shown[-1].text and not busy)
         if not busy:
@@ -265,7 +227,7 @@ class ChatBox(Part, ChatKnobs):
 
     def _next_prompt(self) -> NextPrompt:
         with self._lock:
-            return self._session.llm, self._conversation.prompt(), self._draft
+            return self._session.llm, self.conversation.prompt(), self._draft
 
     def _follow_session(self, status: SessionStatus) -> None:
         """Called by the session's worker."""
@@ -290,12 +252,12 @@ class ChatBox(Part, ChatKnobs):
 
     def _repeat_running_text(self) -> None:
         with self._lock:
-            running = self._conversation.running
+            running = self.conversation.running
             if running is not None:
                 self.send({**self._view.whole(running), "type": "blocks", "live": ""})
 
     def twin(self) -> Twin:
         """The conversation as text, without times."""
-        messages = self._conversation.messages
+        messages = self.conversation.messages
         rows = tuple((_ROLES.get(message.role, message.role), message.text) for message in messages)
         return Twin(f"ChatBox ({len(messages)} messages)", rows)

@@ -22,7 +22,6 @@ class ChatKnobs(anywidget.AnyWidget):
     preset = traitlets.Unicode().tag(sync=True)
     presets = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
-    _conversation: Conversation
     _settings: ChatSettings
     _lock: threading.RLock
 
@@ -36,7 +35,7 @@ class ChatKnobs(anywidget.AnyWidget):
         with self._lock:
             preset = self._settings.take(name)
             if preset.system is not None:
-                self._conversation.system = preset.system
+                self.conversation.system = preset.system
             self.show_settings()
             self._measure()
 
@@ -49,7 +48,7 @@ class ChatKnobs(anywidget.AnyWidget):
     def save_preset(self, name: str) -> None:
         """Keep the settings and the system prompt as a preset. Raises ConfigError for a built-in one's name."""
         with self._lock:
-            self._settings.save_as(name, self._conversation.system)
+            self._settings.save_as(name, self.conversation.system)
             self.show_settings()
 
     def remove_preset(self, name: str) -> None:
@@ -61,17 +60,22 @@ class ChatKnobs(anywidget.AnyWidget):
     def set_system(self, text: str) -> None:
         """Change the system prompt; empty is none."""
         with self._lock:
-            self._conversation.system = text.strip() or None
+            self.conversation.system = text.strip() or None
             self.show_settings()
             self._measure()
 
     def show_settings(self) -> None:
         """Show the page the settings as they are, whatever it has in its fields."""
         with self.hold_sync():
-            self.system = self._conversation.system or ""
+            self.system = self.conversation.system or ""
             self.settings = self._settings.as_view()
             self.presets = self._settings.preset_names()
             self.preset = self._settings.preset
+
+    @property
+    def conversation(self) -> Conversation:
+        """The chat whose system prompt it is."""
+        raise NotImplementedError
 
     def _measure(self) -> None:
         """Count the next prompt's tokens, which a system prompt is among."""

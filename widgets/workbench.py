@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Workbench"]
 
+_LONGEST_REPLY_END_S = 10.0
+
 
 class Workbench(Part, ipywidgets.VBox):
     """The workbench panel. Show it by making it the last value of a cell.
@@ -50,7 +52,8 @@ class Workbench(Part, ipywidgets.VBox):
     `sampling` go to the chat. `history` is the log that runs are noted in (None: one of its own).
 
     One panel of a `name` is open at a time: making another closes the first with its widgets and threads. If the new
-    one asks for the same thing, the loaded model stays and is handed over; else it is unloaded.
+    one asks for the same thing, the loaded model and the conversations stay and are handed over; else it is
+    unloaded.
     """
 
     # Open panels by name. A cell that is run again has no other way to find the panel that it replaces.
@@ -103,6 +106,9 @@ class Workbench(Part, ipywidgets.VBox):
         if llm is not None:
             self.session.adopt(llm)
         self._make_parts(menu, make_plan, system, sampling, history or (earlier.history.runs if earlier else None))
+        # What its reply has come to is told once the reply's thread has ended, which a stop makes it do.
+        if earlier is not None and earlier.chat.wait(_LONGEST_REPLY_END_S):
+            self.chat.take_over(earlier.chat, system)
         if earlier is not None:
             self.endpoint.owns_endpoint = earlier._owned_endpoint
         self._lay_out()

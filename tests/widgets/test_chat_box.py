@@ -174,11 +174,66 @@ def test_unloading_in_the_middle_ends_the_reply_with_a_reason(front_end, ready_s
     assert chat.ready is False
 
 
-def test_new_chat_forgets(front_end, chat):
+def _titles(chat):
+    return [one["title"] for one in chat.conversations]
+
+
+def _texts(chat):
+    return [message["text"] for message in chat.messages]
+
+
+def test_a_new_chat_leaves_the_others_in_a_list(front_end, chat):
+    front_end.tell(chat, type="system", text="Be brief.")
     chat.ask("Hi")
     assert chat.wait(_LIMIT_S)
+    front_end.tell(chat, type="new")
+    assert (chat.messages, chat.system, _titles(chat)) == ([], "Be brief.", ["New chat", "Hi"])
+    first = chat.conversations[1]["id"]
+    front_end.tell(chat, type="system", text="Rhyme.")
+    front_end.tell(chat, type="open", id=first)
+    # One without a message is not kept.
+    assert (_texts(chat), chat.system, _titles(chat)) == (["Hi", "Hello there."], "Be brief.", ["Hi"])
+    assert chat.conversation_id == first
+    front_end.tell(chat, type="open", id="none")
+    assert "not here any more" in front_end.custom(chat)[-1]["cause"]
+
+
+def test_a_conversation_is_forgotten_when_it_is_asked_for(front_end, chat):
+    for text in ("one", "two"):
+        front_end.tell(chat, type="new")
+        chat.ask(text)
+        assert chat.wait(_LIMIT_S)
     front_end.tell(chat, type="clear")
-    assert chat.messages == []
+    assert (_texts(chat), _titles(chat)) == (["one", "Hello there."], ["one"])
+    front_end.tell(chat, type="clear")
+    assert (chat.messages, _titles(chat)) == ([], ["New chat"])
+
+
+def test_another_is_opened_only_while_no_reply_runs(front_end, chat, factory):
+    chat.ask("one")
+    assert chat.wait(_LIMIT_S)
+    front_end.tell(chat, type="new")
+    gate = factory.made[0]._gate = Gate(is_open=False)
+    chat.ask("two")
+    for content in ({"type": "open", "id": chat.conversations[1]["id"]}, {"type": "branch", "number": 0}):
+        front_end.tell(chat, **content)
+        assert "a reply is running" in front_end.custom(chat)[-1]["cause"]
+    gate.open()
+    assert chat.wait(_LIMIT_S)
+    assert _texts(chat) == ["two", "Hello there."]
+
+
+def test_a_file_of_several_conversations_is_taken_in_whole(front_end, chat):
+    chat.ask("Hi")
+    assert chat.wait(_LIMIT_S)
+    two = [Conversation(conversation_id=name) for name in ("a", "b")]
+    for one in two:
+        one.add("user", one.conversation_id)
+    front_end.tell(chat, type="import", text=export_conversations(two))
+    assert (_texts(chat), _titles(chat)) == (["a"], ["a", "b", "Hi"])
+    # The same again takes the place of what is there.
+    front_end.tell(chat, type="import", text=export_conversations(two))
+    assert _titles(chat) == ["a", "b", "Hi"]
 
 
 def test_close_stops_the_reply(front_end, ready_session, factory):
@@ -239,6 +294,9 @@ def test_branching_goes_on_from_a_message_in_a_new_conversation(front_end, chat)
     front_end.tell(chat, type="branch", number=1)
     assert [message["text"] for message in chat.messages] == ["one", "Hello there."]
     assert [message["versions"] for message in chat.messages] == [1, 1]
+    assert _titles(chat) == ["one (branch)", "one"]
+    front_end.tell(chat, type="open", id=chat.conversations[1]["id"])
+    assert _texts(chat) == ["one", "Hello there.", "two", "Hello there."]
 
 
 def test_continue_goes_on_with_the_same_reply(front_end, chat, factory):

@@ -66,8 +66,13 @@ def test_a_pick_is_for_the_reply_it_was_shown_of_or_refused(front_end, open_pane
     front_end.tell(heatmap, type="pick", token=1, alternative=1)
     assert chat.wait(_LIMIT_S)
     assert [message["text"] for message in chat.messages] == ["Hi", "ACHello there."]
-    # Its number is taken by another message.
+    # Its number is that of another message in the conversation that is open now; its own is opened again.
     chat.import_json('[{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]')
+    front_end.tell(heatmap, type="pick", token=1, alternative=1)
+    assert chat.wait(_LIMIT_S)
+    assert [message["text"] for message in chat.messages] == ["Hi", "ACHello there."]
+    assert chat.messages[1]["versions"] == 3
+    chat.clear()
     front_end.tell(heatmap, type="pick", token=1, alternative=1)
     assert "earlier conversation" in heatmap.failure["cause"]
     assert [message["text"] for message in chat.messages] == ["Q", "A"]
@@ -82,6 +87,27 @@ def test_running_the_cell_again_replaces_the_panel_and_keeps_the_model(front_end
     assert second.session is session
     assert second.load_bar.state == "ready"
     assert _threads().count("workbench-sampler") == 1
+
+
+def test_running_the_cell_again_keeps_the_conversations(front_end, open_panel, ready_session, factory):
+    first = open_panel(session=ready_session, system="Be brief.")
+    first.chat.ask("one")
+    assert first.chat.wait(_LIMIT_S)
+    first.chat.new_chat()
+    gate = factory.made[0]._gate = Gate(is_open=False)
+    first.chat.ask("two")
+    gate.let()
+    front_end.wait_for(lambda: first.chat.conversation.messages[-1].text)
+    # Its reply is stopped, and what has come of it is there.
+    second = open_panel(session=ready_session, system="Rhyme.")
+    assert [one["title"] for one in second.chat.conversations] == ["two", "one"]
+    user, model = second.chat.messages
+    assert (user["text"], model["text"], model["status"]) == ("two", "Hello", "stopped")
+    assert second.chat.conversation.system == second.chat.system == "Rhyme."
+    gate.open()
+    second.chat.regenerate()
+    assert second.chat.wait(_LIMIT_S)
+    assert second.chat.messages[1]["text"] == "Hello there."
 
 
 def test_its_own_engine_is_handed_over_only_for_the_same_request(open_panel, factory):
