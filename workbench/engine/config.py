@@ -11,6 +11,7 @@ __all__ = [
     "OVER_SEVERAL_DEVICES",
     "EngineConfig",
     "EngineLimits",
+    "cpu_pool_bytes",
     "refuse_drafts",
     "resolve_limits",
     "wanted_context",
@@ -185,6 +186,11 @@ def wanted_context(config: EngineConfig, model_max_context: int) -> int:
     return config.context_length
 
 
+def cpu_pool_bytes(one_context_bytes: int, free_bytes: int) -> int:
+    """The size of a KV pool on a CPU if nobody says one: 512 MiB or one full context, at most half of what is free."""
+    return min(max(512 * _MIB, one_context_bytes), free_bytes // 2)
+
+
 def _num_blocks(
     config: EngineConfig,
     on_gpu: bool,
@@ -201,7 +207,7 @@ def _num_blocks(
     elif on_gpu:
         wanted, reasons["kv_bytes"] = free_bytes, f"{config.memory_fraction:.0%} of the device, less what is in use"
     else:
-        wanted = min(max(512 * _MIB, one_context), free_bytes // 2)
+        wanted = cpu_pool_bytes(one_context, free_bytes)
         reasons["kv_bytes"] = "512 MiB or one full context, at most half of the free memory"
     if config.kv_cache_bytes is not None and wanted < bytes_per_block <= free_bytes:
         block = f"one block of {config.block_size} tokens takes {bytes_per_block:,} bytes"

@@ -70,6 +70,9 @@ class AsyncEngineArgs:
     dtype: str = "auto"
     max_model_len: int | None = None
     gpu_memory_utilization: float = 0.92
+    kv_cache_memory_bytes: int | None = None
+    kv_cache_dtype: str = "auto"
+    block_size: int | None = None
     max_num_seqs: int | None = None
     max_num_batched_tokens: int | None = None
     enable_prefix_caching: bool | None = None
@@ -165,8 +168,10 @@ class AsyncLLMEngine:
                 parts = [self._step(i, answer, ids, sampling_params) for i, answer in grown]
                 finished = all(answer.is_over for answer in answers)
                 output = RequestOutput(request_id, ids, parts, finished, num_cached_tokens=0)
-                if is_first and sampling_params.prompt_logprobs is not None:
-                    output.prompt_logprobs = [None, *(_row(i, sampling_params.prompt_logprobs) for i in ids[1:])]
+                if sampling_params.prompt_logprobs is not None:
+                    rows = [None, *(_row(i, sampling_params.prompt_logprobs) for i in ids[1:])]
+                    # As the real one: whole with the first output, an empty list with every later one.
+                    output.prompt_logprobs = rows if is_first else []
                 is_first = False
                 yield output
         except (asyncio.CancelledError, GeneratorExit):

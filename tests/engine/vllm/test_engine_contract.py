@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from engine.vllm import fake_vllm
+from model_folders import copy_folder
 
 from workbench.backends import get_backend
 from workbench.engine import EngineConfig, SamplingParams
@@ -38,11 +40,22 @@ def _start_fake(folder: object):
     return client, lambda: client._core.engine
 
 
-def _start_real(folder: object):
+def _start_real(folder: Path):
     if importlib.util.find_spec("vllm") is None:
         pytest.skip("vllm is not installed")
-    client = start_vllm(_launch(folder), default_plugins()).client
+    client = start_vllm(_launch(_with_wide_heads(folder)), default_plugins()).client
     return client, lambda: client._core.engine
+
+
+def _with_wide_heads(folder: Path) -> Path:
+    """The model with heads of 64 numbers, random again: vLLM has no attention for 16."""
+    from transformers import AutoConfig, AutoModelForCausalLM, set_seed
+
+    config = AutoConfig.from_pretrained(folder, head_dim=64)
+    wide = copy_folder(folder, folder.parent / "wide")
+    set_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(wide)
+    return wide
 
 
 _STARTS = {"paged": _start_ours, "vllm's interface": _start_fake, "vllm": _start_real}

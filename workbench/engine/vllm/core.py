@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
 
+from workbench.engine.logprobs import TokenLogprobs
 from workbench.engine.messages import (
     Abort,
     Chunk,
@@ -209,13 +210,16 @@ class _Answers:
         self._num_tokens = [0] * request.params.n
         self._first_token_s: list[float | None] = [None] * request.params.n
         self._num_cached = 0
-        self._has_prompt_logprobs = False
+        self._prompt_rows: Any = None
+        self._scored: set[int] = set()
         self._open = set(range(request.params.n))
 
     def take(self, output: Any) -> list[Chunk]:
         """What one RequestOutput, with deltas, adds."""
         self._num_cached = output.num_cached_tokens or self._num_cached
-        return [self._chunk(part, output.prompt_logprobs) for part in output.outputs if part.index in self._open]
+        # The prompt's come once, with one of the answers; after them it sends empty lists.
+        self._prompt_rows = output.prompt_logprobs or self._prompt_rows
+        return [self._chunk(part) for part in output.outputs if part.index in self._open]
 
     def last_chunks(self, reason: FinishReason, error: WorkbenchError | None) -> list[Chunk]:
         """The ends of the answers that have none yet."""
@@ -224,7 +228,7 @@ class _Answers:
         request_id = self._request.request_id
         return [Chunk(request_id, i, finish_reason=reason, usage=self._usage(i), error=error) for i in ended]
 
-    def _chunk(self, part: Any, prompt_rows: Any) -> Chunk:
+    def _chunk(self, part: Any) -> Chunk:
         request, index = self._request, part.index
         wants_tokens = request.params.max_tokens != 0
         token_ids = tuple(part.token_ids) if wants_tokens else ()
@@ -232,23 +236,28 @@ class _Answers:
             self._first_token_s[index] = time.monotonic()
         self._num_tokens[index] += len(token_ids)
         reason = finish_reason(part.finish_reason)
-        if reason is not None:
-            self._open.discard(index)
-        scored = None
-        if not self._has_prompt_logprobs or reason is not None:
-            scored = prompt_logprobs(request, prompt_rows)
-            self._has_prompt_logprobs = scored is not None
-        return Chunk(
+        chunk = Chunk(
             request.request_id,
             index,
             text=part.text if wants_tokens else "",
             token_ids=token_ids,
             logprobs=token_logprobs(list(token_ids), part.logprobs, request.params.top_logprobs) if token_ids else (),
-            prompt_logprobs=scored,
+            prompt_logprobs=self._prompt_logprobs(index),
             finish_reason=reason,
             stop_reason=part.stop_reason,
             usage=self._usage(index) if reason is not None else None,
         )
+        # Only now: what cannot be said in our words must still end the answer.
+        if reason is not None:
+            self._open.discard(index)
+        return chunk
+
+    def _prompt_logprobs(self, index: int) -> tuple[TokenLogprobs | None, ...] | None:
+        """The prompt's, for an answer that has not had them."""
+        if self._prompt_rows is None or index in self._scored:
+            return None
+        self._scored.add(index)
+        return prompt_logprobs(self._request, self._prompt_rows)
 
     def _usage(self, index: int) -> Usage:
         return Usage(

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from workbench.backends import dtype_bytes, get_backend
 from workbench.engine.client import EngineClient
-from workbench.engine.config import EngineConfig, EngineLimits
+from workbench.engine.config import EngineConfig, EngineLimits, cpu_pool_bytes, wanted_context
 from workbench.engine.launch import EngineFacts, EngineLaunch
 from workbench.engine.request_plugins import RequestPlugins
 from workbench.engine.runner_status import RunnerStatus
 from workbench.engine.vllm.availability import vllm_obstacle
 from workbench.engine.vllm.core import VLLMCore
 from workbench.errors import BackendUnavailableError, ConfigError
-from workbench.models import ModelFiles, Tokenizer
+from workbench.models import ModelFiles, ModelSpec, Tokenizer
 from workbench.models.doors_tokenizer import load_doors_tokenizer
 from workbench.models.loader import load_shell
 from workbench.plugins import PluginManager
@@ -22,9 +23,6 @@ __all__ = ["StartedVLLM", "VLLMShape", "engine_arguments", "start_vllm"]
 
 # Settings of ours that it has not, all of them None where they are left out.
 _NOT_VLLMS = (
-    "kv_cache_tokens",
-    "kv_cache_bytes",
-    "kv_dtype",
     "num_threads",
     "cpu_offload_layers",
     "draft_tokens",
@@ -53,7 +51,7 @@ class StartedVLLM:
     runner_status: RunnerStatus
 
 
-def engine_arguments(launch: EngineLaunch, shape: VLLMShape) -> dict[str, Any]:
+def engine_arguments(launch: EngineLaunch, shape: VLLMShape, spec: ModelSpec) -> dict[str, Any]:
     """Fields of vLLM's AsyncEngineArgs. Raises ConfigError for settings that it has not."""
     files, config = launch.files, launch.config
     _check(files, launch, config)
@@ -62,6 +60,10 @@ def engine_arguments(launch: EngineLaunch, shape: VLLMShape) -> dict[str, Any]:
         "dtype": _DTYPES[launch.dtype],
         "max_model_len": config.context_length,
         "gpu_memory_utilization": config.memory_fraction,
+        "kv_cache_memory_bytes": _kv_bytes(launch, shape, spec),
+        "kv_cache_dtype": config.kv_dtype,
+        # Left to vLLM, which knows what its attention wants, unless somebody chose.
+        "block_size": config.block_size if config.block_size != EngineConfig.block_size else None,
         "max_num_seqs": config.max_num_seqs,
         "max_num_batched_tokens": config.max_num_batched_tokens,
         "enable_prefix_caching": config.enable_prefix_caching,
@@ -85,9 +87,9 @@ def start_vllm(
     """
     shape = shape or VLLMShape()
     library = library or _import_vllm()
-    arguments = engine_arguments(launch, shape)
     # The facts of the model, without its weights.
     loaded = load_shell(launch.files, dtype=launch.dtype)
+    arguments = engine_arguments(launch, shape, loaded.spec)
     try:
         core = VLLMCore(
             library,
@@ -127,6 +129,23 @@ def _check(files: ModelFiles, launch: EngineLaunch, config: EngineConfig) -> Non
     for name in _NOT_VLLMS:
         if getattr(config, name) is not None:
             raise ConfigError(f"{name}={getattr(config, name)!r}: the vllm engine has no such setting; leave it out")
+
+
+def _kv_bytes(launch: EngineLaunch, shape: VLLMShape, spec: ModelSpec) -> int | None:
+    """The size of its cache on each device; None leaves it to the memory's fraction.
+
+    On a CPU it has a size always: of the fraction vLLM wants all to be free, whoever else uses the machine.
+    """
+    config = launch.config
+    element_bytes = 1 if config.kv_dtype == "fp8" else dtype_bytes(launch.dtype)
+    token_bytes = 2 * spec.num_layers * spec.num_kv_heads * spec.head_dim * element_bytes
+    pool_bytes = config.kv_cache_bytes
+    if config.kv_cache_tokens is not None:
+        pool_bytes = config.kv_cache_tokens * token_bytes
+    elif pool_bytes is None and launch.backend_name == "cpu":
+        context_bytes = wanted_context(config, spec.max_context) * token_bytes
+        pool_bytes = cpu_pool_bytes(context_bytes, get_backend("cpu").memory().free_bytes)
+    return None if pool_bytes is None else pool_bytes // (shape.tensor * shape.pipeline)
 
 
 def _limits(engine: Any, config: EngineConfig) -> EngineLimits:
