@@ -35,6 +35,7 @@ def choose_device(
     parallel: GPUConfig | None,
     degrade: bool,
     cluster: ClusterConfig | None,
+    engine_name: str = "paged",
 ) -> DeviceChoice:
     """Raises ConfigError for what does not go together, BackendUnavailableError for what is not there."""
     dtype = None if requested is None else requested.dtype
@@ -42,7 +43,7 @@ def choose_device(
         if not isinstance(cluster, ClusterConfig):
             raise ConfigError(f"cluster={cluster!r}: must be a ClusterConfig, such as ClusterConfig(replicas=2)")
         if parallel is not None:
-            raise ConfigError("parallel is given beside cluster: a replica's engine runs on one device; leave one out")
+            return _over_cluster(parallel, cluster, dtype, engine_name)
         reason = "replicas on the cluster choose theirs"
         return DeviceChoice(get_backend("cpu"), reason, device_index, dtype or "fp32", "the replicas choose")
     chosen, reason = _choose_backend(backend, prefer_gpu)
@@ -53,6 +54,20 @@ def choose_device(
         requested.require_on(chosen.name)
     dtype, dtype_reason = _choose_dtype(chosen, device_index, dtype)
     return DeviceChoice(chosen, reason, device_index, dtype, dtype_reason, spread)
+
+
+def _over_cluster(parallel: GPUConfig, cluster: ClusterConfig, dtype: str | None, engine_name: str) -> DeviceChoice:
+    """One model over the cluster's machines, whose GPUs Ray chooses: the ids only say how many."""
+    if engine_name != "vllm":
+        raise ConfigError(
+            "parallel is given beside cluster: a replica's engine runs on one device; leave one out, or have "
+            "engine_name='vllm' spread one model over the machines"
+        )
+    if cluster.most > 1:
+        raise ConfigError(f"replicas={cluster.most}: over a cluster's machines the vllm engine is one copy")
+    backend, reason = get_backend("cpu"), "Ray chooses the cluster's GPUs"
+    spread = Spread(backend, (), parallel, reason)
+    return DeviceChoice(backend, reason, 0, dtype or "bf16", "what its GPUs compute in by default", spread)
 
 
 def _choose_backend(backend: str | Backend | None, prefer_gpu: bool) -> tuple[Backend, str]:

@@ -75,7 +75,8 @@ class LlamaGPU(HasTwin):
             count processes, which share the CPU.
         degrade: with `parallel`, use what is there of the GPUs, down to the CPU alone; `degraded_reason` says so.
         cluster: run whole copies of the model on a Ray cluster, on one machine or many, instead of here; each replica
-            opens it with the other settings. `backend` and `prefer_gpu` are then about the replicas' machines.
+            opens it with the other settings. `backend` and `prefer_gpu` are then about the replicas' machines. With
+            `parallel` and the vllm engine: one model over the machines' GPUs, as many as `parallel` has.
         progress: called with `Progress` values while loading; raising LoadCancelled in it cancels. Without it a bar is
             shown on a terminal, and elsewhere lines on stderr where it takes long, as the first download does.
         trust_remote_code, allow_pickle: allow files that run code when loaded.
@@ -138,6 +139,7 @@ class LlamaGPU(HasTwin):
             parallel=parallel,
             degrade=degrade,
             cluster=cluster,
+            engine_name=config.engine_name,
         )
         spread = choice.spread
         self.cluster = cluster

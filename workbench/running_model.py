@@ -62,9 +62,11 @@ class ModelStart:
 
     def run(self, plugins: PluginManager, progress: ProgressCallback) -> RunningModel:
         """Load and start. Raises what loading raises; then nothing stays allocated and no process is left."""
+        spread = self.choice.spread
+        if self.cluster is not None and spread is not None:
+            return self._run_vllm_over_cluster(self.cluster, spread, plugins)
         if self.cluster is not None:
             return self._run_on_cluster(self.cluster, plugins, progress)
-        spread = self.choice.spread
         if spread is not None and spread.config is not None and not self._uses_vllm:
             return self._run_over_ranks(spread, spread.config, plugins, progress)
         return self._run_here(plugins, progress)
@@ -97,6 +99,13 @@ class ModelStart:
             application=started.application,
         )
 
+    def _run_vllm_over_cluster(self, cluster: ClusterConfig, spread: Spread, plugins: PluginManager) -> RunningModel:
+        from workbench.distributed.cluster.vllm_ranks import start_vllm_ranks
+
+        started = start_vllm_ranks(self.launch, cluster, _vllm_shape(spread, on_ray=True), plugins)
+        isolation = IsolationChoice("process", "every rank is a process of the cluster")
+        return RunningModel(started.client, started.facts, started.tokenizer, started.runner_status, isolation)
+
     def _run_over_ranks(
         self, spread: Spread, config: GPUConfig, plugins: PluginManager, progress: ProgressCallback
     ) -> RunningModel:
@@ -126,14 +135,17 @@ class ModelStart:
         return RunningModel(engine.client, facts, engine.loaded.tokenizer, engine.status, isolation, ranks=engine)
 
     def _run_here(self, plugins: PluginManager, progress: ProgressCallback) -> RunningModel:
-        shape = None if self._parallel is None else _vllm_shape(self._parallel)
+        spread = self.choice.spread
+        shape = None if spread is None or spread.config is None else _vllm_shape(spread)
         started = start_running(self.launch, self.choice.backend, plugins, progress, shape)
         return RunningModel(started.client, started.facts, started.tokenizer, started.runner_status, started.isolation)
 
 
-def _vllm_shape(config: GPUConfig) -> VLLMShape:
+def _vllm_shape(spread: Spread, on_ray: bool = False) -> VLLMShape:
     from workbench.engine.vllm.start import VLLMShape
 
+    config = spread.config
+    assert config is not None  # who calls has looked
     if config.shape.data > 1:
         raise ConfigError(f"strategy={config.strategy.value!r}: the vllm engine is one copy; use cluster for several")
-    return VLLMShape(config.shape.tensor, config.shape.pipeline)
+    return VLLMShape(config.shape.tensor, config.shape.pipeline, on_ray, spread.device_indexes)

@@ -174,18 +174,26 @@ class Vllm:
     """vLLM's offline engine in bf16."""
 
     def __init__(self, options: argparse.Namespace) -> None:
+        # On a CPU it takes a share of all memory, which must be free, and cores that it chooses, unless it is told.
+        on_cpu = options.backend == "cpu"
+        if on_cpu:
+            os.environ["VLLM_CPU_OMP_THREADS_BIND"] = f"0-{options.threads - 1}"
         import vllm
 
         self._vllm = vllm
         self._llm = vllm.LLM(
-            model=str(options.folder), dtype="bfloat16", max_model_len=options.context, enable_prefix_caching=False
+            model=str(options.folder),
+            dtype="bfloat16",
+            max_model_len=options.context,
+            enable_prefix_caching=False,
+            kv_cache_memory_bytes=2**30 if on_cpu else None,
         )
         self.version = f"bf16, vllm {vllm.__version__}"
         self.vocab_size = self._llm.llm_engine.model_config.get_vocab_size()
 
     def generate(self, prompts: Prompts, new_tokens: int) -> list[float]:
         params = self._vllm.SamplingParams(temperature=0.0, max_tokens=new_tokens, ignore_eos=True)
-        inputs = [{"prompt_token_ids": prompt} for prompt in prompts]
+        inputs: list[Any] = [{"prompt_token_ids": prompt} for prompt in prompts]
         self._llm.generate(inputs, params, use_tqdm=False)
         return []
 

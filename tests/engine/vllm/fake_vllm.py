@@ -80,6 +80,7 @@ class AsyncEngineArgs:
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1
     distributed_executor_backend: str | None = None
+    device_ids: list[int] | None = None
     disable_log_stats: bool = False
 
 

@@ -55,6 +55,19 @@ def test_its_cache_is_as_large_as_asked_and_on_a_cpu_never_a_share_of_the_machin
     assert (of_8_bits["kv_cache_dtype"], of_8_bits["block_size"]) == ("fp8", 32)
 
 
+def test_the_gpus_that_were_chosen_are_vllms_and_ray_chooses_its_own(tiny_model_folder) -> None:
+    def asked(shape: VLLMShape, backend_name: str = "cuda") -> object:
+        launch = replace(_launch(tiny_model_folder), backend_name=backend_name)
+        return engine_arguments(launch, shape, spec).get("device_ids")
+
+    spec = load_shell(_launch(tiny_model_folder).files, dtype="fp32").spec
+    assert asked(VLLMShape(device_indexes=(1,))) == [1]
+    assert asked(VLLMShape(tensor=2, device_indexes=(2, 3))) == [2, 3]
+    assert asked(VLLMShape(tensor=2, device_indexes=(0, 1))) is None, "it takes the first ones by itself"
+    assert asked(VLLMShape(tensor=2, on_ray=True, device_indexes=(2, 3))) is None
+    assert asked(VLLMShape(tensor=2, device_indexes=(0, 0)), backend_name="cpu") is None
+
+
 def test_what_cannot_be_said_in_our_words_still_ends_the_answer(client) -> None:
     inside = client._core.engine
     generate = inside.generate

@@ -29,7 +29,7 @@ def import_ray() -> Any:
         import ray
         from ray import serve  # noqa: F401
     except ImportError as error:
-        reason = f"replicas on a cluster need Ray: pip install '.[cluster]' in a clone ({error})"
+        reason = f"a cluster needs Ray: pip install '.[cluster]' in a clone ({error})"
         raise BackendUnavailableError(reason) from error
     return ray
 

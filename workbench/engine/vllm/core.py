@@ -46,16 +46,24 @@ _log = logging.getLogger(__name__)
 class VLLMCore:
     """What an EngineClient connects to, as `EngineCore` is; `connect(emit)` says where answers go, in one thread.
 
-    `library` is the vllm package; `make_engine()` makes its AsyncLLM, in the thread whose event loop it then uses.
+    `library` is the vllm package; `make_engine()` makes its AsyncLLM, in the thread whose event loop it then uses;
+    `after_stop()` is called once that has been shut down.
     Raises what making it raises.
     """
 
-    def __init__(self, library: Any, make_engine: Callable[[], Any], weight_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        library: Any,
+        make_engine: Callable[[], Any],
+        weight_bytes: int = 0,
+        after_stop: Callable[[], None] | None = None,
+    ) -> None:
         self.end_reason: str | None = None
         # vLLM does not tell which of its processes it was.
         self.ended_process: str | None = None
         self._library = library
         self._weight_bytes = weight_bytes
+        self._after_stop = after_stop
         self._emit: Callable[[Reply], None] = lambda message: None
         self._lock = threading.Lock()
         self._is_stopped = False
@@ -98,6 +106,8 @@ class VLLMCore:
             self._is_stopped = True
         self._pump.stop()
         self.engine.shutdown()
+        if self._after_stop is not None:
+            self._after_stop()
 
     def held_bytes(self, device: str) -> dict[str, int]:
         """Memory of vLLM's own processes, which it does not tell: none."""
@@ -154,7 +164,7 @@ class VLLMCore:
         if isinstance(error, WorkbenchError):
             return error
         if isinstance(error, self._library.v1.engine.exceptions.EngineDeadError) or self.engine.errored:
-            self.end_reason = f"the vllm engine died: {error or type(error).__name__}"
+            self.end_reason = f"the vllm engine died: {str(error).rstrip('.') or type(error).__name__}"
             return EngineStoppedError.of_death(self.end_reason)
         if isinstance(error, ValueError):
             return RequestError(f"vllm refuses the request: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,11 +35,21 @@ _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 @dataclass(frozen=True)
 class VLLMShape:
-    """Over how many GPUs vLLM spreads the model; with `on_ray` they may be of several machines."""
+    """Over how many GPUs vLLM spreads the model; with `on_ray` they may be of several machines, and Ray chooses them.
+
+    `device_indexes` are torch's numbers of this machine's, one per rank; empty: the first ones.
+    """
 
     tensor: int = 1
     pipeline: int = 1
     on_ray: bool = False
+    device_indexes: tuple[int, ...] = ()
+
+    @property
+    def device_ids(self) -> list[int] | None:
+        """What to tell vLLM, which takes the first ones by itself."""
+        chosen = list(self.device_indexes)
+        return None if self.on_ray or chosen == list(range(len(chosen))) else chosen
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,7 @@ def engine_arguments(launch: EngineLaunch, shape: VLLMShape, spec: ModelSpec) ->
         "tensor_parallel_size": shape.tensor,
         "pipeline_parallel_size": shape.pipeline,
         "distributed_executor_backend": "ray" if shape.on_ray else None,
+        "device_ids": None if launch.backend_name == "cpu" else shape.device_ids,
         # Statistics are counted here.
         "disable_log_stats": True,
     }
@@ -78,14 +90,20 @@ def engine_arguments(launch: EngineLaunch, shape: VLLMShape, spec: ModelSpec) ->
 
 
 def start_vllm(
-    launch: EngineLaunch, plugins: PluginManager, shape: VLLMShape | None = None, library: Any = None
+    launch: EngineLaunch,
+    plugins: PluginManager,
+    shape: VLLMShape | None = None,
+    library: Any = None,
+    after_stop: Callable[[], None] | None = None,
 ) -> StartedVLLM:
     """Have vLLM load the model; blocks until it serves. `library` is the vllm package (None: imported).
+
+    `after_stop` is called once the client has been stopped.
 
     Raises BackendUnavailableError where it is not installed or does not start, and ConfigError for settings that it
     has not.
     """
-    shape = shape or VLLMShape()
+    shape = shape or VLLMShape(device_indexes=(launch.device_index,))
     library = library or _import_vllm()
     # The facts of the model, without its weights.
     loaded = load_shell(launch.files, dtype=launch.dtype)
@@ -95,6 +113,7 @@ def start_vllm(
             library,
             lambda: library.AsyncLLMEngine.from_engine_args(library.AsyncEngineArgs(**arguments)),
             loaded.weight_bytes,
+            after_stop,
         )
     except (RuntimeError, ValueError, TypeError) as error:
         raise BackendUnavailableError(f"vllm did not start: {error}") from error
@@ -142,7 +161,7 @@ def _kv_bytes(launch: EngineLaunch, shape: VLLMShape, spec: ModelSpec) -> int | 
     pool_bytes = config.kv_cache_bytes
     if config.kv_cache_tokens is not None:
         pool_bytes = config.kv_cache_tokens * token_bytes
-    elif pool_bytes is None and launch.backend_name == "cpu":
+    elif pool_bytes is None and launch.backend_name == "cpu" and not shape.on_ray:
         context_bytes = wanted_context(config, spec.max_context) * token_bytes
         pool_bytes = cpu_pool_bytes(context_bytes, get_backend("cpu").memory().free_bytes)
     return None if pool_bytes is None else pool_bytes // (shape.tensor * shape.pipeline)
