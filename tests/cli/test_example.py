@@ -121,11 +121,19 @@ def test_benchmark_runs_it_three_times(words, key, capsys):
         (["inference", "--log-level", "LOUD"], 2),
         (["inference", "--input-file", "missing.txt"], 1),
         (["question_answering", "--context", "a"], 2),
-        (["code_generation", "--language", "cobol"], 1),
+        (["code_generation", "--language", "cobol"], 2),
+        (["code_generation", "--complexity", "huge"], 2),
+        (["text_generation", "--style", "rude"], 2),
+        (["text_generation", "--length", "endless"], 2),
+        (["conversation_simulation", "--scenario", "heist"], 2),
+        (["data_analysis", "--analysis-type", "guess"], 2),
+        (["language_detection", "--confidence-threshold", "2"], 1),
         (["data_analysis", "--data", "missing.csv"], 1),
         (["named_entity_recognition", "--entity-types", "COLOUR"], 1),
     ],
 )
-def test_bad_input_is_told(words, status, capsys):
-    assert run(AnsweringLlama("x"), *words) == status
+def test_bad_input_is_told_before_a_model_is_loaded(words, status, capsys):
+    llm = AnsweringLlama("x")
+    assert run(llm, *words) == status
     assert capsys.readouterr().err
+    assert llm.opened_with == {}

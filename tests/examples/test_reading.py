@@ -34,6 +34,12 @@ def test_an_answer_that_was_cut_counts_as_far_as_it_is_whole(cut, count):
     assert len(NERProcessor(AnsweringLlama(answer)).extract_entities("Ann, Bob")) == count
 
 
+def test_a_cut_within_a_name_that_holds_a_brace_leaves_what_came_before():
+    answer = _named(("Ann", "PERSON"))[:-1] + ', {"text": "f(){}'
+    (found,) = NERProcessor(AnsweringLlama(answer)).extract_entities("Ann wrote f(){}.")
+    assert found["text"] == "Ann"
+
+
 def test_the_sampler_is_held_to_the_types_asked_for():
     llm = AnsweringLlama("[]")
     NERProcessor(llm, ["DATE", "TIME"]).extract_entities("Today")
@@ -57,6 +63,13 @@ def test_statistics_of_entities():
 def test_an_answer_has_a_measured_confidence():
     result = QuestionAnswering(AnsweringLlama(" 1889 ", logprobs=(-0.2, -0.4))).answer_question("Built 1889.", "When?")
     assert result == {"context": "Built 1889.", "question": "When?", "answer": "1889", "confidence": 0.7408}
+
+
+def test_a_context_that_holds_the_words_of_the_prompt_s_places_stays_as_it_is():
+    llm = AnsweringLlama("A template.")
+    QuestionAnswering(llm).answer_question("Write {question} there.", "What is {context}?")
+    prompt = llm.requests[0]["prompt"]
+    assert "Context: Write {question} there.\nQuestion: What is {context}?\n" in prompt
 
 
 def test_an_empty_answer_has_none():

@@ -1,5 +1,8 @@
 """The examples that write: text, code, conversations, words about a table."""
 
+import json
+import math
+
 import pandas as pd
 import pytest
 from answering_llm import AnsweringLlama
@@ -72,6 +75,21 @@ def test_the_figures_are_the_table_s_own():
     assert result["data_summary"]["columns"]["sold"] == {"mean": 2.0, "min": 1.0, "max": 3.0, "change_percent": 200.0}
     assert result["data_summary"]["correlations"] == {"sold / left": -1.0}
     assert "change percent 200.0" in llm.requests[0]["messages"][0]["content"]
+
+
+def test_what_is_no_number_is_left_out_of_the_figures():
+    table = pd.DataFrame({"sold": [math.nan, 1.0, math.inf, 3.0], "empty": [math.nan] * 4})
+    summary = DataAnalyzer(AnsweringLlama("x")).analyze_data(table)["data_summary"]
+    assert summary["columns"] == {"sold": {"mean": 2.0, "min": 1.0, "max": 3.0, "change_percent": 200.0}}
+    json.dumps(summary, allow_nan=False)
+
+
+def test_in_a_batch_each_answer_has_its_own_speed():
+    for results in (
+        TextGenerator(AnsweringLlama("x")).batch_generate(["a", "b"]),
+        CodeGenerator(AnsweringLlama("x")).batch_generate(["a", "b"]),
+    ):
+        assert [(each["generation_time"], each["tokens_per_second"]) for each in results] == [(1.0, 5.0)] * 2
 
 
 @pytest.mark.parametrize("data_type", DATA_TYPES)

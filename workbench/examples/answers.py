@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ _DEFAULT_BATCH = 32
 
 @dataclass(frozen=True)
 class Speed:
-    """Tokens generated, the seconds from the first request to the last token, and where."""
+    """Tokens of one answer, the seconds from its request to its last token, and where."""
 
     num_tokens: int
     seconds: float
@@ -30,11 +29,10 @@ class Speed:
     gpu_used: bool
 
     @classmethod
-    def since(cls, started_s: float, completions: Sequence[Completion], llm: LlamaGPU) -> Speed:
-        """`started_s` is on the performance counter."""
-        tokens = sum(completion.timings.num_generated_tokens for completion in completions)
-        on_gpu = llm.backend.device_type != "cpu"
-        return cls(tokens, time.perf_counter() - started_s, llm.backend.name, on_gpu)
+    def of(cls, completion: Completion, llm: LlamaGPU) -> Speed:
+        """The engine's own figures: others of the batch that go on longer do not count."""
+        timings, on_gpu = completion.timings, llm.backend.device_type != "cpu"
+        return cls(timings.num_generated_tokens, timings.total_s, llm.backend.name, on_gpu)
 
     @property
     def tokens_per_second(self) -> float:

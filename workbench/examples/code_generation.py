@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -44,7 +43,7 @@ class CodeGenerator:
         batch_size: int | None = None,
         **sampling: Any,
     ) -> list[dict[str, Any]]:
-        """The same for several tasks in one batch."""
+        """The same for several tasks in one batch; time and speeds are each request's own."""
         for name, value, allowed in (
             ("language", language, LANGUAGES),
             ("complexity", complexity, COMPLEXITIES),
@@ -53,12 +52,11 @@ class CodeGenerator:
                 raise RequestError(f"{name}={value!r}: use one of {', '.join(allowed)}")
         options = {"max_tokens": COMPLEXITIES[complexity], **sampling}
         asked = [f"Write {LANGUAGES[language]} code: {task}. Answer with one code block." for task in tasks]
-        started_s = time.perf_counter()
         completions = ask_all(self._llm, [{"messages": user_message(t), **options} for t in asked], batch_size)
         results = []
         for task, completion in zip(tasks, completions, strict=True):
             code = _first_block(completion.text)
-            speed = Speed.since(started_s, [completion], self._llm)
+            speed = Speed.of(completion, self._llm)
             lines = len([line for line in code.splitlines() if line.strip()])
             results.append(
                 {

@@ -15,13 +15,14 @@ from workbench.examples.statistics import share_of_each
 if TYPE_CHECKING:
     from workbench.llm import LlamaGPU
 
-__all__ = ["ENTITY_TYPES", "NERProcessor"]
+__all__ = ["ENTITY_TYPES", "NERProcessor", "check_entity_types"]
 
 ENTITY_TYPES = (
     "PERSON", "ORGANIZATION", "LOCATION", "DATE", "TIME", "MONEY", "PERCENT", "QUANTITY", "EVENT", "PRODUCT",
 )  # fmt: skip
 _MAX_ENTITIES = 16
 _MAX_TOKENS = 384
+_DECODER = json.JSONDecoder()
 _PROMPT = """Find the entities in the text and give their types.
 Text: The phone costs $499, 10 percent less than last year.
 Entities: [{"text": "$499", "type": "MONEY"}, {"text": "10 percent", "type": "PERCENT"}]
@@ -32,6 +33,13 @@ Text: {text}
 Entities:"""
 
 
+def check_entity_types(entity_types: Sequence[str]) -> None:
+    """Raises RequestError for an unknown type, and for none at all."""
+    unknown = sorted(set(entity_types) - set(ENTITY_TYPES))
+    if unknown or not entity_types:
+        raise RequestError(f"entity_types: {unknown or 'none'}; known are {', '.join(ENTITY_TYPES)}")
+
+
 class NERProcessor:
     """Extracts entities of ten types, or of those that are asked for.
 
@@ -39,9 +47,7 @@ class NERProcessor:
     """
 
     def __init__(self, llm: LlamaGPU, entity_types: Sequence[str] = ENTITY_TYPES) -> None:
-        unknown = sorted(set(entity_types) - set(ENTITY_TYPES))
-        if unknown or not entity_types:
-            raise RequestError(f"entity_types: {unknown or 'none'}; known are {', '.join(ENTITY_TYPES)}")
+        check_entity_types(entity_types)
         self._llm = llm
         entity = {
             "type": "object",
@@ -99,11 +105,14 @@ def _free_place(text: str, name: str, taken: Sequence[dict[str, Any]]) -> int | 
 
 
 def _whole_items(answer: str) -> list[dict[str, str]]:
-    items: list[dict[str, str]]
-    try:
-        items = json.loads(answer)
-    except ValueError:
-        # The schema holds up to where max_tokens cut it: what ends in a brace before that is whole.
-        end = answer.rfind("}")
-        items = json.loads(answer[: end + 1] + "]") if end >= 0 else []
+    """The array's objects one by one: the schema holds up to where max_tokens cut it, perhaps within a name."""
+    items: list[dict[str, str]] = []
+    at = answer.find("{")
+    while at >= 0:
+        try:
+            item, end = _DECODER.raw_decode(answer, at)
+        except ValueError:
+            break
+        items.append(item)
+        at = answer.find("{", end)
     return items

@@ -44,7 +44,7 @@ class QuestionAnswering:
         asked = [_pair(pair) for pair in pairs]
         requests = [
             {
-                "prompt": _PROMPT.replace("{context}", context).replace("{question}", question),
+                "prompt": _PROMPT.format(context=context, question=question),
                 "max_tokens": self._max_tokens,
                 "stop": ("\n",),
                 "logprobs": True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -52,7 +51,6 @@ class TextGenerator:
     ) -> list[dict[str, Any]]:
         """The same for several prompts in one batch; time and tokens/s are then each request's own."""
         asked = [f"{prompt}\n\n{STYLES[self._style]}" if self._style else prompt for prompt in prompts]
-        started_s = time.perf_counter()
         requests = [
             {"messages": user_message(text), "max_tokens": max_tokens, "temperature": temperature, **sampling}
             for text in asked
@@ -60,7 +58,7 @@ class TextGenerator:
         completions = ask_all(self._llm, requests, batch_size)
         results = []
         for prompt, completion in zip(prompts, completions, strict=True):
-            speed = Speed.since(started_s, [completion], self._llm)
+            speed = Speed.of(completion, self._llm)
             results.append(
                 {
                     "prompt": prompt,

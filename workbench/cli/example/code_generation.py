@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli.example.running import Benchmark, OutputFile, opened, write_result
+from workbench.cli.example.running import Benchmark, OutputFile, must_be_one_of, opened, write_result
 from workbench.cli.model_settings import ModelSettings
 from workbench.cli.settings_options import takes_settings
 
@@ -27,8 +27,10 @@ def command(
     output_file: OutputFile = None,
     settings: ModelSettings,
 ) -> None:
-    from workbench.examples.code_generation import CodeGenerator
+    from workbench.examples.code_generation import COMPLEXITIES, LANGUAGES, CodeGenerator
 
+    must_be_one_of("--language", language, LANGUAGES)
+    must_be_one_of("--complexity", complexity, COMPLEXITIES)
     with opened(ctx, settings) as llm:
         example = CodeGenerator(llm)
         runs = [example.batch_generate([task] * batch_size, language, complexity) for _ in range(3 if benchmark else 1)]

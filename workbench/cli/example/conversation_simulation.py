@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli.example.running import Benchmark, OutputFile, opened, write_result
+from workbench.cli.example.running import Benchmark, OutputFile, must_be_one_of, opened, write_result
 from workbench.cli.model_settings import ModelSettings
 from workbench.cli.settings_options import takes_settings
 
@@ -27,8 +27,9 @@ def command(
     output_file: OutputFile = None,
     settings: ModelSettings,
 ) -> None:
-    from workbench.examples.conversation_simulation import ConversationSimulator
+    from workbench.examples.conversation_simulation import SCENARIOS, ConversationSimulator
 
+    must_be_one_of("--scenario", scenario, SCENARIOS)
     with opened(ctx, settings) as llm:
         example = ConversationSimulator(llm)
         runs = [example.batch_simulate([scenario] * batch_size, turns, context) for _ in range(3 if benchmark else 1)]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli.example.running import Benchmark, OutputFile, opened, write_result
+from workbench.cli.example.running import Benchmark, OutputFile, must_be_one_of, opened, write_result
 from workbench.cli.model_settings import ModelSettings
 from workbench.cli.settings_options import takes_settings
 
@@ -31,8 +31,16 @@ def command(
     output_file: OutputFile = None,
     settings: ModelSettings,
 ) -> None:
-    from workbench.examples.data_analysis import DataAnalyzer, generate_sample_data, load_data_from_file
+    from workbench.examples.data_analysis import (
+        ANALYSIS_TYPES,
+        DATA_TYPES,
+        DataAnalyzer,
+        generate_sample_data,
+        load_data_from_file,
+    )
 
+    must_be_one_of("--analysis-type", analysis_type, ANALYSIS_TYPES)
+    must_be_one_of("--data-type", data_type, DATA_TYPES)
     table = generate_sample_data(data_type, data_size) if data is None else load_data_from_file(data)
     with opened(ctx, settings) as llm:
         example = DataAnalyzer(llm)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli.example.texts_command import TextsJob, sure_enough, texts_command
+from workbench.cli.example.texts_command import TextsJob, check_threshold, sure_enough, texts_command
 
 if TYPE_CHECKING:
     from workbench.llm import LlamaGPU
@@ -26,6 +26,9 @@ class _Wishes:
 
     confidence_threshold: float = 0.0
     include_families: bool = True
+
+    def __post_init__(self) -> None:
+        check_threshold(self.confidence_threshold)
 
 
 def _detected(llm: LlamaGPU, job: TextsJob) -> dict[str, Any]:

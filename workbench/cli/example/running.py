@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +27,7 @@ __all__ = [
     "InputFile",
     "LogLevel",
     "OutputFile",
+    "must_be_one_of",
     "opened",
     "texts_of",
     "write_result",
@@ -35,7 +36,7 @@ __all__ = [
 Input = Annotated[str | None, typer.Option("--input", help="The text.")]
 InputFile = Annotated[Path | None, typer.Option("--input-file", help="A file with one text a line.")]
 OutputFile = Annotated[Path | None, typer.Option("--output-file", help="Write the JSON here instead of printing it.")]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Requests at once; all otherwise.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Requests at once; 32 otherwise.")]
 LogLevel = Annotated[str, typer.Option("--log-level", help="DEBUG, INFO, WARNING or ERROR.")]
 Benchmark = Annotated[bool, typer.Option("--benchmark", help="Run it three times and give the figures of each.")]
 DetectAws = Annotated[
@@ -55,6 +56,12 @@ def opened(
     logging.basicConfig(level=log_level.upper(), stream=sys.stderr)
     with settings.open(ctx.obj, EngineConfig(), auto_detect_aws=auto_detect_aws) as llm:
         yield llm
+
+
+def must_be_one_of(option: str, value: str, allowed: Collection[str]) -> None:
+    """Raises typer.BadParameter with the valid words for any other: a command asks before it loads a model."""
+    if value not in allowed:
+        raise typer.BadParameter(f"{option} {value}: use one of {', '.join(allowed)}")
 
 
 def texts_of(text: str | None, file: Path | None, default: str) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli.example.running import Benchmark, OutputFile, opened, write_result
+from workbench.cli.example.running import Benchmark, OutputFile, must_be_one_of, opened, write_result
 from workbench.cli.model_settings import ModelSettings
 from workbench.cli.settings_options import takes_settings
 
@@ -31,10 +31,11 @@ def command(
     output_file: OutputFile = None,
     settings: ModelSettings,
 ) -> None:
-    from workbench.examples.text_generation import LENGTHS, TextGenerator
+    from workbench.examples.text_generation import LENGTHS, STYLES, TextGenerator
 
-    if length not in LENGTHS:
-        raise typer.BadParameter(f"--length {length}: use one of {', '.join(LENGTHS)}")
+    must_be_one_of("--length", length, LENGTHS)
+    if style is not None:
+        must_be_one_of("--style", style, STYLES)
     tokens = max_tokens or LENGTHS[length]
     with opened(ctx, settings) as llm:
         example = TextGenerator(llm, style)

@@ -26,7 +26,7 @@ from workbench.errors import ConfigError
 if TYPE_CHECKING:
     from workbench.llm import LlamaGPU
 
-__all__ = ["NoChoice", "TextsJob", "sure_enough", "texts_command"]
+__all__ = ["NoChoice", "TextsJob", "check_threshold", "sure_enough", "texts_command"]
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,12 @@ def texts_command(
     return command
 
 
+def check_threshold(confidence_threshold: float) -> None:
+    """Raises ConfigError for no share of 1."""
+    if not 0.0 <= confidence_threshold <= 1.0:
+        raise ConfigError(f"confidence_threshold={confidence_threshold!r}: must be 0 to 1")
+
+
 def sure_enough(results: Sequence[dict[str, Any]], threshold: float) -> list[dict[str, Any]]:
-    """The results whose measured `confidence` is `threshold` or more. Raises ConfigError for no share of 1."""
-    if not 0.0 <= threshold <= 1.0:
-        raise ConfigError(f"confidence_threshold={threshold!r}: must be 0 to 1")
+    """The results whose measured `confidence` is `threshold` or more."""
     return [result for result in results if result["confidence"] >= threshold]
