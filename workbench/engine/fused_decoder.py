@@ -29,6 +29,7 @@ from workbench.engine.kernels.rounding import (
     silu_mul_rounded,
 )
 from workbench.engine.kernels.silu_mul import silu_mul
+from workbench.engine.kernels.table_rows import table_rows
 from workbench.engine.low_bit_weight import LowBitKind, LowBitWeight
 from workbench.engine.paged_step import KVPool
 from workbench.engine.tensor_peers import TensorPeers
@@ -73,18 +74,18 @@ class FusedDecoder:
         self._num_kv_heads, self._dim = shape[2], shape[3]
         self._num_heads = _num_rows(self._weights.layers[0].qkv) // self._dim - 2 * self._num_kv_heads
         self._cos, self._sin = _rotary_tables(module.model, max_context)
-        device = self._weights.embedding.device
+        device = self._weights.norm.device
         self._pdl = _has_dependent_launch(device)
         self._workspace = DecodeWorkspace.allocate(
             max_seqs, self._num_heads, self._num_kv_heads, self._dim, str(device)
         )
         low_bit = self._weights.low_bit_weights()
-        self._dtype = self._weights.embedding.dtype
+        self._dtype = self._weights.norm.dtype
         self._low_bit = LowBitWorkspace.allocate(low_bit, self._dtype) if low_bit else None
         self._rounding_kinds = {w.kind for w in low_bit if can_round(w.kind, self._dtype, device)}
         # One row by itself is not worth rounding for 4 bits: reading them takes less time than rounding it would.
         self._rounds_one = self._rounds(self._weights.layers[0].qkv, 1) and LowBitKind.INT4 not in self._rounding_kinds
-        self._zeros = self._weights.embedding.new_zeros(_NARROW)
+        self._zeros = self._weights.norm.new_zeros(_NARROW)
 
     @torch.inference_mode()
     def forward(self, step: DeviceStep) -> torch.Tensor:
@@ -107,12 +108,16 @@ class FusedDecoder:
 
     def _embed(self, ids: torch.Tensor) -> torch.Tensor:
         if self._peers is None or self._vocabulary is None:
-            return F.embedding(ids, self._weights.embedding)
+            return self._look_up(ids)
         own = ids - self._vocabulary.first_id
         # Tokens of other ranks look up row 0, of which nothing is left.
-        is_foreign = (own < 0) | (own >= self._weights.embedding.shape[0])
-        x = F.embedding(own.masked_fill(is_foreign, 0), self._weights.embedding)
+        is_foreign = (own < 0) | (own >= _num_rows(self._weights.embedding))
+        x = self._look_up(own.masked_fill(is_foreign, 0))
         return self._sum(x.masked_fill(is_foreign.unsqueeze(1), 0))
+
+    def _look_up(self, ids: torch.Tensor) -> torch.Tensor:
+        table = self._weights.embedding
+        return table_rows(table, ids, self._dtype) if isinstance(table, LowBitWeight) else F.embedding(ids, table)
 
     def _sum(self, x: torch.Tensor) -> torch.Tensor:
         return x if self._peers is None else self._peers.sum_(x)
@@ -226,7 +231,7 @@ def _has_dependent_launch(device: torch.device) -> bool:
 
 def _rotary_tables(model: Any, max_context: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosines and sines [max_context, dim] in the model's type, as its own rotary embedding makes them."""
-    weight = model.embed_tokens.weight
-    positions = torch.arange(max_context, device=weight.device).unsqueeze(0)
-    cos, sin = model.rotary_emb(weight[:1].unsqueeze(0), position_ids=positions)
+    example = model.norm.weight
+    positions = torch.arange(max_context, device=example.device).unsqueeze(0)
+    cos, sin = model.rotary_emb(example, position_ids=positions)
     return cos[0].contiguous(), sin[0].contiguous()

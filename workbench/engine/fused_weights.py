@@ -59,9 +59,10 @@ class FusedLayer:
 
 @dataclass(frozen=True)
 class FusedWeights:
-    """A whole model's. Embedding and norms are always in the model's own precision."""
+    """A whole model's. Norms are always in the model's own precision; so are embedding and head with FP8, while INT8
+    and INT4 hold both in INT8."""
 
-    embedding: torch.Tensor
+    embedding: Weight
     layers: tuple[FusedLayer, ...]
     norm: torch.Tensor
     eps: float
@@ -72,31 +73,33 @@ class FusedWeights:
         """Take over a model's weights, layer by layer, so that nothing is held twice.
 
         Without `kind` the model's own linears become views of the joined ones, and it stays usable; with it they are
-        left empty. INT8 and INT4 hold the head in INT8; FP8 leaves it as it is.
+        left empty.
         """
         model: Any = module.model
         lm_head: Any = module.lm_head
         layers = tuple(_take_layer(layer, module.config, kind) for layer in model.layers)
+        embedding: Weight = model.embed_tokens.weight
         head: Weight = lm_head.weight
         if kind in (LowBitKind.INT8, LowBitKind.INT4):
-            head = LowBitWeight.pack(lm_head.weight.detach(), LowBitKind.INT8)
-            if lm_head.weight is not model.embed_tokens.weight:
-                _leave_empty(lm_head)
-        return cls(model.embed_tokens.weight, layers, model.norm.weight, model.norm.variance_epsilon, head)
+            is_tied = lm_head.weight is model.embed_tokens.weight
+            head = _packed_vocabulary(lm_head)
+            embedding = head if is_tied else _packed_vocabulary(model.embed_tokens)
+        return cls(embedding, layers, model.norm.weight, model.norm.variance_epsilon, head)
 
     @property
     def num_bytes(self) -> int:
         """Bytes of all weights; a head that is the embedding counts once."""
-        tensors = {id(t): t.nbytes for t in (self.embedding, self.norm)}
-        for weight in self._weights():
-            tensors[id(weight)] = weight.num_bytes if isinstance(weight, LowBitWeight) else weight.nbytes
-        return sum(tensors.values())
+        return sum({id(weight): _num_bytes(weight) for weight in (self.norm, *self._weights())}.values())
 
     def low_bit_weights(self) -> list[LowBitWeight]:
-        """Those that are not in the model's own precision."""
-        return [weight for weight in self._weights() if isinstance(weight, LowBitWeight)]
+        """Those that are multiplied, and not in the model's own precision."""
+        return [weight for weight in self._multiplied() if isinstance(weight, LowBitWeight)]
 
     def _weights(self) -> Iterator[Weight]:
+        yield self.embedding
+        yield from self._multiplied()
+
+    def _multiplied(self) -> Iterator[Weight]:
         yield self.head
         for layer in self.layers:
             values = (getattr(layer, name) for name in FusedLayer.__dataclass_fields__)
@@ -142,5 +145,16 @@ def _join(linears: tuple[torch.nn.Linear, ...], kind: LowBitKind | None) -> Weig
     return joined
 
 
-def _leave_empty(linear: torch.nn.Linear) -> None:
-    linear.weight.data = linear.weight.new_empty(0)
+def _packed_vocabulary(module: Any) -> LowBitWeight:
+    """Of an embedding or a head, which is left empty."""
+    packed = LowBitWeight.pack(module.weight.detach(), LowBitKind.INT8)
+    _leave_empty(module)
+    return packed
+
+
+def _leave_empty(module: Any) -> None:
+    module.weight.data = module.weight.new_empty(0)
+
+
+def _num_bytes(weight: Weight) -> int:
+    return weight.num_bytes if isinstance(weight, LowBitWeight) else weight.nbytes

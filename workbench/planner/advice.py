@@ -115,8 +115,8 @@ def _smaller_weights(inputs: PlanInputs) -> Iterator[_Change]:
             continue
         if quant.config is not None and quant.config.quantization_type is QuantizationType.GGUF:
             continue
-        sizes[name] = (total_bytes(inputs.shape, quant, dtype), quant, dtype)
-    now_bytes = total_bytes(inputs.shape, inputs.quant, inputs.dtype)
+        sizes[name] = (total_bytes(inputs.shape, quant, dtype, on_gpu=inputs.target.is_gpu), quant, dtype)
+    now_bytes = total_bytes(inputs.shape, inputs.quant, inputs.dtype, on_gpu=inputs.target.is_gpu)
     for name in sorted(sizes, key=lambda name: -sizes[name][0]):
         num_bytes, quant, dtype = sizes[name]
         if num_bytes < now_bytes:

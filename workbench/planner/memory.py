@@ -87,8 +87,8 @@ def kv_bytes_per_token(
 
 def device_memory(shape: ModelShape, share: DeviceShare, work: Workload, *, on_gpu: bool) -> MemoryParts:
     """The parts on a device that holds `share`."""
-    weights = total_bytes(shape, work.quant, work.dtype, share.whole)
-    weights += total_bytes(shape, work.quant, work.dtype, share.split) // share.tensor
+    weights = total_bytes(shape, work.quant, work.dtype, share.whole, on_gpu=on_gpu)
+    weights += total_bytes(shape, work.quant, work.dtype, share.split, on_gpu=on_gpu) // share.tensor
     # Of what stays in the host's memory one matrix at a time is here.
     copies = (total_bytes(shape, work.quant, work.dtype, (replace(one, count=1),)) for one in share.on_host)
     weights += max(copies, default=0)

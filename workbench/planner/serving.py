@@ -43,7 +43,7 @@ def serving_plan(
     kind = parse_quant_type(quant or _DEFAULT_DTYPE)
     dtype = kind.dtype or _DEFAULT_DTYPE
     return ServingPlan(
-        weight_bytes=total_bytes(shape, kind, dtype),
+        weight_bytes=total_bytes(shape, kind, dtype, on_gpu=True),
         kv_bytes_per_token=sum(shape.kv_elements_per_token) * dtype_bytes(dtype),
         context_tokens=context or min(longest, 8192),
         batch_size=batch,

@@ -91,7 +91,7 @@ def prefill(
     num_steps = max(1, -(-tokens // step_tokens))
     parts = []
     for share in shares:
-        read = _read_bytes(shape, share, work, min(tokens, step_tokens)) * num_steps
+        read = _read_bytes(shape, share, work, min(tokens, step_tokens), on_gpu) * num_steps
         products = 2 * _multiplied(shape, share, tokens, 1) + _attention_products(shape, share, tokens)
         host_s = num_steps * _host_s(share, rates, 1, on_gpu)
         communication_s = num_steps * (_communication_s(share) + _copy_s(shape, share, work, rates))
@@ -136,7 +136,7 @@ def _decode_part(
     kv_per_token = kv_bytes_per_token(shape, work.kv_dtype, share.kv_heads, len(share.layers))
     kv = batch * mean_context * kv_per_token * (1 if on_gpu else _GATHER_PASSES)
     num_passes = -(-batch // _rows_at_once(on_gpu))
-    read = num_passes * _read_bytes(shape, share, work, batch) + kv
+    read = num_passes * _read_bytes(shape, share, work, batch, on_gpu) + kv
     products = 2 * _multiplied(shape, share, batch, batch)
     host_s = num_passes * _host_s(share, rates, batch, on_gpu)
     communication_s = _communication_s(share) + num_passes * _copy_s(shape, share, work, rates)
@@ -155,9 +155,9 @@ def _part(
     return StepTime(memory_s, compute_s, host_s, communication_s, bytes_read=read, operations=products)
 
 
-def _read_bytes(shape: ModelShape, share: DeviceShare, work: Workload, tokens: int) -> float:
-    whole = bytes_read(shape, work.quant, work.dtype, tokens, share.whole + share.on_host)
-    return whole + bytes_read(shape, work.quant, work.dtype, tokens, share.split) / share.tensor
+def _read_bytes(shape: ModelShape, share: DeviceShare, work: Workload, tokens: int, on_gpu: bool) -> float:
+    whole = bytes_read(shape, work.quant, work.dtype, tokens, share.whole + share.on_host, on_gpu=on_gpu)
+    return whole + bytes_read(shape, work.quant, work.dtype, tokens, share.split, on_gpu=on_gpu) / share.tensor
 
 
 def _multiplied(shape: ModelShape, share: DeviceShare, tokens: int, head_rows: int) -> float:

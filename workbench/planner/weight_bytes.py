@@ -13,31 +13,71 @@ from workbench.quantize.weight_bytes import weight_bytes
 __all__ = ["bytes_read", "loaded_bytes", "total_bytes"]
 
 
-def loaded_bytes(weight: WeightShape, quant: QuantType, dtype: str) -> int:
+# What the GPU's own kernels read: a float32 scale a row, or for int4 a half-precision one for each 128 columns.
+_ROW_SCALE_BYTES, _GROUP_SCALE_BYTES, _GROUP_COLUMNS = 4, 2, 128
+
+
+def loaded_bytes(weight: WeightShape, quant: QuantType, dtype: str, *, on_gpu: bool = False) -> int:
     """Bytes of one such weight; `dtype` is the precision of what is not quantised."""
     element_bytes = dtype_bytes(dtype)
     config = quant.config
     # Experts are one tensor for all of them, which no method takes; vectors stay as they are.
     is_matrix = weight.role not in (WeightRole.SMALL, WeightRole.EXPERT) and len(weight.shape) == 2
+    packed = quant.engine_packed_name("cuda") if on_gpu else None
+    if packed is not None and is_matrix:
+        return _engine_packed_bytes(weight, packed, element_bytes)
     if config is None or not (is_matrix or config.quantization_type.is_cast):
         return weight.num_elements * element_bytes
     if config.quantization_type is QuantizationType.GGUF:
         return weight.stored_bytes or weight.num_elements * element_bytes
     rows, columns = weight.shape[0], weight.num_elements // weight.shape[0]
     is_table = weight.role is WeightRole.TABLE
-    return weight_bytes(config, rows, columns, is_embedding=is_table, element_bytes=element_bytes)
+    return weight_bytes(
+        config,
+        rows,
+        columns,
+        is_embedding=is_table,
+        element_bytes=element_bytes,
+        device_type="cuda" if on_gpu else "cpu",
+    )
 
 
-def total_bytes(shape: ModelShape, quant: QuantType, dtype: str, weights: Iterable[WeightShape] | None = None) -> int:
+def _engine_packed_bytes(weight: WeightShape, packed: str, element_bytes: int) -> int:
+    """As `engine/fused_weights.py` has it: embedding and head in 8 bits, and for fp8 as they were."""
+    is_vocabulary = weight.role in (WeightRole.TABLE, WeightRole.HEAD)
+    if is_vocabulary and packed == "fp8":
+        return weight.num_elements * element_bytes
+    if packed == "int4" and not is_vocabulary:
+        return weight.num_elements // 2 + weight.num_elements // _GROUP_COLUMNS * _GROUP_SCALE_BYTES
+    return weight.num_elements + weight.shape[0] * _ROW_SCALE_BYTES
+
+
+def total_bytes(
+    shape: ModelShape,
+    quant: QuantType,
+    dtype: str,
+    weights: Iterable[WeightShape] | None = None,
+    *,
+    on_gpu: bool = False,
+) -> int:
     """Bytes of all weights, or of some. Files that are quantised themselves stay as they are."""
     chosen = shape.weights if weights is None else weights
-    if shape.packing is not None:
-        return sum(weight.count * (weight.stored_bytes or loaded_bytes(weight, quant, dtype)) for weight in chosen)
-    return sum(weight.count * loaded_bytes(weight, quant, dtype) for weight in chosen)
+    keeps_files = shape.packing is not None
+    return sum(
+        weight.count
+        * ((weight.stored_bytes if keeps_files else None) or loaded_bytes(weight, quant, dtype, on_gpu=on_gpu))
+        for weight in chosen
+    )
 
 
 def bytes_read(
-    shape: ModelShape, quant: QuantType, dtype: str, batch: int, weights: Iterable[WeightShape] | None = None
+    shape: ModelShape,
+    quant: QuantType,
+    dtype: str,
+    batch: int,
+    weights: Iterable[WeightShape] | None = None,
+    *,
+    on_gpu: bool = False,
 ) -> float:
     """Bytes of weights that a step of `batch` tokens reads: a table of its own is only looked up, and of experts only
     those are read that some token takes."""
@@ -46,7 +86,7 @@ def bytes_read(
         if weight.role is WeightRole.TABLE and shape.has_own_head:
             continue
         share = _expert_share(shape, batch) if weight.role is WeightRole.EXPERT else 1.0
-        read += share * total_bytes(shape, quant, dtype, (weight,))
+        read += share * total_bytes(shape, quant, dtype, (weight,), on_gpu=on_gpu)
     return read
 
 

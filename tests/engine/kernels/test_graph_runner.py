@@ -1,5 +1,8 @@
 """The GPU's runner end to end, steps overlapping: the same greedy text and the same draws as the plain runner."""
 
+import copy
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -17,13 +20,16 @@ from workbench.engine.paged_step import KVPool
 from workbench.engine.runner import ModelRunner, probe_layers
 from workbench.engine.sampling_params import SamplingParams
 from workbench.engine.step_packer import batch_buckets
+from workbench.planner.model_shape import read_model_shape
+from workbench.planner.weight_bytes import total_bytes
+from workbench.quantize import parse_quant_type
 
 VOCAB = 150
 # What probe_layers finds in the model of make_model.
 LAYERS = {index: LayerShape(num_kv_heads=1, key_dim=16, value_dim=16) for index in range(2)}
 
 
-def make_model(kind: str, device: str, hidden: int = 32):
+def make_model(kind: str, device: str, hidden: int = 32, **more: bool):
     import transformers as hf
 
     torch.manual_seed(0)
@@ -40,7 +46,7 @@ def make_model(kind: str, device: str, hidden: int = 32):
         "gemma2": (hf.Gemma2Config, hf.Gemma2ForCausalLM),
     }[kind]
     extra = {"mistral": {"sliding_window": 12}, "gemma2": {"sliding_window": 12, "query_pre_attn_scalar": 16}}
-    made = config(**sizes, **extra.get(kind, {}))
+    made = config(**sizes, **extra.get(kind, {}), **more)
     made._attn_implementation = register_attention()
     return model(made).eval().to(device).requires_grad_(False)
 
@@ -104,15 +110,30 @@ def test_low_bit_weights_give_the_text_of_what_they_stand_for(kind: LowBitKind, 
         if isinstance(linear, torch.nn.Linear) and not (name == "lm_head" and kind is LowBitKind.FP8):
             packed = LowBitWeight.pack(linear.weight, LowBitKind.INT8 if name == "lm_head" else kind)
             linear.weight.data = packed.dense(torch.float32)
+    table = plain.model.embed_tokens.weight
+    if kind is not LowBitKind.FP8:
+        table.data = LowBitWeight.pack(table, LowBitKind.INT8).dense(torch.float32)
     client = start(plain, device, fast=False)
     expected = answers(client, params)
     client.stop()
     module = make_model("llama", device, hidden=128)
     weights = FusedWeights.take(module, kind)
     assert module.model.layers[0].mlp.down_proj.weight.numel() == 0
+    assert (module.model.embed_tokens.weight.numel() == 0) == (kind is not LowBitKind.FP8)
     client = start(module, device, fast=True, weights=weights)
     assert answers(client, params) == expected
     client.stop()
+
+
+@pytest.mark.parametrize("is_tied", [False, True])
+def test_low_bit_weights_take_what_the_plan_says(is_tied: bool, device: str, tmp_path: Path) -> None:
+    module = make_model("llama", device, hidden=128, tie_word_embeddings=is_tied)
+    module.save_pretrained(tmp_path)
+    shape = read_model_shape(tmp_path)
+    for kind in LowBitKind:
+        weights = FusedWeights.take(copy.deepcopy(module), kind)
+        planned = total_bytes(shape, parse_quant_type(kind.value), "fp32", on_gpu=True)
+        assert weights.num_bytes == planned, kind
 
 
 def test_a_small_pool_preempts_and_changes_nothing(device: str) -> None:

@@ -8,6 +8,8 @@ from workbench.engine.kernels.gemv import gemv, gemv_gated
 from workbench.engine.kernels.norm import add_rms_norm
 from workbench.engine.kernels.rope_store import rope_and_store
 from workbench.engine.kernels.silu_mul import silu_mul
+from workbench.engine.kernels.table_rows import table_rows
+from workbench.engine.low_bit_weight import LowBitKind, LowBitWeight
 
 
 def rms_norm(x, weight, eps=1e-5):
@@ -33,6 +35,13 @@ def test_silu_mul(device):
     gate_up = torch.randn(3, 1100, device=device)
     out = silu_mul(gate_up, gate_up.new_empty(3, 550))
     close(out, F.silu(gate_up[:, :550]) * gate_up[:, 550:])
+
+
+def test_rows_of_a_table(device):
+    table = LowBitWeight.pack(torch.randn(7, 1100, device=device), LowBitKind.INT8)
+    ids = torch.tensor([6, 0, 0, 3], device=device)
+    torch.testing.assert_close(table_rows(table, ids, torch.float32), table.dense(torch.float32)[ids])
+    assert table_rows(table, ids.int(), torch.bfloat16).dtype is torch.bfloat16
 
 
 def test_gemv_with_everything_around_it(device):
