@@ -227,9 +227,11 @@ class LlamaGPU(HasTwin):
         if guard is not None:
             # On a CPU the cache takes memory as it fills, so nothing of it was there when the load was measured.
             kv_bytes = 0 if self.backend.device_type == "cpu" else self.limits.kv_bytes
-            elsewhere_bytes = self._memory.elsewhere_bytes()
             self._record = guard.loaded(
-                weight_bytes=self.weight_bytes, kv_bytes=kv_bytes, elsewhere_bytes=elsewhere_bytes
+                weight_bytes=self.weight_bytes,
+                kv_bytes=kv_bytes,
+                here_bytes=self._memory.device_bytes_here(),
+                elsewhere_bytes=self._memory.elsewhere_bytes(),
             )
         if self._record is not None:
             running.client.requests.observe(self._record.finished)

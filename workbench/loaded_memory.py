@@ -47,6 +47,12 @@ class LoadedMemory:
             return 0
         return self._backend.memory(self._device_index).process_bytes
 
+    def device_bytes_here(self) -> int:
+        """The same with what the runtime itself takes of a GPU."""
+        if self._backend.device_type == "cpu":
+            return self.here_bytes()
+        return GPUUsage(self._device_index, backend=self._backend.name).read_usage().process
+
     def elsewhere_bytes(self) -> int:
         """What the engine's own process has of the device; 0 for a thread."""
         return self.elsewhere_by_device().get(self._device, 0)

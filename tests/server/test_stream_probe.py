@@ -47,6 +47,19 @@ def test_events_all_at_once_were_held_back():
     assert "jupyter-server-proxy 4.4" in probe.message
 
 
+@pytest.mark.parametrize(("is_held_back", "words"), [(False, "Streams: 9 events"), (True, "came all at once")])
+def test_quick_tokens_are_told_from_held_back_ones_by_a_longer_stream(is_held_back, words):
+    # A token a thousandth of a second. Each answer asks the clock once an event, the second one also when it is asked.
+    first = [0.001 * n for n in range(9)]
+    asked_s = 1.0
+    second = [asked_s + (0.1 if is_held_back else 0.001 * n) for n in range(9)]
+    times_s = iter([*first, asked_s, *second])
+    with _server(num_events=9) as url:
+        probe = probe_stream(url, None, clock=lambda: next(times_s))
+    assert probe.is_streaming is not is_held_back
+    assert words in probe.message
+
+
 @pytest.mark.parametrize(
     ("status", "words"), [(401, "the key was refused"), (404, "nothing answers"), (502, "refused")]
 )

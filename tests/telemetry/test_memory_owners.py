@@ -65,6 +65,7 @@ class FakeCuda:
     def memory_stats(self, index):
         return {
             "reserved_bytes.all.current": 21 * 1024 * MIB,
+            "reserved_bytes.all.peak": 21 * 1024 * MIB,
             "allocated_bytes.all.current": 18 * 1024 * MIB,
             "allocated_bytes.all.peak": 19 * 1024 * MIB,
         }
@@ -107,8 +108,10 @@ def test_a_driver_that_knows_no_processes_leaves_a_usual_context():
     assert 0.4 < _gib(owners)["context"] < 0.6
 
 
-def test_a_gpu_that_torch_has_not_started_is_not_started_by_looking():
+@pytest.mark.parametrize("has_looked", [False, True])
+def test_a_gpu_that_torch_has_not_started_is_not_started_by_looking(has_looked):
     cuda = FakeCuda()
-    cuda.is_initialized = lambda: False
+    cuda.is_initialized = lambda: has_looked
+    cuda.memory_stats = lambda index: {}
     cuda.mem_get_info = None
     assert OwnedMemory(GPUUsage(0, torch=SimpleNamespace(cuda=cuda)), lambda: None).owners().used == 0

@@ -75,17 +75,16 @@ class GPUBackend(Backend):
         if not self.is_available():
             return {}
         cuda = self._torch().cuda
-        usage: dict[str, object] = {}
-        for index in range(cuda.device_count()):
-            free, total = cuda.mem_get_info(index)
-            usage[f"{self.name}:{index}"] = {
-                "allocated_mb": cuda.memory_allocated(index) / _MIB,
-                "reserved_mb": cuda.memory_reserved(index) / _MIB,
-                "free_mb": free / _MIB,
-                "total_mb": total / _MIB,
+        return {
+            f"{self.name}:{device.index}": {
+                "allocated_mb": cuda.memory_allocated(device.index) / _MIB,
+                "reserved_mb": cuda.memory_reserved(device.index) / _MIB,
+                "free_mb": device.free_bytes / _MIB,
+                "total_mb": device.total_bytes / _MIB,
                 "gpu_type": self.gpu_type,
             }
-        return usage
+            for device in self.devices()
+        }
 
     def empty_cache(self) -> None:
         """Collect garbage and hand torch's unused blocks back to the driver."""

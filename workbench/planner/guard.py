@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 
-import psutil
-
-from workbench.backends import Backend, MemoryInfo
+from workbench.backends import Backend
 from workbench.engine import EngineConfig
 from workbench.models import ModelFiles
 from workbench.planner.comparison import LoadRecord
@@ -15,6 +13,7 @@ from workbench.planner.memory import CPU_PROCESS_BYTES
 from workbench.planner.model_shape import shape_of_files
 from workbench.planner.planning import plan
 from workbench.planner.result import Plan
+from workbench.telemetry import GPUUsage, HostUsage
 
 __all__ = ["LoadGuard", "PlanWarning"]
 
@@ -39,7 +38,9 @@ class LoadGuard:
     ) -> None:
         self._backend = backend
         self._device_index = device_index
-        self._before_bytes = psutil.Process().memory_info().rss
+        on_cpu = backend.device_type == "cpu"
+        usage = (HostUsage() if on_cpu else GPUUsage(device_index, backend=backend.name)).read_usage()
+        self._before_bytes = usage.process
         try:
             self.plan: Plan | None = _plan(files, backend, device_index, quant, config, draft_files)
         # Boundary: planning is an extra, and whatever goes wrong in it must not keep a model from loading.
@@ -60,26 +61,27 @@ class LoadGuard:
             stacklevel=stacklevel + 1,
         )
 
-    def loaded(self, *, weight_bytes: int, kv_bytes: int, elsewhere_bytes: int = 0) -> LoadRecord | None:
+    def loaded(
+        self, *, weight_bytes: int, kv_bytes: int, here_bytes: int, elsewhere_bytes: int = 0
+    ) -> LoadRecord | None:
         """The model is loaded: a record that holds its measured memory beside the plan.
 
-        `elsewhere_bytes` are held by a process of the engine's own.
+        `here_bytes` is what this process has of the device now, `elsewhere_bytes` what a process of the engine's own
+        has. Not counted is what the whole device has: others load and unload meanwhile.
         """
         if self.plan is None:
             return None
         record = LoadRecord(self.plan)
-        record.loaded(weight_bytes=weight_bytes, measured_bytes=self._measured_bytes(kv_bytes, elsewhere_bytes))
+        measured_bytes = self._measured_bytes(here_bytes) + elsewhere_bytes
+        if measured_bytes > kv_bytes:
+            record.loaded(weight_bytes=weight_bytes, measured_bytes=measured_bytes - kv_bytes)
         return record
 
-    def _measured_bytes(self, kv_bytes: int, elsewhere_bytes: int) -> int:
-        """What the load took. On a CPU the cache takes nothing until it fills, and of what this process had before,
-        only libraries count: they are part of the plan, a user's own data are not."""
-        memory: MemoryInfo = self._backend.memory(self._device_index)
-        if self._backend.device_type == "cpu":
-            here_bytes = memory.process_bytes - self._before_bytes + min(self._before_bytes, CPU_PROCESS_BYTES)
-            return here_bytes + elsewhere_bytes
-        assert self.plan is not None
-        return self.plan.devices[0].free_bytes - memory.free_bytes - kv_bytes
+    def _measured_bytes(self, here_bytes: int) -> int:
+        """What the load took here. Of what this process had on a CPU before, only libraries count: they are part of the
+        plan, a user's own data are not."""
+        libraries_bytes = CPU_PROCESS_BYTES if self._backend.device_type == "cpu" else 0
+        return here_bytes - self._before_bytes + min(self._before_bytes, libraries_bytes)
 
 
 def _plan(

@@ -11,8 +11,10 @@ import httpx
 __all__ = ["StreamProbe", "probe_stream"]
 
 _NUM_TOKENS = 8
-# Events of a stream that was held back arrive together.
+# Events of a stream that was held back arrive together; so do those of a small model on a GPU. Of a longer stream the
+# events then take up most of the time since it was asked for, unless they were held back.
 _TOGETHER_S = 0.003
+_MORE_TOKENS, _STREAMED_SHARE = 96, 0.3
 _TIMEOUT_S = 20.0
 
 
@@ -36,25 +38,20 @@ def probe_stream(
     """Stream a short reply from the OpenAI-compatible `base_url` (ending in /v1) and time its events. Never raises
     for what the network or the server does: the message says it."""
     headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-    body = {"prompt": "1, 2, 3,", "max_tokens": _NUM_TOKENS, "stream": True, "ignore_eos": True}
-    times_s: list[float] = []
     try:
-        with (
-            httpx.Client(timeout=_TIMEOUT_S, trust_env=False) as client,
-            client.stream("POST", f"{base_url}/completions", params=query, json=body, headers=headers) as reply,
-        ):
-            if reply.status_code != 200:
-                return StreamProbe(False, False, 0, _refusal(reply.status_code))
-            for line in reply.iter_lines():
-                if line.startswith("data:"):
-                    times_s.append(clock())
+        with httpx.Client(timeout=_TIMEOUT_S, trust_env=False, params=query, headers=headers) as client:
+            times_s = _event_times(client, base_url, _NUM_TOKENS, clock)
+            is_together = _longest_step_s(times_s) < _TOGETHER_S
+            if is_together and _NUM_TOKENS < len(times_s):
+                asked_s = clock()
+                is_together = not _fill(asked_s, _event_times(client, base_url, _MORE_TOKENS, clock))
+    except _RefusedError as refusal:
+        return StreamProbe(False, False, 0, _refusal(refusal.status))
     except httpx.HTTPError as error:
         return StreamProbe(False, False, 0, f"Not reached: {type(error).__name__}: {error}")
-    # The last event of a stream and its [DONE] always come together.
-    steps_s = [after - before for before, after in zip(times_s, times_s[1:-1], strict=False)]
     if not times_s:
         return StreamProbe(True, False, 0, "It answered with no events: this address does not stream.")
-    if len(steps_s) > 1 and max(steps_s) < _TOGETHER_S:
+    if is_together:
         return StreamProbe(
             True,
             False,
@@ -63,6 +60,32 @@ def probe_stream(
             "(jupyter-server-proxy 4.4 or newer passes it on).",
         )
     return StreamProbe(True, True, len(times_s), f"Streams: {len(times_s)} events, one by one.")
+
+
+class _RefusedError(Exception):
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+def _event_times(client: httpx.Client, base_url: str, num_tokens: int, clock: Callable[[], float]) -> list[float]:
+    body = {"prompt": "1, 2, 3,", "max_tokens": num_tokens, "stream": True, "ignore_eos": True}
+    with client.stream("POST", f"{base_url}/completions", json=body) as reply:
+        if reply.status_code != 200:
+            raise _RefusedError(reply.status_code)
+        return [clock() for line in reply.iter_lines() if line.startswith("data:")]
+
+
+def _longest_step_s(times_s: list[float]) -> float:
+    """Between two events; without the last, since the end of a stream and its [DONE] always come together. Of one event
+    nothing is known."""
+    steps_s = [after - before for before, after in zip(times_s, times_s[1:-1], strict=False)]
+    return max(steps_s) if len(steps_s) > 1 else _TOGETHER_S
+
+
+def _fill(asked_s: float, times_s: list[float]) -> bool:
+    """Whether events came during much of the time since they were asked for."""
+    return bool(times_s) and times_s[-1] - times_s[0] > _STREAMED_SHARE * (times_s[-1] - asked_s)
 
 
 def _refusal(status: int) -> str:

@@ -60,12 +60,16 @@ class GPUUsage:
         self._driver = driver
 
     def read_usage(self) -> DeviceUsage:
-        """All zero before torch has started the device: reading must not start it."""
+        """All zero before torch has put something on the device: reading must not start it, which itself takes half a
+        gigabyte there."""
         torch = self._torch or sys.modules.get("torch")
         if torch is None or not torch.cuda.is_initialized():
             return DeviceUsage(0, 0)
-        free, total = torch.cuda.mem_get_info(self._index)
+        # torch counts as started once it has looked at a device; the device is not, until something is put there.
         statistics = torch.cuda.memory_stats(self._index)
+        if not statistics.get("reserved_bytes.all.peak", 0):
+            return DeviceUsage(0, 0)
+        free, total = torch.cuda.mem_get_info(self._index)
         reserved = statistics.get("reserved_bytes.all.current", 0)
         process = self._process_bytes(torch)
         return DeviceUsage(
