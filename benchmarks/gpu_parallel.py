@@ -2,6 +2,7 @@
 
     python benchmarks/gpu_parallel.py cost                  # one rank in a process of its own against none, one GPU
     python benchmarks/gpu_parallel.py text rates kill --gpus 2
+    python benchmarks/gpu_parallel.py places serve --gpus 2  # which GPUs are used, and the documented route over HTTP
 
 Rates are decode rates (from the last first token to the first last one), prompts of 128 random tokens.
 """
@@ -135,16 +136,121 @@ def kill(options: argparse.Namespace) -> None:
             print(f"{strategy}: all 24 ended {ended_s:.1f} s after the kill: {counts}", flush=True)
 
 
+def held_mb(llm: LlamaGPU) -> list[int]:
+    """What the ranks of a model have on each GPU, by its driver."""
+    import pynvml
+
+    from workbench.telemetry.gpu_topology import read_driver_gpus
+
+    pynvml.nvmlInit()
+    ids = {rank.process_id for replica in llm.replicas() for rank in replica.ranks}
+    processes = [gpu.processes or () for gpu in read_driver_gpus(pynvml)]
+    return [sum((p.used_bytes or 0) // 10**6 for p in found if p.process_id in ids) for found in processes]
+
+
+def places(options: argparse.Namespace) -> None:
+    """GPUs by index and by UUID after torch was imported, fewer than asked, a share of the memory, hybrid groups."""
+    from widgets import GPUMap
+    from workbench.backends import get_backend
+    from workbench.telemetry.gpu_inventory import read_gpu_inventory
+
+    inventory = read_gpu_inventory()
+    print([(gpu.name, gpu.model, gpu.uuid) for gpu in inventory.gpus], [str(link) for link in inventory.links])
+    gpus = GPUMap()
+    print(gpus.twin().as_text(), gpus.links, flush=True)
+    gpus.close()
+    last = get_backend("cuda").devices()[-1]
+    rows: list[tuple[str, GPUConfig, bool]] = [
+        (f"gpu_ids=[{last.index}]", GPUConfig([last.index], "data"), False),
+        (f"gpu_ids=[{last.uuid!r}]", GPUConfig([str(last.uuid)], "data"), False),
+        ("four ids", GPUConfig([0, 1, 2, 3], "data"), False),
+        ("four ids, degrade=True", GPUConfig([0, 1, 2, 3], "data"), True),
+        ("memory_fraction=0.3", GPUConfig(num_gpus=options.gpus, strategy="tensor", memory_fraction=0.3), False),
+        ("hybrid", GPUConfig(num_gpus=options.gpus, strategy="hybrid", tensor_parallel_size=1), False),
+    ]
+    expected: list[object] = []
+    for words, config, degrade in rows:
+        try:
+            tokens = None if config.memory_fraction < 0.5 else 4096
+            engine = EngineConfig(context_length=1024, kv_cache_tokens=tokens)
+            with LlamaGPU("random:tiny", quant_type="fp32", engine=engine, parallel=config, degrade=degrade) as llm:
+                text = llm.submit([5, 6, 7], max_tokens=16, ignore_eos=True).result().token_ids
+                expected = expected or [text]
+                shape = llm.parallel.shape if llm.parallel else None
+                print(f"{words}: {held_mb(llm)} MB on each GPU, {shape}, {llm.degraded_reason}, {llm.runner_reason}, "
+                      f"{'the same text' if [text] == expected else 'OTHER TEXT'}", flush=True)  # fmt: skip
+        except WorkbenchError as error:
+            print(f"{words}: {type(error).__name__}: {error}", flush=True)
+
+
+def serve(options: argparse.Namespace) -> None:
+    """`POST /v1/multi-gpu/config` on a served model, its figures under load, and a replica killed under it."""
+    import httpx
+
+    from workbench.server.access import Access
+    from workbench.server.endpoint import Endpoint
+    from workbench.server.keys import KeyRing, Scope, static_key
+    from workbench.server.model_host import ModelHost
+    from workbench.server.settings import ServerSettings
+    from workbench.session import LoadChoice, Session
+
+    use, admin = static_key("use", Scope.USE, "use-" * 8), static_key("admin", Scope.ADMIN, "admin-" * 8)
+    body = {"prompt": "one two", "max_tokens": 600, "temperature": 0, "ignore_eos": True}
+    with Session() as session:
+        session.load(LoadChoice(options.served, options.device, "bf16", 2048))
+        session.wait()
+        host = ModelHost.factory(session, may_change=True)
+        with Endpoint(host, ServerSettings(), Access(KeyRing([use.key, admin.key]), use)).start() as endpoint:
+            headers = {"authorization": "Bearer " + "admin-" * 8}
+            url = endpoint.url.removesuffix("/v1")
+            with httpx.Client(base_url=url, timeout=240, trust_env=False, headers=headers) as client:
+                for strategy in options.strategies:
+                    config = {"num_gpus": options.gpus, "strategy": strategy, "memory_fraction": 0.3,
+                              "on_cpu": options.device == "cpu"}  # fmt: skip
+                    began_s = time.perf_counter()
+                    reply = client.post("/v1/multi-gpu/config", json=config)
+                    print(f"{strategy}: {reply.status_code} after {time.perf_counter() - began_s:.1f} s, {reply.text}")
+                    ends: list[int] = []
+
+                    def ask(ends: list[int] = ends) -> None:
+                        ends.append(client.post("/v1/completions", json=body).status_code)
+
+                    threads = [threading.Thread(target=ask) for _ in range(12)]
+                    for thread in threads:
+                        thread.start()
+                    time.sleep(0.6)
+                    stats = client.get("/v1/multi-gpu/stats").json()["multi_gpu_stats"]
+                    print(f"{strategy} under load:", stats, flush=True)
+                    os.kill(stats["replicas"][0]["ranks"][-1]["process_id"], signal.SIGKILL)
+                    began_s = time.perf_counter()
+                    for thread in threads:
+                        thread.join()
+                    ended_s = time.perf_counter() - began_s
+                    health = client.get("/health")
+                    counts = {status: ends.count(status) for status in ends}
+                    print(f"{strategy}: one killed, all ended {ended_s:.1f} s later as {counts}; health {health.text}")
+                    began_s = time.perf_counter()
+                    reply = client.post("/v1/multi-gpu/config", json=config)
+                    answer = client.post("/v1/completions", json={**body, "max_tokens": 4})
+                    print(f"{strategy}: again {reply.status_code}, {answer.status_code} after "
+                          f"{time.perf_counter() - began_s:.1f} s", flush=True)  # fmt: skip
+
+
+_PARTS = {"cost": cost, "text": text, "rates": run_rates, "kill": kill, "places": places, "serve": serve}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="+", choices=("cost", "text", "rates", "kill"))
+    parser.add_argument("what", nargs="+", choices=tuple(_PARTS))
     parser.add_argument("--model", default="random:llama-3.1-8b")
     parser.add_argument("--gpus", type=int, default=2)
+    parser.add_argument("--served", default="random:llama-3.2-1b", help="what `serve` serves")
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="of `serve`; cpu is a rehearsal")
     parser.add_argument("--strategies", type=lambda words: words.split(","), default=["tensor", "pipeline", "data"])
     options = parser.parse_args()
     for what in options.what:
         print(what, flush=True)
-        {"cost": cost, "text": text, "rates": run_rates, "kill": kill}[what](options)
+        _PARTS[what](options)
 
 
 if __name__ == "__main__":

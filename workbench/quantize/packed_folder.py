@@ -167,7 +167,9 @@ def load_packed(
                     on_bytes(tensor.nbytes)
                     place(shell, name, tensor)
                 for record in manifest.records:
-                    tensors = {leaf: _own(file.get_tensor(name), "cpu") for leaf, name in of_record[record.name]}
+                    tensors = {leaf: file.get_tensor(name) for leaf, name in of_record[record.name]}
+                    if device == "cpu":  # elsewhere they are copied anyway
+                        tensors = {leaf: _own(tensor, device) for leaf, tensor in tensors.items()}
                     on_bytes(sum(tensor.nbytes for tensor in tensors.values()))
                     packed[record.name] = weight_from_file(record.kind, tensors, record.facts, device)
             restore_buffers(shell, device)
