@@ -39,26 +39,25 @@ def probe(options: argparse.Namespace) -> _Found:
     return {one.name: one.in_words for one in probe_capabilities(options.torch_device)}
 
 
-def shares(options: argparse.Namespace) -> _Found:
+def shares(options: argparse.Namespace) -> Iterator[_Found]:
     """Weight bytes of the types that the engine packs itself, over bf16, beside the arithmetic of the plan."""
     from workbench import plan
 
-    found, plain = {}, 0
-    for quant in ("bf16", "fp8", "int8", "int4"):
-        planned = plan(options.model, backend=options.device, quant=quant, context=1024, batch=4)
-        where = None if quant == "bf16" else "thread"
-        with _opened(options, quant_type=quant, context=1024, isolation=where) as llm:
+    weights = {
+        quant: plan(options.model, backend=options.device, quant=quant, context=1024, batch=4).devices[0].parts.weights
+        for quant in ("bf16", "int8", "int4", "fp8")
+    }
+    for quant in ("int4", "int8", "fp8"):
+        with _opened(options, quant_type=quant, context=1024, isolation="thread") as llm:
             held = llm.weight_bytes
-            plain = plain or held
-            found[quant] = {
-                "held_mb": held / 1e6, "share": held / plain,
-                "over_planned": held / planned.devices[0].parts.weights, "runner": llm.runner_reason,
-                "isolation": llm.isolation, "text": llm.infer([5, 6, 7], max_tokens=4, ignore_eos=True)[:40],
-            }  # fmt: skip
-    return found
+            yield {quant: {
+                "held_mb": held / 1e6, "share": held / weights["bf16"], "over_planned": held / weights[quant],
+                "runner": llm.runner_reason, "tokens_per_s": _rate(llm, 1, 64),
+                "text": llm.infer([5, 6, 7], max_tokens=8, ignore_eos=True)[:60],
+            }}  # fmt: skip
 
 
-def cache(options: argparse.Namespace) -> _Found:
+def cache(options: argparse.Namespace) -> Iterator[_Found]:
     """A model in a folder of bf16 safetensors: read and quantised, then read from the cache. Seconds of `load_model`;
     the files were written just before, so both readings come from the system's page cache."""
     from workbench.models import Catalogue, load_model
@@ -72,7 +71,7 @@ def cache(options: argparse.Namespace) -> _Found:
         plain_bytes = made.weight_bytes
         del made
         _forget()
-        found: _Found = {"saved_s": time.perf_counter() - began_s, "bf16_mb": plain_bytes / 1e6}
+        yield {"saved_s": time.perf_counter() - began_s, "bf16_mb": plain_bytes / 1e6}
         files = Catalogue().resolve(folder)
         load_model(files, device=options.torch_device, dtype="bf16")
         for name, config in (
@@ -101,15 +100,14 @@ def cache(options: argparse.Namespace) -> _Found:
                     del loaded
             # Boundary: each method stands for itself.
             except Exception as error:
-                found[name] = f"{type(error).__name__}: {error}"[:300]
+                yield {name: f"{type(error).__name__}: {error}"[:300]}
                 continue
             again_s = min(quantised[1:])
-            found[name] = {
+            yield {name: {
                 "share": share, "quantise_s": quantised[0], "with_keeping_s": times[0], "from_cache_s": quantised[1:],
                 "from_cache": from_cache, "times_faster": quantised[0] / again_s,
-            }  # fmt: skip
+            }}  # fmt: skip
             kept.clear()
-    return found
 
 
 def quality(options: argparse.Namespace) -> _Found:
@@ -119,18 +117,17 @@ def quality(options: argparse.Namespace) -> _Found:
     return {"exit": done.returncode, "lines": done.stdout.splitlines(), "errors": done.stderr.splitlines()[-5:]}
 
 
-def offload(options: argparse.Namespace) -> _Found:
+def offload(options: argparse.Namespace) -> Iterator[_Found]:
     """Layers in the host's memory: the same text on a small model, then bytes and tokens/s of a larger one."""
-    found: _Found = {}
     texts = []
     for count in (None, 1, 2):
         with _opened(options, "random:tiny", quant_type="fp32", context=256, cpu_offload_layers=count,
                      isolation="thread") as llm:  # fmt: skip
             texts.append([llm.submit([n, 9, 4], max_tokens=24, ignore_eos=True).result().token_ids for n in range(6)])
-    found["tiny_equal"] = sum(one == texts[0] for one in texts)
+    yield {"tiny_equal": sum(one == texts[0] for one in texts)}
     before = _used_bytes()
     with _opened(options, options.large, context=1024, cpu_offload_layers=options.offload_layers) as llm:
-        return found | {
+        yield {
             "layers": options.offload_layers, "weights_mb": llm.weight_bytes / 1e6, "runner": llm.runner_reason,
             "device_mb": (_used_bytes() - before) / 1e6, "alone_tokens_per_s": _rate(llm, 1, 16),
             "eight_tokens_per_s": _rate(llm, 8, 16),
@@ -176,14 +173,13 @@ def monitor(options: argparse.Namespace) -> _Found:
             "info": _workbench("info")}  # fmt: skip
 
 
-def plans(options: argparse.Namespace) -> _Found:
+def plans(options: argparse.Namespace) -> Iterator[_Found]:
     """Plan against measurement, after one calibrating run."""
     script = str(_ROOT / "benchmarks" / "plan_check.py")
-    models = f"{options.model},{options.model}:int8"
-    done = subprocess.run(
-        [sys.executable, script, "--models", models, "--backend", options.device], capture_output=True, text=True
-    )
-    return {"lines": done.stdout.splitlines(), "errors": done.stderr.splitlines()[-5:]}
+    for model in (f"{options.model}:int8", options.model):
+        words = ["--models", model, "--backend", options.device]
+        done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True)
+        yield {model: [*done.stdout.splitlines(), *done.stderr.splitlines()[-5:]]}
 
 
 def fp8_cache(options: argparse.Namespace) -> _Found:
@@ -203,14 +199,12 @@ def fp8_cache(options: argparse.Namespace) -> _Found:
     }
 
 
-def bench(options: argparse.Namespace) -> _Found:
+def bench(options: argparse.Namespace) -> Iterator[_Found]:
     """`workbench bench --backend all`: the GPU beside the CPU of the same machine."""
-    found = {}
     for model in (options.small, options.model):
         for batch in ("1", "16") if model == options.small else ("1",):
             words = ("--backend", "all", "--batch-size", batch, "--runs", "2", "--output-format", "csv")
-            found[f"{model}, {batch} at once"] = _workbench("bench", model, *words)
-    return found
+            yield {f"{model}, {batch} at once": _workbench("bench", model, *words)}
 
 
 def starts(options: argparse.Namespace) -> _Found:
@@ -284,7 +278,8 @@ def widgets(options: argparse.Namespace) -> _Found:
     return found
 
 
-_Part = Callable[[argparse.Namespace], _Found]
+# All at once or bit by bit: of one that is ended, what it has told counts.
+_Part = Callable[[argparse.Namespace], _Found | Iterator[_Found]]
 # With seconds after which each is ended.
 _PARTS: dict[str, tuple[_Part, int]] = {
     "probe": (probe, 60), "shares": (shares, 90), "cache": (cache, 120), "quality": (quality, 120),
@@ -314,11 +309,14 @@ def _rate(llm: Any, batch: int, new: int) -> float:
 
 
 def _used_bytes() -> int:
+    """In use on the first GPU that torch sees, as `nvidia-smi` has it: without what the driver reserves for itself."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
-        return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used)
+        first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
+        handle = pynvml.nvmlDeviceGetHandleByIndex(int(first))
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle, version=pynvml.nvmlMemory_v2).used)
     except Exception:  # no driver: its errors share no base that can be named
         return 0
 
@@ -342,21 +340,24 @@ def _run_part(name: str, options: argparse.Namespace) -> _Found:
     """In a process group of its own, which is ended as a whole."""
     command = [sys.executable, __file__, "--part", name, *options.passed_on]
     began_s = time.perf_counter()
-    with tempfile.TemporaryFile("w+", errors="replace") as log:
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
+    row: _Found = {"part": name, "found": {}}
+    with tempfile.TemporaryFile("w+") as told, tempfile.TemporaryFile("w+", errors="replace") as log:
+        child = subprocess.Popen(command, stdout=told, stderr=log, text=True, start_new_session=True)
         try:
-            out, _ = child.communicate(timeout=min(_PARTS[name][1], max(5.0, options.ends_s - time.monotonic())))
+            if child.wait(min(_PARTS[name][1], max(5.0, options.ends_s - time.monotonic()))):
+                row["failed"] = "it ended with an error"
         except subprocess.TimeoutExpired:
-            out = ""
+            row["failed"] = "it outlasted its time"
         finally:
             _end(child)
+        told.seek(0)
+        for line in told.read().splitlines():
+            if line.startswith("{"):
+                row["found"] |= json.loads(line)
         log.seek(0)
-        errors = log.read().splitlines()[-12:]
-    row: _Found = {"part": name, "seconds": round(time.perf_counter() - began_s, 1)}
-    try:
-        row["found"] = json.loads(out.strip().splitlines()[-1])
-    except (IndexError, ValueError):
-        row["failed"] = errors or ["no word within its time"]
+        if "failed" in row:
+            row["errors"] = log.read().splitlines()[-12:]
+    row["seconds"] = round(time.perf_counter() - began_s, 1)
     print(json.dumps(_rounded(row)), flush=True)
     if options.json:
         with open(options.json, "a") as file:
@@ -392,7 +393,9 @@ def main() -> None:
         print(json.dumps(execute(options.execute)))
         return
     if options.part:
-        print(json.dumps(_PARTS[options.part][0](options), default=str))
+        told = _PARTS[options.part][0](options)
+        for found in (told,) if isinstance(told, dict) else told:
+            print(json.dumps(found, default=str), flush=True)
         return
     names = ("model", "large", "small", "offload_layers", "device", "scratch")
     options.passed_on = [f"--{name.replace('_', '-')}={value}" for name in names if (value := getattr(options, name))]
