@@ -27,9 +27,9 @@ setup:
 	@$(PYTHON) .ci/environment.py
 
 # Two processes share the cores: a thread of theirs that waits lets the other compute meanwhile. What tests start as
-# processes of their own finds our modules compiled.
+# processes of their own finds our modules compiled. Files in their order: few tests may be long ones, and come last else.
 test: setup
-	$(IN_VENV) OMP_WAIT_POLICY=passive PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest --nbval --nbval-current-env -n $(JOBS) --dist loadfile $(ARGS)
+	$(IN_VENV) OMP_WAIT_POLICY=passive PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest --nbval --nbval-current-env -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup
 	.venv/bin/ruff check .

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import signal
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,18 @@ def pytest_configure() -> None:
     # A background job of a shell starts with Ctrl-C ignored, and so would every process that tests interrupt.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Modules and tests are a million objects that stay: where an unload searches for garbage, it need not be there."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -52,15 +67,23 @@ def embedded_files(embedded_model_folder: Path) -> ModelFiles:
     return ModelFiles(parse_source("default"), EMBEDDED_NAME, embedded_model_folder, gguf_path=gguf)
 
 
+@pytest.fixture(scope="session")
+def new_homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Paths for homes. Numbers that pytest gives take the longer the more there are: it looks at all of them."""
+    folder = tmp_path_factory.mktemp("homes")
+    return (folder / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def workbench_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workbench_home(new_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home of the test's own, so that no test sees another's caches and settings.
 
     Compiled kernels are the exception: they are kept in the machine's real cache, and compiled once.
     """
     kernels = native_cache()
     kernels.mkdir(parents=True, exist_ok=True)
-    home = tmp_path_factory.mktemp("home")
+    home = next(new_homes)
+    home.mkdir()
     (home / kernels.name).symlink_to(kernels, target_is_directory=True)
     monkeypatch.setenv("WORKBENCH_HOME", str(home))
     return home

@@ -230,10 +230,12 @@ def test_make_test_sets_up_and_runs_tests_and_notebooks() -> None:
     set_up, pytest_run = _planned("test")
     assert set_up == "python3 .ci/environment.py"
     # Without a path pytest takes the project's own.
-    assert " --nbval " in pytest_run and pytest_run.rstrip().endswith(" -n 2 --dist loadfile")
+    assert " --nbval " in pytest_run
+    assert pytest_run.rstrip().endswith(" -n 2 --dist loadfile --no-loadscope-reorder")
     settings = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
-    assert settings["testpaths"] == ["tests", "notebooks"]
-    assert _planned("test", "JOBS=0", "ARGS=tests/engine")[-1].endswith(" -n 0 --dist loadfile tests/engine")
+    assert settings["testpaths"] == ["notebooks", "tests"]
+    pytest_run = _planned("test", "JOBS=0", "ARGS=tests/engine")[-1]
+    assert " -n 0 " in pytest_run and pytest_run.endswith(" tests/engine")
 
 
 @pytest.mark.parametrize("target", ["lint", "docs", "bench", "wheel", "coverage", "audit"])
