@@ -215,7 +215,8 @@ def _num_blocks(
     if wanted > free_bytes or wanted < bytes_per_block:
         raise OutOfMemoryError(
             f"the KV pool needs {max(wanted, bytes_per_block) / _MIB:,.0f} MiB, "
-            f"and {free_bytes / _MIB:,.0f} MiB are free",
+            f"and {free_bytes / _MIB:,.0f} MiB are free"
+            + (f" within memory_fraction={config.memory_fraction:g}" if on_gpu else ""),
             needed_bytes=max(wanted, bytes_per_block),
             free_bytes=free_bytes,
             would_fit=_what_would_fit(free_bytes, bytes_per_block, config.block_size, context),
