@@ -15,7 +15,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 unexport JUPYTER_PATH PYTHONHOME
 IN_VENV := PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: lab setup test lint typecheck docs bench wheel coverage audit clean
+.PHONY: lab setup test architecture properties fuzz lint typecheck docs bench wheel coverage audit clean
 
 # The page is a default_url and no file argument, so that the address printed under --no-browser leads there too, and
 # the file browser shows the whole project.
@@ -30,6 +30,16 @@ setup:
 # processes of their own finds our modules compiled. Files in their order: few tests may be long ones, and come last else.
 test: setup
 	$(IN_VENV) OMP_WAIT_POLICY=passive PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest --nbval --nbval-current-env -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Parts of the tests by their kind: layers and imports; made-up sequences of calls; made-up bytes and requests.
+architecture: setup
+	$(IN_VENV) .venv/bin/python -m pytest tests/test_architecture.py $(ARGS)
+
+properties: setup
+	$(IN_VENV) .venv/bin/python -m pytest tests/engine/test_properties.py $(ARGS)
+
+fuzz: setup
+	$(IN_VENV) .venv/bin/python -m pytest tests/server/abuse/test_fuzz.py tests/server/test_openapi.py $(ARGS)
 
 lint: setup
 	.venv/bin/ruff check .

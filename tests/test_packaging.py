@@ -238,7 +238,8 @@ def test_make_test_sets_up_and_runs_tests_and_notebooks() -> None:
     assert " -n 0 " in pytest_run and pytest_run.endswith(" tests/engine")
 
 
-@pytest.mark.parametrize("target", ["lint", "docs", "bench", "wheel", "coverage", "audit"])
+@pytest.mark.parametrize("target", ["architecture", "properties", "fuzz", "lint", "typecheck",
+                                    "docs", "bench", "wheel", "coverage", "audit"])  # fmt: skip
 def test_each_target_sets_up_first_and_runs_from_the_environment(target: str) -> None:
     set_up, *commands = _planned(target)
     assert set_up == "python3 .ci/environment.py"

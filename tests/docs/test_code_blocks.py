@@ -46,6 +46,9 @@ RUN_BY = {
 NOT_RUN = {
     "make lab": "opens JupyterLab and goes on until told to end; benchmarks/newcomer.sh runs it to the first token",
     "make test": "is what runs these tests",
+    "make architecture": "runs tests of this suite",
+    "make properties": "runs tests of this suite",
+    "make fuzz": "runs tests of this suite",
     "make docs": "takes as long as all tests of this folder; .ci/run begins with it",
     "make lint": "checks the tree, not the product; it is run before every change",
     "make bench": "measures; `workbench bench`, which it calls, is run",

@@ -84,6 +84,10 @@ def _bars(report: Report) -> go.Figure:
                 "arrayminus": [one.figures[key].median - one.figures[key].minimum for _, one in shown],
             },
             text=[in_words(value) for value in medians],
+            # At the foot of the bar: its end is where the line of the spread runs.
+            textposition="inside",
+            insidetextanchor="start",
+            textangle=0,
             showlegend=False,
         )
         figure.add_trace(bar, row=place // columns + 1, col=place % columns + 1)
