@@ -116,11 +116,6 @@ class ChatChanges:
         desk.selected = None
         return desk.current.undo()
 
-    def clear(self, desk: Desk) -> None:
-        """Empty the conversation."""
-        desk.stop()
-        desk.current.clear()
-
     def select(self, desk: Desk, index: int) -> None:
         """Choose the message at that place, for what is done next."""
         desk.selected = chat_entries(desk.current).owner(index)

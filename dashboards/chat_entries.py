@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from dashboards.shown_text import shown_text
+from dashboards.shown_text import reply_text, shown_text
 from workbench.conversation import Conversation, Message, MessageStatus, ToolStep, split_reasoning
 
 __all__ = ["ChatEntries", "chat_entries"]
@@ -52,15 +52,15 @@ def _reply(conversation: Conversation, message: Message, live_line: str) -> list
     entries = []
     for step in message.steps:
         if step.said.strip():
-            entries.append(_entry("assistant", shown_text(step.said)))
+            entries.append(_entry("assistant", reply_text(step.said)))
         if not step.is_cut:
             entries.append(_step(step, message.is_running))
     for part in split_reasoning(message.text):
         if part.is_reasoning:
             status = "pending" if part.is_open and message.is_running else "done"
-            entries.append(_entry("assistant", shown_text(part.text) or "…", title="Reasoning", status=status))
+            entries.append(_entry("assistant", reply_text(part.text) or "…", title="Reasoning", status=status))
         else:
-            entries.append(_entry("assistant", shown_text(part.text)))
+            entries.append(_entry("assistant", reply_text(part.text)))
     # A reply ends with the call that it breaks off in.
     entries += [_cut_step(step) for step in message.steps if step.is_cut]
     if message.failure is not None:

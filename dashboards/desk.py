@@ -33,6 +33,8 @@ class Desk:
         self._in_browser = ""
         self.current = self.conversations[0]
         self.selected: int | None = None
+        # The conversation that was deleted last.
+        self.deleted: Conversation | None = None
         self.others: dict[str, RunningReply] = {}
         # What the heat map shows: tokens, the reply they are of with its conversation (None: a text of the user's), the
         # chosen one.
@@ -122,13 +124,20 @@ class Desk:
             self.current, self.selected = conversation, None
 
     def delete(self) -> None:
-        """Forget the current conversation."""
+        """Forget the current conversation. The last one can be brought back."""
         self._stop(self.current)
+        self.deleted = self.current if self.current.all_messages else self.deleted
         self.conversations.remove(self.current)
         self.kept.remove(self.current.conversation_id)
         if not self.conversations:
             self.conversations.append(Conversation())
         self.current, self.selected = self.conversations[0], None
+
+    def bring_back(self) -> None:
+        """Take in again what was deleted last."""
+        if self.deleted is not None:
+            self.put(self.deleted)
+            self.deleted = None
 
     def start(self, source: ChatSource, ask: ChatAsk, toolbox: Toolbox | None = None) -> RunningReply:
         """Have the current conversation's running reply written."""

@@ -100,8 +100,8 @@ def _truncated(probabilities: list[float], params: SamplingParams) -> list[float
 
 def next_token_figure(tokens: Sequence[NextToken]) -> go.Figure:
     """Bars of the likeliest next tokens, the likeliest on top: by the model, and as they are sampled."""
-    # Equal spellings are different tokens: the number keeps their bars apart.
-    names = [f"{visible(token.text)}{' ' * index}" for index, token in enumerate(tokens)]
+    # Equal spellings are different tokens: their places keep the bars apart.
+    places, names = list(range(len(tokens))), [visible(token.text) for token in tokens]
     figure = go.Figure()
     for label, color, values in (
         ("by the model", _MODEL_COLOR, [token.probability for token in tokens]),
@@ -110,11 +110,12 @@ def next_token_figure(tokens: Sequence[NextToken]) -> go.Figure:
         figure.add_trace(
             go.Bar(
                 x=values,
-                y=names,
+                y=places,
+                customdata=names,
                 name=label,
                 orientation="h",
                 marker={"color": color},
-                hovertemplate=f"%{{y}} {label}: %{{x:.2%}}<extra></extra>",
+                hovertemplate=f"%{{customdata}} {label}: %{{x:.2%}}<extra></extra>",
             )
         )
     figure.update_layout(
@@ -129,5 +130,7 @@ def next_token_figure(tokens: Sequence[NextToken]) -> go.Figure:
         font={"size": 12, "color": "#808080"},
     )
     figure.update_xaxes(tickformat=".0%", gridcolor=_GRID, fixedrange=True, rangemode="tozero")
-    figure.update_yaxes(autorange="reversed", automargin=True, fixedrange=True, type="category")
+    figure.update_yaxes(
+        autorange="reversed", automargin=True, fixedrange=True, tickmode="array", tickvals=places, ticktext=names
+    )
     return figure

@@ -23,7 +23,9 @@ from workbench.telemetry import Sampler
 if TYPE_CHECKING:
     from dashboards.bench import Bench
 
-__all__ = ["AppParts", "shown_error"]
+__all__ = ["AppParts", "shown_error", "warn_of"]
+
+_TITLE = "That did not work"
 
 # Updates of one page come at most so often; with many replies at once each page gets fewer.
 _FASTEST_UPDATE_S = 1 / 12
@@ -75,9 +77,20 @@ class AppParts:
 
 
 def shown_error(error: Exception) -> gr.Error:
-    """The error as a notice on the page: cause and next step. Nothing is logged, as it was expected."""
+    """The error as a notice on the page: cause and next step. Nothing is logged, as it was expected.
+
+    Gradio marks every output of the event with it: where one of them is the chat, `warn_of` leaves that readable.
+    """
+    return gr.Error(_notice(error), title=_TITLE, print_exception=False)
+
+
+def warn_of(error: Exception) -> None:
+    """The same as a notice alone."""
+    gr.Warning(_notice(error), title=_TITLE)
+
+
+def _notice(error: Exception) -> str:
     failure = Failure.of(error)
     cause = failure.cause if failure.cause.endswith((".", "!", "?")) else f"{failure.cause}."
     # What is wrong with what was asked for says itself what to change.
-    words = cause if type(error) in (RequestError, ConfigError) else f"{cause} {failure.next_step}"
-    return gr.Error(words, title="That did not work", print_exception=False)
+    return cause if type(error) in (RequestError, ConfigError) else f"{cause} {failure.next_step}"

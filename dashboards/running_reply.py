@@ -31,6 +31,9 @@ class LiveFigures:
     started_s: float
     first_token_s: float | None = None
     num_tokens: int = 0
+    # Of the last turn: its prompt, where that is known, and what was written before it.
+    num_prompt_tokens: int | None = None
+    num_tokens_before: int = 0
 
     def line(self, now_s: float) -> str:
         """The figures so far in words."""
@@ -108,18 +111,20 @@ class RunningReply:
 
     async def _run(self) -> None:
         message = self.message
+        # What it says of a text that the model now goes on from.
+        before = message.figures if self._ask.continues else None
         try:
             figures = await self._turns()
         except asyncio.CancelledError:
             message.status = MessageStatus.STOPPED
-            message.figures = self._measured("abort")
+            message.figures = self._measured("abort").going_on_from(before)
         except Exception as error:
             message.failure = Failure.of(error)
             message.status = MessageStatus.FAILED
             if not isinstance(error, WorkbenchError):
                 _log.error("a reply failed\n%s", message.failure.details)
         else:
-            message.figures = figures
+            message.figures = figures.going_on_from(before) if figures is not None else before
             is_cut = figures is not None and figures.finish_reason == "abort"
             message.status = MessageStatus.STOPPED if is_cut else MessageStatus.DONE
         message.tokens = self.tokens
@@ -143,9 +148,11 @@ class RunningReply:
 
     async def _turn(self, ask: ChatAsk) -> tuple[ReplyFigures | None, list[ToolCall]]:
         figures, calls, begin = None, [], len(self.message.text)
+        self.live.num_prompt_tokens, self.live.num_tokens_before = None, self.live.num_tokens
         async with aclosing(self._source.stream(ask)) as pieces:
             async for piece in pieces:
                 self._note_tokens(piece.num_tokens)
+                self.live.num_prompt_tokens = piece.num_prompt_tokens or self.live.num_prompt_tokens
                 self.message.text += piece.text
                 self._tokens += piece.tokens
                 calls += piece.calls
@@ -193,9 +200,14 @@ class RunningReply:
         """Figures of a reply that was stopped before the engine told its own."""
         live, now_s = self.live, self._clock()
         decode_s = now_s - live.first_token_s if live.first_token_s else 0.0
+        state = self._source.state()
+        # Of earlier turns the prompt has the text.
+        prompt = live.num_prompt_tokens - live.num_tokens_before if live.num_prompt_tokens is not None else None
         return ReplyFigures(
-            model=self._source.state().model,
+            model=state.model,
             finish_reason=finish_reason,
+            num_prompt_tokens=prompt,
+            max_context=state.max_context,
             num_generated_tokens=live.num_tokens,
             ttft_s=live.first_token_s - live.started_s if live.first_token_s else None,
             total_s=now_s - live.started_s,

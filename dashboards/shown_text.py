@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
-__all__ = ["shown_text", "typed_text"]
+__all__ = ["reply_text", "shown_text", "typed_text"]
 
 # Without width: behind a < it keeps the letters after it from being a tag, and can be told from what was written.
 _JOINER = "\u2060"
@@ -21,14 +22,28 @@ _CPP = re.compile(r"^( {0,3}(?:`{3,}|~{3,}))cpp\b", re.MULTILINE)
 _CPP_AS_C = f"c {_JOINER}cpp"
 
 
+# A formula between single dollars, which prices are not: no blank inside of either, no letter or digit outside.
+_DOLLARS = re.compile(r"(?<![\\$\w])\$(?![\s$])([^$\n]*?[^$\s\\])\$(?![\w$])")
+
+
+def reply_text(text: str) -> str:
+    """A model's text for a markdown component, formulas between single dollars included."""
+    return shown_text(_changed(text, lambda part: _DOLLARS.sub(r"\\(\1\\)", part), lambda part: part))
+
+
 def shown_text(text: str) -> str:
-    """The text for a markdown component. `typed_text` gives it back."""
+    """A person's text for a markdown component. `typed_text` gives it back."""
+    return _changed(text, lambda part: _TAG.sub(f"<{_JOINER}", part), lambda part: _CPP.sub(rf"\1{_CPP_AS_C}", part))
+
+
+def _changed(text: str, prose: Callable[[str], str], rest: Callable[[str], str]) -> str:
+    """The text with its prose changed by one, and its code and formulas by the other."""
     parts: list[str] = []
     end = 0
     for found in _LEFT_ALONE.finditer(text):
-        parts += [_TAG.sub(f"<{_JOINER}", text[end : found.start()]), _CPP.sub(rf"\1{_CPP_AS_C}", found[0])]
+        parts += [prose(text[end : found.start()]), rest(found[0])]
         end = found.end()
-    return "".join((*parts, _TAG.sub(f"<{_JOINER}", text[end:])))
+    return "".join((*parts, prose(text[end:])))
 
 
 def typed_text(text: str) -> str:

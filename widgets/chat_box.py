@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import traitlets
@@ -204,9 +205,14 @@ class ChatBox(Part, ChatConversations):
 
     def _end(self, message: Message, end: ReplyEnd, sampling: Mapping[str, Any]) -> None:
         with self._lock:
+            before = message.figures if message.num_given_chars else None
             end.write_into(message, self._session)
+            told = replace(message)
+            if message.figures is not None:
+                message.figures = message.figures.going_on_from(before)
             self._show_messages(busy=False)
-        tell_of_reply(self._session, message, sampling)
+        # Who counts replies counts the piece that was written now.
+        tell_of_reply(self._session, told, sampling)
         self._on_reply(message)
 
     def _show_messages(self, *, busy: bool) -> None:

@@ -31,11 +31,10 @@ class ChatKnobs(anywidget.AnyWidget):
         return dict(self._settings.sampling)
 
     def choose_preset(self, name: str) -> None:
-        """Use a preset: its sampling, and its system prompt where it has one. Raises ConfigError for no such name."""
+        """Use a preset: its sampling, and its system prompt; where it has none, what was written stays. Raises
+        ConfigError for no such name."""
         with self._lock:
-            preset = self._settings.take(name)
-            if preset.system is not None:
-                self.conversation.system = preset.system
+            self.conversation.system = self._settings.take(name, self.conversation.system)
             self.show_settings()
             self._measure()
 

@@ -38,11 +38,11 @@ class ChatSettings:
         """Presets that can be chosen, built-in ones first."""
         return [preset.name for preset in self._shelf.list()]
 
-    def take(self, name: str) -> Preset:
-        """Use a preset's sampling. Raises ConfigError for an unknown name."""
-        preset = self._shelf.get(name)
+    def take(self, name: str, system: str | None) -> str | None:
+        """Use a preset's sampling; gives the system prompt to go on with. Raises ConfigError for an unknown name."""
+        preset, system = self._shelf.get(name), self._shelf.system_after(name, system)
         self.preset, self.sampling = preset.name, dict(preset.sampling)
-        return preset
+        return system
 
     def set(self, name: str, value: Any) -> None:
         """Change one setting; None takes its default. Raises RequestError, and nothing changes."""

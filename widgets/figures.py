@@ -79,7 +79,10 @@ def live_view(series: Mapping[str, Measurements], rows: Sequence[ChartRow], now_
         rows=tuple(rows),
         times_s=tuple(round((index + 1 - num_points) * step_s, 1) for index in range(num_points)),
         values=tuple(
-            tuple(_on_grid(series.get(line.series), line, first_piece, last_piece, step_s) for line in row.lines)
+            tuple(
+                _up_to_now(_on_grid(series.get(line.series), line, first_piece, last_piece, step_s), row)
+                for line in row.lines
+            )
             for row in rows
         ),
     )
@@ -106,6 +109,11 @@ def _bridged(values: list[float | None]) -> tuple[float | None, ...]:
         values[index - 1] if value is None and 0 < index < len(values) - 1 and values[index + 1] is not None else value
         for index, value in enumerate(values)
     )
+
+
+def _up_to_now(values: tuple[float | None, ...], row: ChartRow) -> tuple[float | None, ...]:
+    """Areas on top of each other fall to 0 where nothing is measured: in the piece that has just begun they go on."""
+    return (*values[:-1], values[-2]) if row.is_stacked and values[-1] is None else values
 
 
 def _rounded(value: float) -> float:

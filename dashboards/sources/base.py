@@ -36,12 +36,14 @@ class ChatAsk:
 
 @dataclass(frozen=True)
 class ReplyPiece:
-    """What one step added to a reply. `figures` come with the last piece."""
+    """What one step added to a reply. `num_prompt_tokens` comes with the first piece where it is known, `figures` with
+    the last."""
 
     text: str = ""
     num_tokens: int = 0
     tokens: tuple[ScoredToken, ...] = ()
     calls: tuple[ToolCall, ...] = ()
+    num_prompt_tokens: int | None = None
     figures: ReplyFigures | None = None
 
 

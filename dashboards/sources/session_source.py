@@ -69,6 +69,7 @@ class SessionSource:
         generation = await asyncio.to_thread(model.llm.submit, ids, params=_with_tools(ask))
         parser = ToolCallParser() if ask.functions else None
         try:
+            yield ReplyPiece(num_prompt_tokens=len(ids))
             async for chunk in generation:
                 found = _parsed(parser, chunk.text, chunk.finish_reason is not None)
                 tokens = scored_tokens(chunk.logprobs, model.tokens.bytes_of) if chunk.logprobs else ()

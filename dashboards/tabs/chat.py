@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -14,7 +15,7 @@ from dashboards.chat_entries import chat_entries
 from dashboards.chat_settings import THINKING, ChatSettings
 from dashboards.desk import Desk
 from dashboards.meter import meter_html
-from dashboards.parts import AppParts, shown_error
+from dashboards.parts import AppParts, shown_error, warn_of
 from dashboards.tabs.chat_controls import ChatControls
 from dashboards.tabs.chat_pane import ChatPane
 from dashboards.tabs.conversation_list import ConversationList
@@ -28,6 +29,16 @@ _STORAGE_KEY = "workbench-conversations"
 # A number by which the tabs of one browser are known to belong together.
 _BROWSER_KEY = "workbench-browser"
 _OPTIONS = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+# It opens under the buttons, which may be the end of the screen, and is drawn after the event.
+_GO_TO_EDITOR = """() => {
+  let left = 120;
+  const go = () => {
+    const area = document.querySelector("#wb-editor textarea");
+    if (area) { area.scrollIntoView({ block: "center" }); area.focus(); }
+    else if (left-- > 0) requestAnimationFrame(go);
+  };
+  go();
+}"""
 
 
 class ChatTab:
@@ -53,7 +64,7 @@ class ChatTab:
         self.look_inside = self._pane.look_inside
         pane, conversations = self._pane, self._list
         self.outputs = [pane.chatbot, pane.box, pane.status, pane.stop, pane.older, pane.newer]
-        self.outputs += [conversations.list, conversations.name, self._system, self._store]
+        self.outputs += [conversations.list, conversations.name, conversations.back, self._system, self._store]
         self._wire_replies()
         self._wire_changes()
         self._wire_conversations()
@@ -85,14 +96,16 @@ class ChatTab:
         pane, changes = self._pane, self.changes
         for undo in (pane.chatbot.undo, pane.undo.click):
             self._quick(undo, lambda desk, event: changes.undo(desk))
-        self._quick(pane.chatbot.clear, lambda desk, event: changes.clear(desk))
+        # The bin in its corner is easily hit: what it takes away stays in the list.
+        self._quick(pane.chatbot.clear, lambda desk, event: _begin_new(desk))
         self._quick(
             pane.chatbot.select, lambda desk, event: changes.select(desk, event.index), trigger_mode="always_last"
         )
         self._quick(pane.older.click, lambda desk, event: changes.show_version(desk, -1))
         self._quick(pane.newer.click, lambda desk, event: changes.show_version(desk, 1))
         self._quick(pane.branch.click, lambda desk, event: changes.branch(desk))
-        pane.edit.click(self._open_editor, None, [pane.editor, pane.editor_text], **_OPTIONS)
+        opened = pane.edit.click(self._open_editor, None, [pane.editor, pane.editor_text], **_OPTIONS)
+        opened.success(None, None, None, js=_GO_TO_EDITOR, api_visibility="private")
         pane.editor_cancel.click(lambda: gr.Group(visible=False), None, pane.editor, **_OPTIONS)
         self._quick(
             pane.editor_save.click, lambda desk, event, text: changes.edit_reply(desk, text), [pane.editor_text]
@@ -108,6 +121,7 @@ class ChatTab:
         )
         self._quick(conversations.new.click, lambda desk, event: _begin_new(desk))
         self._quick(conversations.delete.click, lambda desk, event: desk.delete())
+        self._quick(conversations.back.click, lambda desk, event: desk.bring_back())
         for event in (conversations.name.submit, conversations.name.blur):
             self._quick(event, lambda desk, event, title: changes.rename(desk, title), [conversations.name])
         self._quick(
@@ -140,10 +154,11 @@ class ChatTab:
         async def change(request: gr.Request, event: gr.EventData, *values: Any) -> dict[Any, Any]:
             desk = self._parts.desk(request)
             before = desk.current
+            box = None
             try:
                 box = fn(desk, event, *values)
             except WorkbenchError as error:
-                raise shown_error(error) from None
+                warn_of(error)
             return self.view(desk, box, is_other=desk.current is not before)
 
         return event(change, inputs, self.outputs, **_OPTIONS, **options)
@@ -168,6 +183,7 @@ class ChatTab:
             pane.newer: gr.Button(interactive=bool(versions) and place < versions.count - 1 and not is_running),
             self._list.list: gr.Radio(choices=_choices(desk), value=current.conversation_id),
             self._list.name: current.title,
+            self._list.back: gr.Button(visible=desk.deleted is not None),
         }
         if is_other:
             view[self._system] = current.system or ""
@@ -259,5 +275,5 @@ def _selected_words(desk: Desk, message: Message | None) -> str:
     if message is None or desk.selected is None:
         return ""
     who = "your message" if message.role == "user" else "the reply"
-    begin = " ".join(message.text.split())[:60]
-    return f"Selected: {who} “{begin}”"
+    begin = html.escape(" ".join(message.text.split())[:60])
+    return f"<p>Selected: {who} “{begin}”</p>"

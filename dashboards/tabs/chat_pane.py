@@ -59,7 +59,7 @@ class ChatPane:
             self.edit = _button("Edit reply", "wb-edit")
             self.branch = _button("Branch here", "wb-branch")
             self.look_inside = _button("Look inside", "wb-look-inside")
-        self.status = gr.Markdown("", elem_id="wb-selected")
+        self.status = gr.HTML("", elem_id="wb-selected", padding=False)
         with gr.Group(visible=False, elem_id="wb-editor") as self.editor:
             self.editor_text = gr.Textbox(label="Text of the reply", lines=6, max_lines=20)
             with gr.Row():

@@ -11,10 +11,11 @@ import gradio as gr
 
 from dashboards.parts import AppParts, shown_error
 from dashboards.running_reply import RunningReply
-from dashboards.shown_text import shown_text
+from dashboards.shown_text import reply_text, shown_text
 from dashboards.sources import ChatAsk, ChatSource, SessionSource
 from workbench.conversation import Conversation, agreement
 from workbench.errors import ConfigError, WorkbenchError
+from workbench.failure import Failure
 
 __all__ = ["CompareTab"]
 
@@ -134,11 +135,18 @@ class CompareTab:
         columns = self._columns[: int(count)]
         cleared = {part: "" for column in columns for part in (column.answer, column.figures)}
         yield {**cleared, self.state: "Getting the models ready…"}
-        try:
-            asked = [await self._asked(request, *choices[3 * i : 3 * i + 3]) for i in range(len(columns))]
-        except WorkbenchError as error:
-            yield {self.state: ""}
-            raise shown_error(error) from None
+        asked: list[tuple[ChatSource, ChatAsk, str | None]] = []
+        answering, failed = [], {self.state: ""}
+        for index, column in enumerate(columns):
+            try:
+                asked.append(await self._asked(request, *choices[3 * index : 3 * index + 3]))
+            except WorkbenchError as error:
+                # The others are compared all the same.
+                failed[column.answer] = shown_text(f"**No answer:** {Failure.of(error).cause}")
+            else:
+                answering.append(column)
+        yield failed
+        columns = answering
         replies = [_begin(source, ask, system, prompt) for source, ask, system in asked]
         desk.others = {str(index): reply for index, reply in enumerate(replies)}
         try:
@@ -180,19 +188,21 @@ class CompareTab:
         for column, reply in zip(columns, replies, strict=True):
             message = reply.message
             failure = f"**{message.failure.cause}** {message.failure.next_step}" if message.failure else ""
-            shown[column.answer] = shown_text(message.text or failure) or "…"
+            shown[column.answer] = (reply_text(message.text) if message.text else shown_text(failure)) or "…"
             now_s = asyncio.get_running_loop().time()
             shown[column.figures] = reply.live.line(now_s) if reply.is_running else message.note
         return shown
 
     def _judged(self, columns: list[_Column], replies: list[RunningReply], sources: list[ChatSource]) -> dict[Any, Any]:
         """Figures under the finished answers: speed, memory, and agreement with the first one."""
-        first = [token.text for token in replies[0].tokens]
+        first = [token.text for token in replies[0].tokens] if replies else []
+        number = 1 + self._columns.index(columns[0]) if columns else 0
         judged: dict[Any, Any] = {}
         for index, (column, reply, source) in enumerate(zip(columns, replies, sources, strict=True)):
             lines = [reply.message.note, _memory_words(source)]
             if index and reply.tokens:
-                lines.append(f"Against answer 1: {agreement(first, [token.text for token in reply.tokens]).line()}")
+                same = agreement(first, [token.text for token in reply.tokens])
+                lines.append(f"Against answer {number}: {same.line()}")
             judged[column.figures] = "\n\n".join(line for line in lines if line)
         return judged
 

@@ -22,3 +22,4 @@ class ConversationList:
                     "Import", size="sm", type="binary", file_types=[".json"], min_width=80, elem_id="wb-import"
                 )
                 self.delete = gr.Button("Delete", size="sm", min_width=80, elem_id="wb-delete")
+            self.back = gr.Button("Bring back what was deleted", size="sm", visible=False, elem_id="wb-bring-back")

@@ -41,11 +41,16 @@ class PresetBar:
         outputs = [controls[name] for name in set_by_preset]
         options = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 
-        def apply(name: str) -> list[Any]:
-            values = ChatSettings.of_preset(self._get(name))
+        def apply(name: str, system: str) -> list[Any]:
+            try:
+                system_after = self._shelf.system_after(name, system)
+                values = {**ChatSettings.of_preset(self._shelf.get(name)), "system": system_after or ""}
+            except WorkbenchError as error:
+                raise shown_error(error) from None
             return [values[field] for field in set_by_preset]
 
-        self.choice.input(apply, self.choice, outputs, trigger_mode="always_last", **options)
+        inputs = [self.choice, controls["system"]]
+        self.choice.input(apply, inputs, outputs, trigger_mode="always_last", **options)
         values = [self.name, *controls.values()]
         self.save.click(self._save, values, [self.choice], **options)
         self.remove.click(self._remove, [self.choice], [self.choice], **options)
@@ -66,12 +71,6 @@ class PresetBar:
             gr.Warning(str(error))
             return ["Precise"]
 
-    def _get(self, name: str) -> Preset:
-        try:
-            return self._shelf.get(name)
-        except WorkbenchError as error:
-            raise shown_error(error) from None
-
     def _save(self, name: str, *values: Any) -> Any:
         settings = ChatSettings.of(*values)
         try:
@@ -86,7 +85,8 @@ class PresetBar:
             self._shelf.remove(name)
         except WorkbenchError as error:
             raise shown_error(error) from None
-        return gr.Dropdown(choices=self._names, value="Precise")
+        # The controls stay as they are, which is as no preset that is left.
+        return gr.Dropdown(choices=self._names, value=None)
 
     def _import(self, content: bytes) -> Any:
         try:

@@ -65,6 +65,14 @@ def test_plain_chat_messages_are_read_too(wrap):
     assert conversation.prompt() == messages
 
 
+def test_parts_of_a_message_are_read_where_they_are_text():
+    parts = [{"type": "text", "text": "Hello"}, {"type": "text", "text": " there"}]
+    (found,) = import_conversations(json.dumps([{"role": "user", "content": parts}]))
+    assert [message.text for message in found.messages] == ["Hello there"]
+    with pytest.raises(ConfigError, match="no pictures"):
+        import_conversations(json.dumps([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]))
+
+
 def _stored(**changes: object) -> str:
     content = json.loads(export_conversations([_branched()]))
     content["conversations"][0].update(changes)

@@ -99,3 +99,13 @@ def test_two_savers_lose_nothing(tmp_path):
     for saver in savers:
         saver.join()
     assert len(PresetShelf(path, built_in=()).list()) == 8
+
+
+def test_a_preset_without_a_system_prompt_leaves_what_was_written(tmp_path):
+    shelf = PresetShelf(tmp_path / "presets.json")
+    assert shelf.system_after("Precise", "You are a pirate.") == "You are a pirate."
+    short = shelf.get("Short").system
+    assert shelf.system_after("Short", "You are a pirate.") == short
+    # What came with another preset goes with it.
+    assert shelf.system_after("Precise", short) is None
+    assert shelf.system_after("Precise", None) is None

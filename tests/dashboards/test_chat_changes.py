@@ -23,6 +23,19 @@ def test_a_file_without_a_message_is_said_to_be_one():
     assert [message.text for message in desk.current.messages] == ["Hi"]
 
 
+def test_a_deleted_conversation_can_be_brought_back():
+    changes, desk = ChatChanges(None, Toolbox([])), Desk()
+    for text in ("one", "two"):
+        changes.take_in(desk, json.dumps([{"role": "user", "content": text}]).encode())
+    desk.delete()
+    assert (_texts(desk.current), len(desk.conversations)) == (["one"], 2)
+    # One without a message is not worth bringing back.
+    desk.new()
+    desk.delete()
+    desk.bring_back()
+    assert (_texts(desk.current), desk.deleted) == (["two"], None)
+
+
 class _Asked:
     """Takes what it is asked, and answers nothing."""
 

@@ -48,3 +48,4 @@ def test_a_low_temperature_sharpens():
 def test_the_figure_has_a_bar_for_each_token_even_for_equal_spellings():
     figure = next_token_figure(next_tokens([Alternative("a", -1.0), Alternative("a", -2.0)], SamplingParams()))
     assert len(set(figure.data[0].y)) == 2
+    assert figure.layout.yaxis.ticktext == figure.data[0].customdata == ("a", "a")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dashboards.shown_text import shown_text, typed_text
+from dashboards.shown_text import reply_text, shown_text, typed_text
 
 J = "\u2060"
 
@@ -27,3 +27,16 @@ J = "\u2060"
 def test_tags_are_text_outside_of_code_and_formulas(text, shown):
     assert shown_text(text) == shown
     assert typed_text(shown) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("With $x^2$, $a<b$.", "With \\(x^2\\), \\(a<b\\)."),
+        ("It costs $5 and $6, or $7.", "It costs $5 and $6, or $7."),
+        ("`$x$` and $$y$$ and \\$z$", "`$x$` and $$y$$ and \\$z$"),
+        ("$HOME/a and $PATH <b>", f"$HOME/a and $PATH <{J}b>"),
+    ],
+)
+def test_formulas_of_a_reply_stand_between_single_dollars_too(text, shown):
+    assert reply_text(text) == shown

@@ -127,7 +127,15 @@ async def test_a_stopped_reply_keeps_what_has_come(source, session):
             reply.stop()
     assert reply.message.status is MessageStatus.STOPPED and len(reply.message.text) > 10
     assert reply.message.figures.num_generated_tokens > 1
+    # How full the context is can be told where the prompt has been counted here.
+    assert ("context" in reply.message.note) is (not source.is_remote)
     await asyncio.to_thread(wait_until_idle, session.llm)
+    before = reply.message.figures
+    conversation.resume()
+    reply = RunningReply.of(source, conversation, ChatAsk(params=SamplingParams(max_tokens=3, ignore_eos=True)))
+    message = await reply.ended()
+    assert message.figures.num_generated_tokens == before.num_generated_tokens + 3
+    assert message.figures.ttft_s == before.ttft_s
 
 
 async def test_a_text_is_scored_alone_and_as_a_reply(source):

@@ -50,6 +50,15 @@ def test_one_late_beat_leaves_no_gap_and_a_real_pause_does():
     assert values[-9:] == (7.0, 7.0, 7.0, 7.0, 7.0, None, None, None, 7.0)
 
 
+def test_areas_go_on_into_the_piece_that_has_just_begun():
+    row = ChartRow("by owner", "GB", (ChartLine("used_bytes", "Used", 1e9),), is_stacked=True)
+    for last_s, expected in ((58.0, (1.0, 1.0, 1.0)), (57.0, (1.0, None, None))):
+        series = Series(1000)
+        for time_s in range(int(last_s) + 1):
+            series.append(float(time_s), 1e9)
+        assert live_view({"used_bytes": series}, [row], 59.0, 60.0).values[0][0][-3:] == expected
+
+
 def test_an_update_is_small_also_with_eight_gpus():
     statuses = _gpus(8)
     rows = (*memory_rows(statuses), utilisation_row(statuses), *throughput_rows())

@@ -149,7 +149,7 @@ def _of_plain_messages(messages: list[Any]) -> Conversation:
         where = f"messages[{index}]"
         if not isinstance(stored, Mapping):
             raise ConfigError(f"{where} must be an object with role and content")
-        role, text = _text(f"{where}.role", stored.get("role")), _text(f"{where}.content", stored.get("content"))
+        role, text = _text(f"{where}.role", stored.get("role")), _content(f"{where}.content", stored.get("content"))
         if role == "system" and index == 0:
             conversation.system = text
             continue
@@ -194,6 +194,16 @@ def _list(where: str, value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise ConfigError(f"{where} must be a list")
     return value
+
+
+def _content(where: str, value: Any) -> str:
+    """The text of a message, which chat APIs also have as a list of parts."""
+    if not isinstance(value, list):
+        return str(_text(where, value))
+    kinds = [part.get("type") if isinstance(part, Mapping) else None for part in value]
+    if any(kind != "text" for kind in kinds):
+        raise ConfigError(f"{where} must be text: a chat here has no pictures or files")
+    return "".join(_text(f"{where}.text", part.get("text")) for part in value)
 
 
 def _text(where: str, value: Any, *, optional: bool = False) -> Any:

@@ -46,6 +46,14 @@ class PresetShelf:
             raise ConfigError(f"there is no preset {name!r}; there are: {', '.join(p.name for p in presets)}")
         return found
 
+    def system_after(self, name: str, system: str | None) -> str | None:
+        """The system prompt once a preset is chosen: its own; without one, what was written stays, and what came with
+        another preset goes. Raises ConfigError for no such name."""
+        preset = self.get(name)
+        if preset.system is not None or not system:
+            return preset.system
+        return None if any(other.system == system.strip() for other in self.list()) else system
+
     def is_built_in(self, name: str) -> bool:
         """Whether it comes with the program, and so can be neither replaced nor removed."""
         return any(preset.name == name for preset in self._built_in)

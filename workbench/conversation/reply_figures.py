@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["ReplyFigures"]
 
@@ -32,6 +32,25 @@ class ReplyFigures:
         if self.num_prompt_tokens is None or self.num_generated_tokens is None:
             return None
         return self.num_prompt_tokens + self.num_generated_tokens
+
+    def going_on_from(self, before: ReplyFigures | None) -> ReplyFigures:
+        """These figures, of a piece, as those of the whole reply whose first piece `before` tells of."""
+        if before is None or self.num_generated_tokens is None or before.num_generated_tokens is None:
+            return self
+        first, second = before.num_generated_tokens, self.num_generated_tokens
+        pieces = [(one.num_generated_tokens or 0, one.tokens_per_s) for one in (before, self)]
+        timed = [(count, count / rate) for count, rate in pieces if rate]
+        seconds = sum(one[1] for one in timed)
+        return replace(
+            self,
+            # The first piece is part of the second one's prompt.
+            num_prompt_tokens=None if self.num_prompt_tokens is None else self.num_prompt_tokens - first,
+            num_cached_tokens=before.num_cached_tokens,
+            num_generated_tokens=first + second,
+            ttft_s=before.ttft_s,
+            total_s=None if None in (before.total_s, self.total_s) else (before.total_s or 0) + (self.total_s or 0),
+            tokens_per_s=sum(one[0] for one in timed) / seconds if seconds else None,
+        )
 
     def line(self) -> str:
         """The figures in words, those that are known."""
