@@ -148,12 +148,12 @@ class EndpointCard(Part, anywidget.AnyWidget):
         self._show_stopped("Not serving")
 
     def _test(self) -> None:
-        from workbench.server.public_address import find_jupyter_server, public_address
+        from workbench.server.public_address import find_jupyter_server, find_proxy, public_address
         from workbench.server.stream_probe import probe_stream
 
         endpoint, server = self._endpoint, find_jupyter_server()
         results = [f"On this machine: {probe_stream(endpoint.url, endpoint.api_key).message}"]
-        address = public_address(endpoint.port, server=server)
+        address = public_address(endpoint.port, server=server, has_proxy=find_proxy(endpoint.port, server))
         if address.local_proxy_url and server is not None:
             query = {"token": server.token} if server.token else None
             proxied = probe_stream(f"{address.local_proxy_url}v1", endpoint.api_key, query=query)
@@ -172,9 +172,10 @@ class EndpointCard(Part, anywidget.AnyWidget):
 
     def _show_running(self, endpoint: Any) -> None:
         from workbench.server.client_snippets import client_snippets, masked
-        from workbench.server.public_address import find_jupyter_server, public_address
+        from workbench.server.public_address import find_jupyter_server, find_proxy, public_address
 
-        address = public_address(endpoint.port, server=find_jupyter_server())
+        server = find_jupyter_server()
+        address = public_address(endpoint.port, server=server, has_proxy=find_proxy(endpoint.port, server))
         needs_key = endpoint.api_key is not None
         with self._lock, self.hold_sync():
             self._endpoint = endpoint

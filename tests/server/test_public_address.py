@@ -1,9 +1,11 @@
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from workbench.server.client_snippets import client_snippets, masked
-from workbench.server.public_address import JupyterServer, find_jupyter_server, public_address
+from workbench.server.public_address import JupyterServer, find_jupyter_server, find_proxy, public_address
 
 _LAB = JupyterServer("http://127.0.0.1:8888/", "/", "secret")
 
@@ -35,6 +37,37 @@ def test_without_the_proxy_it_says_what_to_install():
     address = _address(server=_LAB, has_proxy=False)
     assert address.path is None
     assert "pip install jupyter-server-proxy" in address.note
+
+
+def test_where_it_is_not_known_whether_there_is_a_proxy_the_address_says_so():
+    address = _address({"JUPYTERHUB_SERVICE_PREFIX": "/user/ann/"}, has_proxy=None)
+    assert address.path == "/user/ann/proxy/8123/"
+    assert address.note.startswith("If jupyter-server-proxy is installed") and "JupyterHub token" in address.note
+
+
+@pytest.mark.parametrize(("token", "status", "found"), [("t", 200, True), ("t", 404, False), ("", 403, None)])
+def test_the_jupyter_server_is_asked_whether_it_has_the_proxy(token, status, found):
+    """It may run in another environment than the kernel."""
+    asked = []
+
+    class Jupyter(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Jupyter) as jupyter:
+        threading.Thread(target=jupyter.serve_forever, daemon=True).start()
+        server = JupyterServer(f"http://127.0.0.1:{jupyter.server_address[1]}/x/", "/x/", token)
+        assert find_proxy(8123, server) is found
+        jupyter.shutdown()
+    assert asked == ["/x/proxy/8123/health" + ("?token=t" if token else "")]
+    # Nobody answers there now.
+    assert find_proxy(8123, server) is None
+    assert find_proxy(8123, None) is None
 
 
 def test_outside_of_jupyter_there_is_this_machine_only():

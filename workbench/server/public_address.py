@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["JupyterServer", "PublicAddress", "find_jupyter_server", "public_address"]
+__all__ = ["JupyterServer", "PublicAddress", "find_jupyter_server", "find_proxy", "public_address"]
 
 _SAGEMAKER_FILE = Path("/opt/ml/metadata/resource-metadata.json")
 
@@ -49,9 +49,9 @@ def public_address(
 ) -> PublicAddress:
     """How to reach `port` of this machine from a browser or another machine.
 
-    `server` is the Jupyter server of this kernel, `has_proxy` whether jupyter-server-proxy is installed; None looks.
+    `server` is the Jupyter server of this kernel, `has_proxy` whether that has jupyter-server-proxy, None where it is
+    not known (see `find_proxy`).
     """
-    has_proxy = importlib.util.find_spec("jupyter_server_proxy") is not None if has_proxy is None else has_proxy
     is_sagemaker = _SAGEMAKER_FILE.exists() if is_sagemaker is None else is_sagemaker
     hub_prefix = environment.get("JUPYTERHUB_SERVICE_PREFIX")
     if hub_prefix:
@@ -63,19 +63,42 @@ def public_address(
         via, base = "Jupyter", server.base_path
     else:
         return PublicAddress("this machine only", note="Other machines can't reach it; an SSH tunnel to the port can.")
-    if not has_proxy:
+    if has_proxy is False:
         note = (
             "From outside this machine a proxy is needed: `pip install jupyter-server-proxy` and restart Jupyter. "
             "The chat in the panel needs none."
         )
         return PublicAddress(f"{via}, without jupyter-server-proxy", note=note)
     path = f"{base.rstrip('/')}/proxy/{port}/"
-    note = {
+    via = f"{via}, through jupyter-server-proxy"
+    unknown = (
+        "" if has_proxy else "If jupyter-server-proxy is installed where Jupyter itself runs: a streaming test tells. "
+    )
+    note = unknown + {
         "JupyterHub": "Callers from outside need a JupyterHub token as well: add ?token=... or sign in first.",
         "SageMaker": "Reached with the session of a signed-in browser; programs outside of it are turned away.",
-    }.get(via, "Callers need Jupyter's token as well: add ?token=... or sign in first.")
+    }.get(via.split(",")[0], "Callers need Jupyter's token as well: add ?token=... or sign in first.")
     local = None if server is None else f"{server.url.rstrip('/')}/proxy/{port}/"
-    return PublicAddress(f"{via}, through jupyter-server-proxy", path, note, local)
+    return PublicAddress(via, path, note, local)
+
+
+def find_proxy(port: int, server: JupyterServer | None) -> bool | None:
+    """Whether the Jupyter server passes calls on to `port`, on which an endpoint answers; None where it does not tell.
+
+    It may run in another environment than this kernel, so it is asked. Takes 2 seconds at most.
+    """
+    import httpx
+
+    if importlib.util.find_spec("jupyter_server_proxy") is not None:
+        return True
+    if server is None:
+        return None
+    query = {"token": server.token} if server.token else None
+    try:
+        reply = httpx.get(f"{server.url.rstrip('/')}/proxy/{port}/health", params=query, timeout=2.0, trust_env=False)
+    except httpx.HTTPError:
+        return None
+    return {200: True, 404: False}.get(reply.status_code)
 
 
 def find_jupyter_server(
