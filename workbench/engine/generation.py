@@ -12,6 +12,7 @@ from workbench.engine.messages import Chunk, Usage
 from workbench.engine.sequence import FinishReason
 from workbench.errors import WorkbenchError
 from workbench.mailbox import Mailbox
+from workbench.twin import HasTwin, Twin
 
 __all__ = ["Completion", "Generation", "Timings"]
 
@@ -48,8 +49,8 @@ class Timings:
         )
 
 
-@dataclass(frozen=True)
-class Completion:
+@dataclass(frozen=True, repr=False)
+class Completion(HasTwin):
     """A finished answer. `text` is the completion only, never the prompt."""
 
     text: str
@@ -63,6 +64,13 @@ class Completion:
     prompt_logprobs: tuple[TokenLogprobs | None, ...] | None
     seed: int
     index: int = 0
+
+    def twin(self) -> Twin:
+        """The answer, why it ended, and its length: what is the same in every run of a request that is."""
+        stop = f" ({self.stop_reason!r})" if self.stop_reason is not None else ""
+        tokens = f"{self.num_prompt_tokens} of the prompt, {len(self.token_ids)} generated"
+        rows = (("text", self.text), ("ended by", f"{self.finish_reason.value}{stop}"), ("tokens", tokens))
+        return Twin("Completion", rows)
 
 
 @dataclass
@@ -88,7 +96,7 @@ class _Partial:
             self.last = chunk
 
 
-class Generation:
+class Generation(HasTwin):
     """A running request.
 
     Iterating gives Chunks as they come, synchronously or with `async for`; leaving the loop early aborts the request.
@@ -138,6 +146,10 @@ class Generation:
         """Times of the first answer, once it has ended."""
         last = self._answers[0].last
         return Timings.from_usage(last.usage) if last and last.usage else None
+
+    def twin(self) -> Twin:
+        """What its caller has taken of it so far."""
+        return Twin(f"Generation ({'finished' if self.is_finished else 'running'})", (("text so far", self.text),))
 
     def abort(self) -> None:
         """Ask the engine to stop. The last chunk then says so; a finished request is left as it is."""

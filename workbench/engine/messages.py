@@ -9,6 +9,7 @@ from workbench.engine.sampling_params import SamplingParams
 from workbench.engine.sequence import FinishReason
 from workbench.errors import WorkbenchError
 from workbench.telemetry import HistogramView, StepProfile
+from workbench.twin import HasTwin, Twin
 
 __all__ = [
     "Abort",
@@ -160,8 +161,8 @@ class Chunk:
     error: WorkbenchError | None = None
 
 
-@dataclass(frozen=True)
-class EngineStats:
+@dataclass(frozen=True, repr=False)
+class EngineStats(HasTwin):
     """Figures of a running engine. Counters (`*_total`) and histograms only grow; the others are as of now.
 
     `inter_token_s` counts the time between two tokens of an answer, `batch_size` the answers in each step and
@@ -192,6 +193,24 @@ class EngineStats:
     step_tokens: HistogramView | None = None
     kv_blocks_peak: int = 0
     reply_id: str = ""
+
+    def twin(self) -> Twin:
+        """What can be counted, in words; without the histograms, which are of times."""
+        ended = ", ".join(f"{count:,} by {reason}" for reason, count in sorted(self.finished_by_reason.items()))
+        kv = f"{self.kv_blocks_used:,} of {self.kv_blocks_total:,} blocks of {self.block_size} tokens in use"
+        rows = [
+            ("requests", f"{self.num_running:,} running, {self.num_waiting:,} waiting"),
+            ("so far", f"{self.requests_total:,}, of which {self.requests_finished_total:,} ended"),
+            ("ended", ended or "none"),
+            ("tokens", f"{self.prompt_tokens_total:,} of prompts, {self.generated_tokens_total:,} generated"),
+            ("reused", f"{self.prefix_hit_tokens_total:,} tokens of prompts"),
+            ("KV pool", f"{kv} ({self.kv_bytes / 1e6:,.0f} MB)"),
+            ("weights", f"{self.weight_bytes / 1e6:,.0f} MB"),
+        ]
+        if self.draft_tokens_total:
+            right = f"{self.accepted_draft_tokens_total:,} of {self.draft_tokens_total:,} tokens were right"
+            rows.append(("guessed ahead", right))
+        return Twin("EngineStats", tuple(rows))
 
 
 # What a core is told, and what it says.
