@@ -188,7 +188,7 @@ def _listening(processes):
 
 def _answers(url):
     try:
-        httpx.get(url, timeout=1)
+        httpx.get(url, timeout=LIMIT_S)
     except httpx.HTTPError:
         return False
     return True

@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 
@@ -200,11 +199,10 @@ def _make(checkout: Path, target: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=checkout, env=variables, stdout=pipe, stderr=pipe, text=True)
 
 
-def test_make_setup_is_quick_when_nothing_changed(finished_checkout: Path) -> None:
-    started = time.monotonic()
-    output, errors = _make(finished_checkout, "setup").communicate(timeout=30)
+def test_make_setup_starts_nothing_when_nothing_changed(finished_checkout: Path) -> None:
+    output, errors = _make(finished_checkout, "setup").communicate(timeout=60)
+    # Each command that it runs is told on stderr.
     assert (output, errors) == ("set-up: nothing to do\n", "")
-    assert time.monotonic() - started < 3
 
 
 def test_make_setup_waits_for_the_one_that_runs(finished_checkout: Path) -> None:

@@ -388,7 +388,7 @@ def test_an_index_over_http(shelf: Path, market: PluginMarketplace) -> None:
     write_index(shelf, KEY)
     handler = functools.partial(_Quiet, directory=str(shelf))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
         assert PluginMarketplace(url).discover_plugins() == ["my-plugin"]
         assert PluginMarketplace(f"{url}/index.json").install_plugin("my-plugin")

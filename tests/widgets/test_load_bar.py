@@ -1,5 +1,4 @@
 import threading
-import time
 
 import pytest
 from fake_llm import Gate
@@ -104,9 +103,9 @@ def test_a_click_returns_at_once_while_a_load_runs(front_end, session, factory, 
     factory.load_gate = Gate(is_open=False)
     front_end.tell(bar, type="load")
     front_end.wait_for(lambda: bar.state == "loading")
-    started_s = time.perf_counter()
+    # The load cannot end before the gate opens: a click that waited for it would not come back.
     front_end.tell(bar, type="cancel")
-    assert time.perf_counter() - started_s < 0.05
+    assert session.status.state.value != "ready"
     factory.load_gate.open()
 
 
