@@ -94,16 +94,6 @@ def test_of_two_equal_blocks_the_first_stays_the_known_one():
     pool.check_integrity([first])
 
 
-def test_forget_all_drops_unused_content_only():
-    pool = BlockPool(4, 4)
-    held, freed = fill(pool, [1] * 4), fill(pool, [2] * 4)
-    pool.free(freed)
-    pool.forget_all()
-    assert pool.match_prefix(keys_of([1] * 4)).block_ids == tuple(held)
-    assert pool.match_prefix(keys_of([2] * 4)).block_ids == ()
-    pool.check_integrity([held])
-
-
 def test_without_prefix_caching_nothing_is_found():
     pool = BlockPool(4, 4, enable_prefix_caching=False)
     fill(pool, [1] * 4)

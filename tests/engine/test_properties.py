@@ -73,10 +73,6 @@ class PoolMachine(RuleBasedStateMachine):
             self.pool.share(match.block_ids)
             self.held.append(list(match.block_ids))
 
-    @rule()
-    def forget_all(self) -> None:
-        self.pool.forget_all()
-
     @invariant()
     def the_book_is_right(self) -> None:
         self.pool.check_integrity(self.held)

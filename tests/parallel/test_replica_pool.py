@@ -252,7 +252,6 @@ def test_adaptive_reads_the_cache(factory: ScriptedFactory) -> None:
             request.result(10)
         for engine in factory.made:
             assert engine.was_asked.wait(10)
-        assert pool.engine_stats()[0].kv_blocks_used == 90
         with pool._lock:
             pool._await_figures(pool.replica_ids)
         assert [replica.kv_headroom for replica in pool.stats().replicas] == pytest.approx([0.1, 1.0])

@@ -100,7 +100,8 @@ def _torch(*, started):
 
 
 @pytest.mark.parametrize(
-    ("uuid", "asked", "used_bytes"), [(None, 0, 1000), ("ab-cd", "GPU-ab-cd", 1001), ("GPU-ab", "GPU-ab", 1001)]
+    ("uuid", "asked", "used_bytes"),
+    [(None, 0, 1000), ("ab-cd", "GPU-ab-cd", 1001), ("GPU-ab", "GPU-ab", 1001), ("MIG-ab", "MIG-ab", 1001)],
 )
 def test_the_device_is_found_by_uuid_where_known(monkeypatch, uuid, asked, used_bytes):
     monkeypatch.setitem(sys.modules, "torch", _torch(started=False))

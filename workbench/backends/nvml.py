@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["NVML"]
+__all__ = ["NVML", "driver_uuid"]
 
 # The driver counts memory that CUDA keeps for itself, a few percent; slices start at halves.
 _SAME_SIZE_SHARE = 0.1
@@ -47,6 +47,11 @@ class NVML:
             if abs(memory.total - total_bytes) <= _SAME_SIZE_SHARE * total_bytes:
                 return int(memory.free)
         return None
+
+
+def driver_uuid(uuid: str) -> str:
+    """A GPU's UUID as the driver wants it, "GPU-..." or "MIG-..."; torch writes it bare."""
+    return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
 
 
 def _pynvml() -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from workbench.backends.nvml import driver_uuid
+
 __all__ = ["GPUMeter", "used_bytes_by_gpu"]
 
 _MILLI = 1000.0
@@ -24,7 +26,7 @@ class GPUMeter:
 
                 driver = pynvml
             driver.nvmlInit()
-            self._handle = driver.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+            self._handle = driver.nvmlDeviceGetHandleByUUID(driver_uuid(uuid))
             self._driver = driver
         except Exception:
             self._handle = None

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from workbench.backends import detect
+from workbench.backends.nvml import driver_uuid
 from workbench.backends.processor import Processor
 from workbench.benchmark.engine_choice import EngineChoice
 from workbench.benchmark.engine_process import Answered, EngineProcess, Started
@@ -134,7 +135,7 @@ class _Subject:
         used, uuid = self._meter.used_bytes(), None if self.started is None else self.started.gpu_uuid
         if used is None or uuid is None:
             return None
-        before = self.used_before.get(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+        before = self.used_before.get(driver_uuid(uuid))
         return None if before is None else max(0, used - before)
 
 

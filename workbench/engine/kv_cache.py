@@ -96,11 +96,6 @@ class BlockPool:
             self._block_of_key[key] = block_id
             self._key_of_block[block_id] = key
 
-    def forget_all(self) -> None:
-        """Drop every unused block's content."""
-        for block_id in list(self._free):
-            self._forget(block_id)
-
     def check_integrity(self, held: Iterable[Sequence[int]]) -> None:
         """Raise AssertionError unless the blocks `held` by live sequences, and no others, are in use."""
         counts = [0] * self.num_blocks

@@ -187,18 +187,6 @@ class ReplicaPool:
             )
             return PoolStats(self._balancer.name, replicas, self._num_moved, self._num_resumed)
 
-    def engine_stats(self) -> dict[int | str, Any]:
-        """Each living engine's own figures, by replica id; one that dies while asked is left out."""
-        with self._lock:
-            engines = dict(self._engines)
-        figures = {}
-        for replica_id, engine in engines.items():
-            try:
-                figures[replica_id] = engine.stats()
-            except EngineStoppedError as error:
-                _log.warning("replica %s gave no figures: %s", replica_id, error)
-        return figures
-
     def unload(self) -> dict[str, int]:
         """Unload all replicas. Returns the bytes given back per device; requests in flight end with EngineStoppedError.
 

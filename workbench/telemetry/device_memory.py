@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from workbench.backends.nvml import driver_uuid
+
 __all__ = ["DeviceMemory", "NVMLDriver"]
 
 
@@ -67,15 +69,10 @@ class DeviceMemory:
             if self._uuid is None:
                 self._handle = self._driver.nvmlDeviceGetHandleByIndex(self._index)
             else:
-                self._handle = self._driver.nvmlDeviceGetHandleByUUID(_nvml_uuid(self._uuid))
+                self._handle = self._driver.nvmlDeviceGetHandleByUUID(driver_uuid(self._uuid))
         # pynvml's errors share no base that can be named before it is imported.
         except Exception as error:
             self.driver_reason = f"{type(error).__name__}: {error}"
-
-
-def _nvml_uuid(uuid: str) -> str:
-    """torch writes the bare UUID, the driver wants it as `GPU-...` (or `MIG-...`)."""
-    return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
 
 
 def _torch_with_cuda() -> Any:

@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 import psutil
 
+from workbench.backends.nvml import driver_uuid
+
 __all__ = ["DeviceUsage", "GPUUsage", "HostUsage", "UsageReader"]
 
 # What a CUDA context takes on the device, where the driver cannot say what this process has there.
@@ -90,7 +92,7 @@ class GPUUsage:
                 driver = pynvml
             driver.nvmlInit()
             uuid = str(torch.cuda.get_device_properties(self._index).uuid)
-            handle = driver.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+            handle = driver.nvmlDeviceGetHandleByUUID(driver_uuid(uuid))
             mine = [p for p in driver.nvmlDeviceGetComputeRunningProcesses(handle) if p.pid == os.getpid()]
             used_bytes: int | None = mine[0].usedGpuMemory if mine else None
             return used_bytes

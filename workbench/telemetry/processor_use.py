@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 
 from workbench.backends import BackendStatus
+from workbench.backends.nvml import driver_uuid
 
 __all__ = ["ProcessorUse"]
 
@@ -60,7 +61,7 @@ def _nvml_reader(uuid: str | None) -> Callable[[], float] | None:
         import pynvml
 
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
+        handle = pynvml.nvmlDeviceGetHandleByUUID(driver_uuid(uuid))
         pynvml.nvmlDeviceGetUtilizationRates(handle)
     # A machine without the driver, or a slice of a GPU, which has no such figure; pynvml's errors share no base.
     except Exception:
