@@ -2,13 +2,18 @@
 
 import statistics
 import warnings
+from types import SimpleNamespace
 
 import pytest
 
 from workbench import EngineConfig, LlamaGPU, PlanWarning, plan
 from workbench.backends import MemoryInfo
 from workbench.errors import ConfigError
+from workbench.models import Catalogue
 from workbench.planner import Calibration
+from workbench.planner.guard import LoadGuard
+from workbench.telemetry import GPUUsage
+from workbench.telemetry.device_usage import DeviceUsage
 
 
 @pytest.fixture
@@ -73,6 +78,24 @@ def test_what_was_measured_stands_beside_the_plan_and_corrects_the_next():
     measured_s = statistics.median(1 / row.decode_tokens_per_s for row in answers)
     assert after.predictor.decode_s(1, mean_context=50) == pytest.approx(measured_s, rel=0.05)
     assert Calibration.read().memory_offset(after.predictor.device_key, after.predictor.model_class) != 0
+
+
+def test_of_a_gpu_only_what_the_engine_took_counts(monkeypatch):
+    # Others load and unload meanwhile, and a notebook has tensors of its own there.
+    had = DeviceUsage(used=90_000, process=7_000)
+    monkeypatch.setattr(GPUUsage, "read_usage", lambda self: had)
+    gpu = SimpleNamespace(device_type="cuda", name="cuda")
+    guard = LoadGuard(Catalogue().resolve("random:tiny"), gpu, 0, "bf16", EngineConfig())
+    guard.plan = plan("random:tiny", backend="cpu", context=64)
+
+    def measured(here_bytes, elsewhere_bytes):
+        record = guard.loaded(weight_bytes=1, kv_bytes=50, here_bytes=here_bytes, elsewhere_bytes=elsewhere_bytes)
+        return {row.what: row.measured for row in record.comparison().rows}.get("memory without the cache")
+
+    assert measured(7_400, 0) == 350
+    assert measured(7_000, 1_000) == 950
+    # Nobody says what the engine has.
+    assert measured(7_000, 0) is None
 
 
 def test_figures_of_a_running_engine():

@@ -7,7 +7,6 @@ config.json, tokenizer files   as in the original
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ModelFormatError
+from workbench.quantize.checksum import file_checksum, has_checksum
 from workbench.quantize.config import QuantizationConfig
 from workbench.shell import build_shell, place, quiet_transformers, restore_buffers
 
@@ -38,7 +38,6 @@ __all__ = [
 MANIFEST_NAME = "workbench-quantization.json"
 WEIGHTS_NAME = "model.safetensors"
 _FORMAT = 1
-_CHUNK_BYTES = 1 << 22
 # Beside the weights: what a tokenizer and a generation need.
 _COPIED = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken")
 _NOT_COPIED = ("*.index.json", "workbench-*.json")
@@ -118,7 +117,7 @@ def save_packed(model: nn.Module, manifest: PackedManifest, folder: Path, source
         config: Any = model.config
         config.save_pretrained(folder)
     facts = {one.name: getattr(manifest, one.name) for one in fields(manifest)}
-    facts.update(records=records, sha256=_sha256(folder / WEIGHTS_NAME))
+    facts.update(records=records, sha256=file_checksum(folder / WEIGHTS_NAME))
     text = json.dumps(PackedManifest(**facts).as_json(), indent=1)
     (folder / MANIFEST_NAME).write_text(text, "utf-8")
 
@@ -127,10 +126,10 @@ def verify_packed(folder: Path, manifest: PackedManifest) -> None:
     """Raise ModelFormatError unless the weights are the bytes that were written."""
     path = folder / WEIGHTS_NAME
     try:
-        found = _sha256(path)
+        is_whole = has_checksum(path, manifest.sha256)
     except OSError as error:
         raise ModelFormatError(f"{path} cannot be read: {error.strerror or error}") from error
-    if found != manifest.sha256:
+    if not is_whole:
         raise ModelFormatError(f"{path} is damaged: its checksum is not the one that was written")
 
 
@@ -247,11 +246,3 @@ def _copy_surroundings(source: Path, folder: Path) -> None:
         for path in source.glob(pattern):
             if not any(path.match(other) for other in _NOT_COPIED) and not (folder / path.name).exists():
                 shutil.copyfile(path, folder / path.name)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
