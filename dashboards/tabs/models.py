@@ -21,6 +21,7 @@ __all__ = ["ModelsTab"]
 
 _OPTIONS = {"show_progress": "hidden", "api_visibility": "private"}
 _ONE_AT_A_TIME = {**_OPTIONS, "concurrency_limit": 1, "concurrency_id": "model"}
+_DRAFT_WORDS = "a smaller model with the same vocabulary that guesses ahead: the same text in fewer passes; empty: none"
 # Arguments of a plan that have a control here.
 _SETTABLE = {"model", "backend", "quant", "context"}
 
@@ -53,6 +54,10 @@ class ModelsTab:
                     info="0: as long as fits",
                     elem_id="wb-context",
                 )
+                with gr.Accordion("More", open=False, elem_id="wb-load-more"):
+                    self.draft = gr.Textbox(
+                        **{"value": "", **self._draft_state(AUTO)}, label="Draft model", max_lines=1, elem_id="wb-draft"
+                    )
                 self.reasons = gr.Markdown(_reasons(menu, AUTO), elem_classes="wb-figures", elem_id="wb-reasons")
                 with gr.Row(elem_classes="wb-bar-of-buttons"):
                     self.load = gr.Button("Load", variant="primary", size="sm", elem_id="wb-load")
@@ -70,13 +75,15 @@ class ModelsTab:
 
     @property
     def _asked(self) -> list[Any]:
-        return [self.model, self.backend, self.precision, self.context]
+        return [self.model, self.backend, self.precision, self.context, self.draft]
 
     def _wire(self) -> None:
-        shown = [self.precision, self.reasons]
+        shown = [self.precision, self.draft, self.reasons]
         self.backend.input(self._follow_backend, [self.backend], shown, trigger_mode="always_last", **_OPTIONS)
-        for control in self._asked:
-            control.change(
+        # Typed letter by letter, it is looked for once it is whole.
+        self.model.input(self._drop_draft, [self.model], [self.draft], **_OPTIONS)
+        for change in (*(control.change for control in self._asked[:-1]), self.draft.submit, self.draft.blur):
+            change(
                 self._plan,
                 self._asked,
                 [self.plan, self.advice],
@@ -100,23 +107,36 @@ class ModelsTab:
     def _precisions(self, backend: str) -> list[tuple[str, str]]:
         return _choices(self._menu.precisions(backend))
 
-    async def _follow_backend(self, backend: str) -> tuple[Any, str]:
-        return gr.Dropdown(choices=self._precisions(backend), value=AUTO), _reasons(self._menu, backend)
+    async def _follow_backend(self, backend: str) -> tuple[Any, Any, str]:
+        precisions = gr.Dropdown(choices=self._precisions(backend), value=AUTO)
+        return precisions, gr.Textbox(**self._draft_state(backend)), _reasons(self._menu, backend)
+
+    def _draft_state(self, backend: str) -> dict[str, Any]:
+        """How the draft model's field is there: to be filled in, or empty with the reason."""
+        reason = self._menu.draft_reason(backend, AUTO, is_spread=False)
+        if reason is None:
+            return {"info": _DRAFT_WORDS, "interactive": True}
+        return {"info": f"not available: {reason}", "interactive": False, "value": ""}
+
+    async def _drop_draft(self, model: str) -> str:
+        """It would have to share the vocabulary of another model too."""
+        return ""
 
     async def _plan(
-        self, request: gr.Request, model: str, backend: str, precision: str, context: float | None
+        self, request: gr.Request, model: str, backend: str, precision: str, context: float | None, draft: str
     ) -> tuple[str, Any]:
         from workbench.planner import plan
 
         hidden = gr.Radio(choices=[], visible=False)
         try:
-            choice = _load_choice(model, backend, precision, context)
+            choice = _load_choice(model, backend, precision, context, draft)
             made = await asyncio.to_thread(
                 plan,
                 choice.model,
                 backend=choice.backend,
                 quant=choice.precision,
                 context=choice.context_length,
+                draft_model=choice.draft_model,
                 reclaim_bytes=self._reclaimable_bytes(),
             )
         except WorkbenchError as error:
@@ -137,7 +157,7 @@ class ModelsTab:
         return llm.weight_bytes + llm.limits.kv_bytes if llm.is_loaded else 0
 
     async def _take_advice(
-        self, request: gr.Request, index: int, model: str, backend: str, precision: str, context: float
+        self, request: gr.Request, index: int, model: str, backend: str, precision: str, context: float, draft: str
     ) -> list[Any]:
         change = self._parts.desk(request).advice[index]
         return [
@@ -145,6 +165,7 @@ class ModelsTab:
             change.get("backend", backend),
             change.get("quant", precision),
             change.get("context", context),
+            draft,
         ]
 
     async def _load(self, request: gr.Request, *asked: Any) -> str:
@@ -196,12 +217,13 @@ class ModelsTab:
         return f"<p>No model is loaded{'; unloading freed ' + freed if freed else ''}.</p>"
 
 
-def _load_choice(model: str, backend: str, precision: str, context: float | None) -> LoadChoice:
+def _load_choice(model: str, backend: str, precision: str, context: float | None, draft: str) -> LoadChoice:
     return LoadChoice(
         (model or "").strip(),
         None if backend == AUTO else backend,
         None if precision == AUTO else precision,
         int(context) if context else None,
+        draft_model=(draft or "").strip() or None,
     )
 
 

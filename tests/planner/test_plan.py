@@ -287,6 +287,10 @@ def test_it_is_plain_values_and_html() -> None:
     page = made._repr_html_()
     assert "KV cache" in page and "fits" in page and "<script" not in page
     assert "KV cache" in str(made)
+    # Of the host, which the table says nothing of, only where that is the reason.
+    assert "host while loading" not in page
+    short = replace(made, host_load_bytes=2 * 10**9, host_available_bytes=10**9, host_verdict=Verdict.DOES_NOT_FIT)
+    assert "host while loading: 2 GB of 1 GB: does not fit" in short._repr_html_()
 
 
 def test_a_name_is_escaped_in_html() -> None:

@@ -68,10 +68,7 @@ def plan_text(plan: Plan) -> str:
     ]
     for device in plan.devices:
         lines += _device_lines(device)
-    lines.append(
-        f"host while loading: {byte_text(plan.host_load_bytes)} of {byte_text(plan.host_available_bytes)}: "
-        f"{plan.host_verdict.value}"
-    )
+    lines.append(_host_line(plan))
     lines += ["", *_speed_lines(plan)]
     if plan.advice:
         lines += ["", "what would make it fit:" if not plan.fits else "what would leave more room:"]
@@ -99,7 +96,9 @@ def plan_html(plan: Plan) -> str:
     rows.append(_row("needed", [byte_text(device.needed_bytes) for device in plan.devices]))
     rows.append(_row("available now", [byte_text(device.available_bytes) for device in plan.devices]))
     rows.append(_row("verdict", [device.verdict.value for device in plan.devices]))
-    notes = [*_speed_lines(plan), *plan.notes]
+    # What the table says nothing of, and may be why it does not fit.
+    host = [] if plan.host_verdict.value == "fits" else [_host_line(plan)]
+    notes = [*host, *_speed_lines(plan), *plan.notes]
     advice = "".join(f"<li>{escape(a.text)}: {escape(a.cost)}</li>" for a in plan.advice)
     return (
         f'<div class="workbench-plan"><p>{title}</p><table><thead><tr><th></th>{head}</tr></thead>'
@@ -120,6 +119,11 @@ def _device_lines(device: DevicePlan) -> list[str]:
     spare = f"{byte_text(device.margin_bytes)} spare" if device.margin_bytes >= 0 else ""
     short = f"{byte_text(-device.margin_bytes)} too little" if device.margin_bytes < 0 else ""
     return [*lines, f"  {device.verdict.value}: {spare or short}"]
+
+
+def _host_line(plan: Plan) -> str:
+    needed, available = byte_text(plan.host_load_bytes), byte_text(plan.host_available_bytes)
+    return f"host while loading: {needed} of {available}: {plan.host_verdict.value}"
 
 
 def _speed_lines(plan: Plan) -> list[str]:
