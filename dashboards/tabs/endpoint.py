@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from dashboards.outside_address import outside_host, outside_url
 from dashboards.parts import AppParts, shown_error
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.server import Endpoint, serve
@@ -83,9 +84,10 @@ class EndpointTab:
         keys = default_key_file().list() if is_admin else []
         rows = [[key.key_id, key.name, key.scope.value, _day(key.created_s)] for key in keys]
         url = endpoint.url if endpoint else "http://127.0.0.1:PORT/v1"
+        outside = outside_url(request.request.scope, request.headers, endpoint.port) if endpoint else None
         snippets = client_snippets(url, self._parts.source.state().model or "MODEL")
         return [
-            _state_html(endpoint),
+            _state_html(endpoint, outside),
             (endpoint.api_key or "") if endpoint and is_admin else "",
             rows,
             gr.Dropdown(choices=[(f"{key.name} ({key.key_id})", key.key_id) for key in keys], value=None),
@@ -98,7 +100,10 @@ class EndpointTab:
         try:
             self._parts.require_admin(request)
             llm = self._parts.require_session().llm
-            await asyncio.to_thread(serve, llm, name=_NAME, port=int(port or 0))
+            # Behind a proxy calls come under the name of this page.
+            host = outside_host(request.headers)
+            options = {"allowed_hosts": (host,)} if host else {}
+            await asyncio.to_thread(serve, llm, name=_NAME, port=int(port or 0), **options)
         except WorkbenchError as error:
             raise shown_error(error) from None
         return await self._show(request)
@@ -132,10 +137,14 @@ class EndpointTab:
         return await self._show(request)
 
 
-def _state_html(endpoint: Endpoint | None) -> str:
+def _state_html(endpoint: Endpoint | None, outside: str | None) -> str:
     if endpoint is None:
         return "<p>The endpoint is stopped.</p>"
-    return f"<p>The endpoint answers at <b>{html.escape(endpoint.url)}</b></p>"
+    here = f"<p>The endpoint answers at <b>{html.escape(endpoint.url)}</b></p>"
+    if outside is None:
+        return here
+    words = "through the proxy, which may ask for a key of its own:"
+    return f"{here}<p>From outside, {words} <b>{html.escape(outside)}</b></p>"
 
 
 def _day(created_s: float) -> str:

@@ -54,7 +54,7 @@ class ModelsTab:
                     info="0: as long as fits",
                     elem_id="wb-context",
                 )
-                with gr.Accordion("More", open=False, elem_id="wb-load-more"):
+                with gr.Accordion("More: draft model", open=False, elem_id="wb-load-more"):
                     self.draft = gr.Textbox(
                         **{"value": "", **self._draft_state(AUTO)}, label="Draft model", max_lines=1, elem_id="wb-draft"
                     )
