@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -86,6 +87,10 @@ class Driver:
     def nvmlDeviceGetMemoryInfo(self, handle):
         return SimpleNamespace(used=1000 + handle)
 
+    def nvmlDeviceGetComputeRunningProcesses(self, handle):
+        # Of another namespace, as a container sees them.
+        return [SimpleNamespace(pid=0, usedGpuMemory=900)]
+
 
 class DriverMissing(Driver):
     def nvmlInit(self):
@@ -115,6 +120,24 @@ def test_the_device_is_found_by_uuid_where_known(monkeypatch, uuid, asked, used_
 def test_torch_adds_its_own_share_once_it_has_started_cuda(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", _torch(started=True))
     assert DeviceMemory(0, driver=Driver()).read()["cuda:0_process_bytes"] == 700.0
+
+
+def test_an_engine_in_a_process_of_its_own_counts_as_this_process(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", _torch(started=False))
+    engine = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    driver = Driver()
+    used = {0: 100, os.getpid(): 20, engine.pid: 300}
+    told = [SimpleNamespace(pid=pid, usedGpuMemory=size) for pid, size in used.items()]
+    driver.nvmlDeviceGetComputeRunningProcesses = lambda handle: told
+    probe = DeviceMemory(0, driver=driver)
+    try:
+        assert probe.read()["cuda:0_process_bytes"] == 320.0
+        told[1].usedGpuMemory = None
+        assert "cuda:0_process_bytes" not in probe.read()
+    finally:
+        engine.communicate()
+    monkeypatch.setitem(sys.modules, "torch", _torch(started=True))
+    assert probe.read()["cuda:0_process_bytes"] == 700.0
 
 
 def test_without_a_driver_torch_answers_and_before_that_nobody(monkeypatch):

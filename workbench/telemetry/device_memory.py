@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import psutil
+
 from workbench.backends.nvml import driver_uuid
 
 __all__ = ["DeviceMemory", "NVMLDriver"]
@@ -18,10 +20,12 @@ class NVMLDriver(Protocol):
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> Any: ...
     def nvmlDeviceGetHandleByIndex(self, index: int) -> Any: ...
     def nvmlDeviceGetMemoryInfo(self, handle: Any) -> Any: ...
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: Any) -> Any: ...
 
 
 class DeviceMemory:
-    """Probe of one device: bytes in use by everybody, and by this process's tensors.
+    """Probe of one device: bytes in use by everybody, and by this process and those it started (engines have processes
+    of their own), where the driver tells that; else by this process's tensors.
 
     They are named `<backend>:<index>_used_bytes` and `<backend>:<index>_process_bytes`.
     `index` is torch's number of the device. The driver counts differently when CUDA_VISIBLE_DEVICES hides some, so
@@ -44,9 +48,28 @@ class DeviceMemory:
         torch = _torch_with_cuda()
         used_bytes = self._used_bytes(torch)
         numbers = {} if used_bytes is None else {f"{self.name}_used_bytes": float(used_bytes)}
-        if torch is not None:
-            numbers[f"{self.name}_process_bytes"] = float(torch.cuda.memory_allocated(self._index))
+        own_bytes = self._own_bytes()
+        if own_bytes is None and torch is not None:
+            own_bytes = torch.cuda.memory_allocated(self._index)
+        if own_bytes is not None:
+            numbers[f"{self.name}_process_bytes"] = float(own_bytes)
         return numbers
+
+    def _own_bytes(self) -> int | None:
+        """None where the driver shows none of these processes, as in most containers, or does not tell their bytes."""
+        if self._handle is None or self._driver is None:
+            return None
+        # As in `_open`: a driver that does not tell.
+        try:
+            processes = self._driver.nvmlDeviceGetComputeRunningProcesses(self._handle)
+        except Exception:
+            return None
+        if not processes:
+            return None
+        own = psutil.Process()
+        ids = {own.pid, *(child.pid for child in own.children(recursive=True))}
+        told = [process.usedGpuMemory for process in processes if process.pid in ids]
+        return sum(told) if told and None not in told else None
 
     def _used_bytes(self, torch: Any) -> int | None:
         if self._handle is None and self.driver_reason is None:
