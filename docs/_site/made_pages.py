@@ -21,13 +21,25 @@ from commands_page import commands_page  # noqa: E402
 from http_page import http_page  # noqa: E402
 from offline_check import fetched_from_elsewhere  # noqa: E402
 
-# Page -> what it describes: a package's public names, or one module.
+# Page -> what it describes: the public names of a package or of one module, or one of them (module:name).
 PYTHON_PAGES = {
-    "workbench": ("workbench.llm", "workbench.engine", "workbench.errors", "workbench.progress"),
+    "workbench": (
+        "workbench.llm",
+        "workbench.engine",
+        "workbench.engine.launch:DraftFacts",
+        "workbench.errors",
+        "workbench.progress",
+        "workbench.twin:Twin",
+    ),
     "models": ("workbench.models", "workbench.backends"),
     "planner": ("workbench.planner",),
-    "quantize": ("workbench.quantize", "workbench.tradeoff"),
-    "parallel": ("workbench.parallel", "workbench.multi_gpu"),
+    "quantize": ("workbench.quantize", "workbench.models.quantized_folder", "workbench.tradeoff"),
+    "parallel": (
+        "workbench.parallel",
+        "workbench.multi_gpu",
+        "workbench.distributed.cluster",
+        "workbench.distributed.parallel_engine:ReplicaFigures",
+    ),
     "telemetry": ("workbench.telemetry", "workbench.benchmark"),
     "server": ("workbench.server",),
     "sessions": ("workbench.session", "workbench.conversation", "workbench.run_log"),
@@ -61,18 +73,21 @@ def on_post_build(config: MkDocsConfig) -> None:
 
 
 def _python_page(modules: tuple[str, ...]) -> str:
-    title = modules[0] if len(modules) == 1 else " and ".join((", ".join(modules[:-1]), modules[-1]))
+    whole = [module for module in modules if ":" not in module]
+    title = whole[0] if len(whole) == 1 else " and ".join((", ".join(whole[:-1]), whole[-1]))
     parts = [f"# {title}"]
     for module in modules:
-        parts.append(f"## {module}")
+        parts.append(f"## {module.partition(':')[0]}")
         parts += [f"::: {path}" for path in _public_paths(module)]
     return "\n\n".join(parts) + "\n"
 
 
 def _public_paths(module: str) -> list[str]:
     """Where each public name is defined: packages hand on what their files define, some when it is first asked for."""
+    module, _, only = module.partition(":")
     package = import_module(module)
-    return [f"{_home(getattr(package, name), module)}.{name}" for name in package.__all__]
+    names = [only] if only else package.__all__
+    return [f"{_home(getattr(package, name), module)}.{name}" for name in names]
 
 
 def _home(value: object, module: str) -> str:

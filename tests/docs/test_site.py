@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import sys
@@ -14,6 +15,7 @@ from documented_code import PAGES, PROJECT
 sys.path.insert(0, str(PROJECT / "docs" / "_site"))
 from commands_page import commands_page  # noqa: E402
 from http_page import http_page, openapi  # noqa: E402
+from made_pages import PYTHON_PAGES, _public_paths  # noqa: E402
 from offline_check import fetched_from_elsewhere  # noqa: E402
 
 from workbench.cli.root import root_command  # noqa: E402
@@ -62,6 +64,30 @@ def test_the_http_page_has_every_route_and_no_dangling_form() -> None:
     headings = {name.lower() for name in re.findall(r"^## (\w+)$", page, re.MULTILINE)}
     assert set(re.findall(r"\]\(#(\w+)\)", page)) <= headings
     json.dumps(openapi())
+
+
+def test_the_reference_has_what_the_main_class_takes_and_gives() -> None:
+    source = ast.parse((PROJECT / "workbench" / "llm.py").read_text("utf-8"))
+    ours = {
+        name.name
+        for node in ast.walk(source)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("workbench")
+        for name in node.names
+    }
+    (main_class,) = (node for node in source.body if isinstance(node, ast.ClassDef) and node.name == "LlamaGPU")
+    said = {
+        word
+        for method in main_class.body
+        if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef)
+        if method.name == "__init__" or not method.name.startswith("_")
+        for annotation in (method.returns, *(one.annotation for one in (*method.args.args, *method.args.kwonlyargs)))
+        if annotation is not None
+        for word in re.findall(r"\w+", ast.unparse(annotation))
+    }
+    told = {
+        path.rpartition(".")[2] for modules in PYTHON_PAGES.values() for each in modules for path in _public_paths(each)
+    }
+    assert {"ClusterConfig", "EngineConfig", "Generation"} <= said & ours <= told
 
 
 def test_what_a_page_would_fetch_is_found(tmp_path: Path) -> None:
