@@ -28,13 +28,12 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Modules and tests are a million objects that stay: where an unload searches for garbage, it need not be there."""
+    """See `no_search_among_what_stays`: modules and tests are a million objects."""
     gc.disable()
     try:
         return (yield)
     finally:
-        gc.collect()
-        gc.freeze()
+        _let_stay()
         gc.enable()
 
 
@@ -46,6 +45,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("browser"):
             item.add_marker(pytest.mark.flaky(reruns=_BROWSER_RERUNS))
+
+
+def _let_stay() -> None:
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_search_among_what_stays() -> None:
+    """What earlier files have imported stays: where an unload searches for garbage, it need not be among that."""
+    _let_stay()
 
 
 @pytest.fixture
