@@ -85,3 +85,9 @@ def test_a_broken_hub_is_a_download_error(hub: FakeHub) -> None:
     hub.is_broken = True
     with pytest.raises(DownloadError, match="org/tiny"):
         plan("org/tiny", backend="cpu")
+
+
+def test_a_hub_that_is_not_reached_is_said_with_what_to_do(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(DownloadError, match="could not be looked at on the hub .*: connect, or name a local folder"):
+        plan("org/unknown")

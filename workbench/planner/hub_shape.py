@@ -90,7 +90,10 @@ def _ask(source: ModelSource) -> HubShape:
         ) from None
     # Boundary: the network's many errors share no base.
     except Exception as error:
-        raise DownloadError(f"{repo} could not be looked at: {type(error).__name__}: {error}") from None
+        raise DownloadError(
+            f"{repo} could not be looked at on the hub ({type(error).__name__}: {error}): connect, or name a local "
+            "folder, a .gguf file or 'default'"
+        ) from None
 
 
 def _ask_headers(api: Any, repo: str, commit: str | None, names: set[str]) -> tuple[WeightShape, ...] | None:
