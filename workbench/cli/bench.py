@@ -23,6 +23,7 @@ from workbench.benchmark import (
 )
 from workbench.benchmark.engine_choice import OURS
 from workbench.benchmark.formats import as_csv, as_text
+from workbench.cli.given_options import refuse_given
 from workbench.errors import ConfigError
 from workbench.progress_display import ProgressDisplay
 
@@ -98,7 +99,7 @@ def command(
     output_format: Annotated[OutputFormat, typer.Option(help="How the figures are printed.")] = OutputFormat.HUMAN,
     page: Annotated[Path | None, typer.Option(help="Also write a page with plots here; it needs no network.")] = None,
 ) -> None:
-    _refuse(ctx, _OF_A_MODEL if url else _OF_AN_ENDPOINT, "with --url" if url else "without --url")
+    refuse_given(ctx, _OF_A_MODEL if url else _OF_AN_ENDPOINT, "with --url" if url else "without --url")
     if url:
         load = Load(rate, requests, prompt_tokens, new_tokens, ignore_eos=ignore_eos, seed=seed)
         found = run_load(url, load, model=model, api_key=api_key, say=_say)
@@ -127,14 +128,6 @@ def command(
         _write(page, report_page(report))
     if not report.has_figures:
         raise typer.Exit(1)
-
-
-def _refuse(ctx: typer.Context, names: tuple[str, ...], when: str) -> None:
-    """An option that would be ignored is a mistake; a variable of the environment is not one."""
-    for name in names:
-        source = ctx.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
-            raise ConfigError(f"--{name.replace('_', '-')}: means nothing {when}")
 
 
 def _backends(name: str | None) -> list[str]:

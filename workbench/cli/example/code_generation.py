@@ -22,7 +22,7 @@ def command(
     complexity: Annotated[
         str, typer.Option("--complexity", help="simple (300 tokens), medium (600) or high (1200).")
     ] = "simple",
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="How many answers, at once.")] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="How often the same, at once.")] = 1,
     benchmark: Benchmark = False,
     output_file: OutputFile = None,
     settings: ModelSettings,

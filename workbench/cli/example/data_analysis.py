@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from workbench.cli.example.running import Benchmark, OutputFile, must_be_one_of, opened, write_result
+from workbench.cli.given_options import refuse_given
 from workbench.cli.model_settings import ModelSettings
 from workbench.cli.settings_options import takes_settings
 
@@ -26,7 +27,7 @@ def command(
     analysis_type: Annotated[
         str, typer.Option("--analysis-type", help="trend, correlation, insights or comprehensive.")
     ] = "insights",
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="How many analyses, at once.")] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="How often the same, at once.")] = 1,
     benchmark: Benchmark = False,
     output_file: OutputFile = None,
     settings: ModelSettings,
@@ -39,6 +40,8 @@ def command(
         load_data_from_file,
     )
 
+    if data is not None:
+        refuse_given(ctx, ("data_type", "data_size"), "with --data")
     must_be_one_of("--analysis-type", analysis_type, ANALYSIS_TYPES)
     must_be_one_of("--data-type", data_type, DATA_TYPES)
     table = generate_sample_data(data_type, data_size) if data is None else load_data_from_file(data)

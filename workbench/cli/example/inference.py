@@ -17,6 +17,7 @@ from workbench.cli.example.running import (
     texts_of,
     write_result,
 )
+from workbench.cli.given_options import refuse_given
 from workbench.cli.model_settings import ModelSettings
 from workbench.cli.settings_options import takes_settings
 
@@ -35,11 +36,13 @@ def command(
     auto_detect_aws: DetectAws = True,
     log_level: LogLevel = "WARNING",
     benchmark: Annotated[bool, typer.Option("--benchmark", help="Measure the speed too.")] = False,
-    iterations: Annotated[int, typer.Option("--iterations", min=1, help="How often.")] = 3,
+    iterations: Annotated[int, typer.Option("--iterations", min=1, help="How often, with --benchmark.")] = 3,
     settings: ModelSettings,
 ) -> None:
     from workbench.examples.inference import InferenceDemo
 
+    if not benchmark:
+        refuse_given(ctx, ("iterations",), "without --benchmark")
     prompts = texts_of(text, input_file, "The three primary colours are")
     with opened(ctx, settings, log_level=log_level, auto_detect_aws=auto_detect_aws) as llm:
         demo = InferenceDemo(llm, max_tokens)

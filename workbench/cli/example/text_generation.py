@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from workbench.cli.example.running import Benchmark, OutputFile, must_be_one_of, opened, write_result
+from workbench.cli.given_options import refuse_given
 from workbench.cli.model_settings import ModelSettings
 from workbench.cli.settings_options import takes_settings
 
@@ -33,6 +34,8 @@ def command(
 ) -> None:
     from workbench.examples.text_generation import LENGTHS, STYLES, TextGenerator
 
+    if max_tokens is not None:
+        refuse_given(ctx, ("length",), "with --max-tokens")
     must_be_one_of("--length", length, LENGTHS)
     if style is not None:
         must_be_one_of("--style", style, STYLES)
