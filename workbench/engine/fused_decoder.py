@@ -16,6 +16,12 @@ from workbench.engine.device_step import DeviceStep
 from workbench.engine.fused_weights import FusedLayer, FusedWeights, Weight
 from workbench.engine.kernels.gemv import gemv, gemv_gated
 from workbench.engine.kernels.low_bit_matmul import LowBitWorkspace, low_bit_linear
+from workbench.engine.kernels.narrow_matmul import (
+    NarrowTile,
+    NarrowWorkspace,
+    narrow_linear,
+    narrow_tile,
+)
 from workbench.engine.kernels.norm import add_rms_norm
 from workbench.engine.kernels.paged_chunk import attend_chunks
 from workbench.engine.kernels.paged_decode import DecodeWorkspace, NewTokens, attend_decodes
@@ -85,6 +91,8 @@ class FusedDecoder:
         self._rounding_kinds = {w.kind for w in low_bit if can_round(w.kind, self._dtype, device)}
         # One row by itself is not worth rounding for 4 bits: reading them takes less time than rounding it would.
         self._rounds_one = self._rounds(self._weights.layers[0].qkv, 1) and LowBitKind.INT4 not in self._rounding_kinds
+        # Where kernels may start early, there is the copy engine that these products need.
+        self._narrow = NarrowWorkspace.allocate(device) if self._pdl and self._dtype.itemsize == 2 else None
         self._zeros = self._weights.norm.new_zeros(_NARROW)
 
     @torch.inference_mode()
@@ -151,8 +159,12 @@ class FusedDecoder:
         return silu_mul(gate_up, gate_up.new_empty(rows, width // 2), pdl=self._pdl)
 
     def _linear(self, x: torch.Tensor | RoundedRows, weight: Weight, bias: torch.Tensor | None = None) -> torch.Tensor:
+        rows = (x.high if isinstance(x, RoundedRows) else x).shape[0]
+        tile = narrow_tile(weight, rows) if self._narrow is not None else None
         if not isinstance(weight, LowBitWeight):
             assert isinstance(x, torch.Tensor)  # nothing was rounded for it
+            if tile is not None:
+                return self._narrow_linear(x, weight, bias, tile)
             if bias is None and weight.shape[0] <= _NARROW and x.shape[0] in _LT_ROWS:
                 bias = self._zeros[: weight.shape[0]]
             return F.linear(x, weight, bias)
@@ -161,7 +173,16 @@ class FusedDecoder:
             if not self._rounds(weight, x.shape[0]):
                 return low_bit_linear(x, weight, bias, self._low_bit)
             x = round_rows(x, weight.kind, pdl=self._pdl)
+        if tile is not None:
+            return self._narrow_linear(x, weight, bias, tile)
         return rounded_linear(x, weight, bias, self._low_bit, self._dtype, pdl=self._pdl)
+
+    def _narrow_linear(
+        self, x: torch.Tensor | RoundedRows, weight: Weight, bias: torch.Tensor | None, tile: NarrowTile
+    ) -> torch.Tensor:
+        assert self._narrow is not None  # a tile was chosen for it
+        out = narrow_linear(x, weight, self._dtype, self._narrow, tile, pdl=self._pdl)
+        return out if bias is None else out.add_(bias)
 
     def _forward_one(self, step: DeviceStep) -> torch.Tensor:
         """One row: products at memory speed, with what lies between them folded in."""

@@ -18,7 +18,7 @@ from workbench.engine.kernels.low_bit_matmul import LowBitWorkspace
 from workbench.engine.kernels.rounding import RoundedRows
 from workbench.engine.low_bit_weight import GROUP_COLUMNS, LowBitKind, LowBitWeight
 
-__all__ = ["MAX_ROUNDED_ROWS", "RoundedTile", "rounded_linear"]
+__all__ = ["MAX_ROUNDED_ROWS", "RoundedTile", "nibbles", "rounded_linear"]
 
 # Up to so many rows; beyond, integer weights are unpacked once for a plain product.
 MAX_ROUNDED_ROWS = 256
@@ -196,8 +196,8 @@ def _int4_sum(
         h_odd = tl.load(high + start + HALF + places, mask=inside[:, None], other=0)
         l_even = tl.load(low + start + places, mask=inside[:, None], other=0)
         l_odd = tl.load(low + start + HALF + places, mask=inside[:, None], other=0)
-        even = _nibbles(w, False, ASM)
-        odd = _nibbles(w, True, ASM)
+        even = nibbles(w, False, ASM)
+        odd = nibbles(w, True, ASM)
         highs = tl.dot(even, tl.trans(h_even), out_dtype=tl.int32)
         highs = tl.dot(odd, tl.trans(h_odd), highs, out_dtype=tl.int32)
         lows = tl.dot(even, tl.trans(l_even), out_dtype=tl.int32)
@@ -208,7 +208,7 @@ def _int4_sum(
 
 
 @triton.jit
-def _nibbles(w, ODD: tl.constexpr, ASM: tl.constexpr):
+def nibbles(w, ODD: tl.constexpr, ASM: tl.constexpr):
     """The low or the high nibble of every byte, less 8, as int8."""
     if ASM:
         # Four bytes at once: with their highest bits set no subtraction borrows from a neighbour.
