@@ -14,14 +14,10 @@ import torch.nn.functional as F
 
 from workbench.engine.device_step import DeviceStep
 from workbench.engine.fused_weights import FusedLayer, FusedWeights, Weight
+from workbench.engine.kernels.few_rows import FewRowsProducts
 from workbench.engine.kernels.gemv import gemv, gemv_gated
 from workbench.engine.kernels.low_bit_matmul import LowBitWorkspace, low_bit_linear
-from workbench.engine.kernels.narrow_matmul import (
-    NarrowTile,
-    NarrowWorkspace,
-    narrow_linear,
-    narrow_tile,
-)
+from workbench.engine.kernels.narrow_matmul import NarrowWorkspace, narrow_linear, narrow_tile
 from workbench.engine.kernels.norm import add_rms_norm
 from workbench.engine.kernels.paged_chunk import attend_chunks
 from workbench.engine.kernels.paged_decode import DecodeWorkspace, NewTokens, attend_decodes
@@ -91,8 +87,11 @@ class FusedDecoder:
         self._rounding_kinds = {w.kind for w in low_bit if can_round(w.kind, self._dtype, device)}
         # One row by itself is not worth rounding for 4 bits: reading them takes less time than rounding it would.
         self._rounds_one = self._rounds(self._weights.layers[0].qkv, 1) and LowBitKind.INT4 not in self._rounding_kinds
+        is_short = self._pdl and self._dtype.itemsize == 2
+        first = self._weights.layers[0].qkv
+        self._few = FewRowsProducts.where_possible(first, self._dtype, device) if is_short else None
         # Where kernels may start early, there is the copy engine that these products need.
-        self._narrow = NarrowWorkspace.allocate(device) if self._pdl and self._dtype.itemsize == 2 else None
+        self._narrow = NarrowWorkspace.allocate(device) if is_short else None
         self._zeros = self._weights.norm.new_zeros(_NARROW)
 
     @torch.inference_mode()
@@ -108,7 +107,7 @@ class FusedDecoder:
             qkv = linear(normal, layer.qkv, layer.qkv_bias)
             delta = self._sum(linear(self._attend(step, index, layer, qkv), layer.output))
             normal = self._normalise(x, delta, layer.output_norm, layer.eps, layer.gate_up)
-            delta = self._sum(linear(self._gate(linear(normal, layer.gate_up), layer.down), layer.down))
+            delta = self._sum(linear(self._gated(normal, layer), layer.down))
         assert delta is not None  # a model has layers
         if step.kept is not None:
             x, delta = x[step.kept], delta[step.kept]
@@ -150,6 +149,12 @@ class FusedDecoder:
             return add_rms_norm_rounded(x, delta, norm, eps, target.kind, pdl=self._pdl)
         return add_rms_norm(x, delta, norm, eps, torch.empty_like(x), pdl=self._pdl)
 
+    def _gated(self, normal: torch.Tensor | RoundedRows, layer: FusedLayer) -> torch.Tensor | RoundedRows:
+        """A feed-forward layer's gated rows, as its last product takes them if they are rounded already."""
+        if self._few is not None and self._few.take(normal, layer.gate_up):
+            return self._few.linear(normal, layer.gate_up, gated=True)
+        return self._gate(self._linear(normal, layer.gate_up), layer.down)
+
     def _gate(self, gate_up: torch.Tensor, target: Weight) -> torch.Tensor | RoundedRows:
         """Gated rows as `target` takes them."""
         rows, width = gate_up.shape
@@ -159,30 +164,29 @@ class FusedDecoder:
         return silu_mul(gate_up, gate_up.new_empty(rows, width // 2), pdl=self._pdl)
 
     def _linear(self, x: torch.Tensor | RoundedRows, weight: Weight, bias: torch.Tensor | None = None) -> torch.Tensor:
-        rows = (x.high if isinstance(x, RoundedRows) else x).shape[0]
-        tile = narrow_tile(weight, rows) if self._narrow is not None else None
+        if isinstance(weight, LowBitWeight) and isinstance(x, torch.Tensor) and self._rounds(weight, x.shape[0]):
+            x = round_rows(x, weight.kind, pdl=self._pdl)
+        out = self._fast_linear(x, weight)
+        if out is not None:
+            return out if bias is None else out.add_(bias)
         if not isinstance(weight, LowBitWeight):
             assert isinstance(x, torch.Tensor)  # nothing was rounded for it
-            if tile is not None:
-                return self._narrow_linear(x, weight, bias, tile)
             if bias is None and weight.shape[0] <= _NARROW and x.shape[0] in _LT_ROWS:
                 bias = self._zeros[: weight.shape[0]]
             return F.linear(x, weight, bias)
         assert self._low_bit is not None  # there are such weights
         if isinstance(x, torch.Tensor):
-            if not self._rounds(weight, x.shape[0]):
-                return low_bit_linear(x, weight, bias, self._low_bit)
-            x = round_rows(x, weight.kind, pdl=self._pdl)
-        if tile is not None:
-            return self._narrow_linear(x, weight, bias, tile)
+            return low_bit_linear(x, weight, bias, self._low_bit)
         return rounded_linear(x, weight, bias, self._low_bit, self._dtype, pdl=self._pdl)
 
-    def _narrow_linear(
-        self, x: torch.Tensor | RoundedRows, weight: Weight, bias: torch.Tensor | None, tile: NarrowTile
-    ) -> torch.Tensor:
-        assert self._narrow is not None  # a tile was chosen for it
-        out = narrow_linear(x, weight, self._dtype, self._narrow, tile, pdl=self._pdl)
-        return out if bias is None else out.add_(bias)
+    def _fast_linear(self, x: torch.Tensor | RoundedRows, weight: Weight) -> torch.Tensor | None:
+        """The product where one of the kernels for some rows is the fastest."""
+        if self._few is not None and self._few.take(x, weight):
+            return self._few.linear(x, weight)
+        if self._narrow is None or isinstance(weight, LowBitWeight) and isinstance(x, torch.Tensor):
+            return None
+        tile = narrow_tile(weight, (x.high if isinstance(x, RoundedRows) else x).shape[0])
+        return None if tile is None else narrow_linear(x, weight, self._dtype, self._narrow, tile, pdl=self._pdl)
 
     def _forward_one(self, step: DeviceStep) -> torch.Tensor:
         """One row: products at memory speed, with what lies between them folded in."""
