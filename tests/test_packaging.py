@@ -29,10 +29,10 @@ EXTRAS = {
 # What `make setup` installs; the other extras are chosen by hand.
 INSTALLED = RUNTIME + EXTRAS["dev"] + EXTRAS["docs"]
 CONSTRAINTS = (PROJECT / "constraints.txt").read_text().splitlines()
-# Comes with torch's GPU builds and only runs there.
-WITH_TORCH = {"triton"}
+# Come with torch's GPU builds and only run there.
+WITH_TORCH = {"triton", "cuda-bindings"}
 # Modules that do not tell their distribution's name, where it is not installed.
-DISTRIBUTION_OF = {"llama_cpp": "llama-cpp-python"}
+DISTRIBUTION_OF = {"cuda": "cuda-bindings", "llama_cpp": "llama-cpp-python"}
 
 
 def _pins() -> dict[str, Version]:
