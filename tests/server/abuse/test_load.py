@@ -371,15 +371,19 @@ def is_alive_soon(endpoint, timeout_s=60):
     return False
 
 
-def test_25_stopping_lets_short_answers_end_and_tells_long_ones(make_endpoint, llm):
+def test_25_stopping_lets_short_answers_end_and_tells_long_ones(make_endpoint, llm, monkeypatch):
     endpoint = make_endpoint(ServerSettings(queue=QueueSettings(drain_s=2.0)))
     with http_client(endpoint) as client, ThreadPoolExecutor(3) as pool:
-        short = pool.submit(client.post, "/v1/completions", json={"prompt": "Hi", "max_tokens": 8, "ignore_eos": True})
         with streaming(client, {**chat(), **LONG}, "/v1/chat/completions") as lines:
-            while llm.stats().num_running < 2:
-                time.sleep(0.01)
-            stopping = pool.submit(endpoint.stop)
-            refused = refused_while_stopping(client)
+            gate = StepGate(llm, monkeypatch)
+            try:
+                body = {"prompt": "Hi", "max_tokens": 8, "ignore_eos": True}
+                short = pool.submit(client.post, "/v1/completions", json=body)
+                wait_for(lambda: len(endpoint._services.servings) == 2)
+                stopping = pool.submit(endpoint.stop)
+                refused = refused_while_stopping(client)
+            finally:
+                gate.open()
             rest = [line for line in lines if line]
         stopping.result()
     assert short.result().status_code == 200
