@@ -31,8 +31,12 @@ def cuda_obstacle(device: torch.device) -> str | None:
         return "the GPU is not of compute capability 9.0"
     try:
         from cuda.bindings import driver, nvrtc  # noqa: F401
+
+        nvrtc.nvrtcVersion()
     except ImportError:
         return "cuda-bindings is not installed"
+    except RuntimeError as error:
+        return f"CUDA's run-time compiler cannot be loaded: {error}"
     return None
 
 
