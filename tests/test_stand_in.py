@@ -3,6 +3,7 @@ import pytest
 from workbench import LlamaGPU, plan
 from workbench.backends import CPUBackend
 from workbench.engine import EngineConfig
+from workbench.parallel import GPUConfig
 from workbench.stand_in import find_stand_in
 
 
@@ -34,7 +35,8 @@ def test_a_cell_for_a_big_model_on_a_gpu_runs_on_a_small_one(tiny_model_folder, 
         backend="rocm",
         quant_type="no-such-type",
         device_index=3,
-        engine=EngineConfig(context_length=65536, kv_cache_tokens=10**6),
+        engine=EngineConfig(context_length=65536, kv_cache_tokens=10**6, draft_model="org/small"),
+        parallel=GPUConfig(num_gpus=4, strategy="tensor"),
     ) as llm:
         assert llm.model_path == str(tiny_model_folder)
         assert llm.infer("Hello", max_tokens=2, ignore_eos=True)

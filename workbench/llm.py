@@ -119,7 +119,8 @@ class LlamaGPU(HasTwin):
         stand_in = find_stand_in(self.model_path, backend=backend, quant_type=quant_type, context_length=context_length)
         if stand_in is not None:
             self.model_path, backend, quant_type = stand_in.model, stand_in.backend, stand_in.quant_type
-            engine, context_length, device_index, draft_model = None, stand_in.context_length, 0, None
+            engine, context_length, device_index = None, stand_in.context_length, 0
+            parallel = draft_model = None
         self.prefer_gpu = prefer_gpu
         self.auto_detect_aws = auto_detect_aws
         self.quant_type = quant_type

@@ -41,7 +41,7 @@ def find_stand_in(
     """The stand-in for a load, None where `WORKBENCH_MODEL` is not set or names the model that was asked for.
 
     A backend or a precision that this machine lacks is replaced by one that it has; what was sized for the other model
-    (context, cache, device) is left out. Which model stood in for which is logged.
+    (context, cache, devices) is left out. Which model stood in for which is logged.
     """
     name = environment.get(VARIABLE, "").strip()
     if not name or name == model:
