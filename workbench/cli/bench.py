@@ -24,6 +24,7 @@ from workbench.benchmark import (
 from workbench.benchmark.engine_choice import OURS
 from workbench.benchmark.formats import as_csv, as_text
 from workbench.cli.given_options import refuse_given
+from workbench.cli.output_file import can_be_written
 from workbench.errors import ConfigError
 from workbench.progress_display import ProgressDisplay
 
@@ -97,7 +98,10 @@ def command(
     ] = False,
     seed: Annotated[int, typer.Option(help="Of the moments and the prompts, with --url.")] = 0,
     output_format: Annotated[OutputFormat, typer.Option(help="How the figures are printed.")] = OutputFormat.HUMAN,
-    page: Annotated[Path | None, typer.Option(help="Also write a page with plots here; it needs no network.")] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(help="Also write a page with plots here; it needs no network.", callback=can_be_written),
+    ] = None,
 ) -> None:
     refuse_given(ctx, _OF_A_MODEL if url else _OF_AN_ENDPOINT, "with --url" if url else "without --url")
     if url:

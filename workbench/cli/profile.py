@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from workbench.cli.model_settings import ModelSettings
+from workbench.cli.output_file import can_be_written
 from workbench.cli.settings_options import takes_settings
 from workbench.engine import EngineConfig
 
@@ -27,8 +28,12 @@ def command(
     operations: Annotated[
         bool, typer.Option("--operations/--no-operations", help="Record torch's operations as well.")
     ] = True,
-    trace: Annotated[Path | None, typer.Option(help="Write a trace for chrome://tracing or Perfetto.")] = None,
-    flame_graph: Annotated[Path | None, typer.Option(help="Write a flame graph as an HTML page.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Write a trace for chrome://tracing or Perfetto.", callback=can_be_written)
+    ] = None,
+    flame_graph: Annotated[
+        Path | None, typer.Option(help="Write a flame graph as an HTML page.", callback=can_be_written)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     settings: ModelSettings,
     engine: EngineConfig,

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from workbench.byte_size import byte_size
+from workbench.cli.output_file import can_be_written
 from workbench.errors import ConfigError
 from workbench.progress_display import ProgressDisplay
 
@@ -34,7 +35,9 @@ def command(
     prompt: Annotated[
         list[str] | None, typer.Option(help="With --compare: a text to measure quality on.", show_default="built in")
     ] = None,
-    figure: Annotated[Path | None, typer.Option(help="With --compare: an HTML file for the figure.")] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="With --compare: an HTML file for the figure.", callback=can_be_written)
+    ] = None,
     backend: Annotated[str | None, typer.Option(help="With --compare: rocm, cuda or cpu.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workbench.cli.output_file import can_be_written
 from workbench.engine import EngineConfig
 from workbench.errors import RequestError
 
@@ -35,18 +36,9 @@ __all__ = [
 
 Input = Annotated[str | None, typer.Option("--input", help="The text.")]
 InputFile = Annotated[Path | None, typer.Option("--input-file", help="A file with one text a line.")]
-
-
-def _in_a_folder(file: Path | None) -> Path | None:
-    """A file that cannot be written is told before a model works for it."""
-    if file is not None and (file.is_dir() or not file.parent.is_dir()):
-        raise typer.BadParameter(f"{file}: {'is a folder' if file.is_dir() else 'its folder is not there'}")
-    return file
-
-
 OutputFile = Annotated[
     Path | None,
-    typer.Option("--output-file", help="Write the JSON here instead of printing it.", callback=_in_a_folder),
+    typer.Option("--output-file", help="Write the JSON here instead of printing it.", callback=can_be_written),
 ]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Requests at once; 32 otherwise.")]
 LogLevel = Annotated[str, typer.Option("--log-level", help="DEBUG, INFO, WARNING or ERROR.")]
