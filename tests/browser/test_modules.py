@@ -27,6 +27,8 @@ _CHAT = {
     "context": {},
     "can_continue": True,
     "looks_inside": False,
+    "conversations": [{"id": "a", "title": "Hi"}],
+    "conversation_id": "a",
     "system": "",
     "preset": "",
     "presets": [],
@@ -51,6 +53,18 @@ def test_an_edit_stays_with_the_reason_until_it_is_taken(page):
     chat.say(type="accepted", to="edit", number=0)
     expect(box).to_have_count(0)
     expect(page.get_by_label("Message", exact=True)).to_be_focused()
+
+
+def test_another_conversation_is_chosen_from_the_list_and_its_messages_are_its_own(page):
+    chat = ModulePage(page, "chat_box", **_CHAT)
+    expect(page.get_by_label("Conversation", exact=True).and_(page.locator("select"))).to_be_hidden()
+    chat.change(conversations=[{"id": "a", "title": "Hi"}, {"id": "b", "title": "Ho"}])
+    page.locator("select").filter(has_text="Ho").select_option("b")
+    assert chat.sent("open") == [{"type": "open", "id": "b"}]
+    # Numbers begin anew in each: the same one may be of a reply here and of a question there.
+    chat.change(messages=[_message(0, "assistant", "Ho.")], conversation_id="b")
+    expect(page.locator("article")).to_have_count(1)
+    expect(page.get_by_role("article", name="Model")).to_contain_text("Ho.")
 
 
 def test_ctrl_enter_asks_for_another_version_and_leaves_the_draft(page):
