@@ -7,11 +7,12 @@ import signal
 import sys
 import threading
 import webbrowser
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from workbench.cli.given_options import refuse_given
 from workbench.cli.model_settings import ModelSettings
 from workbench.cli.serve import engine_factory
 from workbench.cli.settings_options import takes_settings
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_OF_A_MODEL = tuple(field.name for kind in (ModelSettings, EngineConfig) for field in fields(kind))
 
 
 @takes_settings({"port": 7860}, model=ModelSettings, engine=EngineConfig, listen=ListenSettings, settings=AppSettings)
@@ -53,6 +55,12 @@ def command(
     listen: ListenSettings,
     settings: AppSettings,
 ) -> None:
+    if url is None:
+        refuse_given(ctx, ("api_key",), "without --url")
+    else:
+        refuse_given(ctx, _OF_A_MODEL, "with --url: the model is the endpoint's")
+        if not url.startswith(("http://", "https://")):
+            raise ConfigError(f"url={url!r}: must begin with http:// or https://")
     # A door above this row; it brings Gradio, which takes seconds.
     from dashboards.launching import make_app
 
