@@ -211,7 +211,7 @@ def _check_type(name: str, value: object, kind: type, wanted: str) -> None:
 
 
 def _check_int(name: str, value: object, low: int, high: int | None) -> None:
-    wanted = f"at least {low}" if high is None else f"from {low} to {high}"
+    wanted = f"of at least {low}" if high is None else f"from {low} to {high}"
     if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
         raise ConfigError(f"{name}={value!r}: must be an integer {wanted}")
 
