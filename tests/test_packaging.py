@@ -181,7 +181,7 @@ def test_a_wheel_of_the_source_distribution_holds_the_packages_and_the_short_nam
         str(path.relative_to(source))
         for folder in _top_level_folders()
         for path in (source / folder).rglob("*")
-        if path.suffix in {".py", ".js", ".css", ".html", ".json", ".svg", ".h", ".cpp", ".cu"}
+        if path.suffix in {".py", ".js", ".css", ".html", ".json", ".svg", ".h", ".cpp", ".cu", ".cuh"}
         and "aliases" not in path.parts
     }
     assert packed == expected | {"llama_gpu.py", "multi_gpu.py", "quantization.py"}

@@ -33,6 +33,7 @@ from workbench.engine.kernels.rounding import (
 from workbench.engine.kernels.silu_mul import silu_mul
 from workbench.engine.kernels.table_rows import table_rows
 from workbench.engine.low_bit_weight import LowBitKind, LowBitWeight
+from workbench.engine.one_row.choice import OneRowChoice, choose_one_row
 from workbench.engine.paged_step import KVPool
 from workbench.engine.tensor_peers import TensorPeers
 
@@ -56,6 +57,7 @@ class FusedDecoder:
     """Runs steps over a KV pool. `weights` are `module`'s, taken over here if they are not given.
 
     With `peers` the module is a rank's share of a model: heads, inner rows and, as `vocabulary` says, tokens.
+    `one_row` says whether steps of one row are a single kernel.
     """
 
     def __init__(
@@ -93,11 +95,18 @@ class FusedDecoder:
         # Where kernels may start early, there is the copy engine that these products need.
         self._narrow = NarrowWorkspace.allocate(device) if is_short else None
         self._zeros = self._weights.norm.new_zeros(_NARROW)
+        self.one_row = (
+            choose_one_row(self._weights, pool, self._cos, self._sin)
+            if peers is None
+            else OneRowChoice(None, "ranks add up what each of them has")
+        )
 
     @torch.inference_mode()
     def forward(self, step: DeviceStep) -> torch.Tensor:
         """Logits [kept rows, vocab] of a step; its keys and values are stored in the pool."""
         weights, linear = self._weights, self._linear
+        if self.one_row.step is not None and step.num_tokens == step.num_decodes == 1 and step.kept is None:
+            return self.one_row.step.run(step, self._embed(step.ids)[0])
         if step.num_tokens == 1 and step.num_decodes == 1 and not self._rounds_one:
             return self._forward_one(step)
         x = self._embed(step.ids)

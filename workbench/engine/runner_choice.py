@@ -96,6 +96,8 @@ class RunnerPlan:
         if self.weights is not None:
             decoder = FusedDecoder(self.module, pool, limits.max_context, limits.max_num_seqs, self.weights)
             words = "captured graphs of fused kernels"
+            if decoder.one_row.why_not is not None:
+                words += f", several for one row: {decoder.one_row.why_not}"
         else:
             decoder = ModuleDecoder(self.module, pool, limits.max_num_seqs)
             words = f"captured graphs of the model's own forward: {self.why_unfused}"
