@@ -108,10 +108,13 @@ class Serving:
         """Stop what still runs, give everything back and settle the bill. Doing so twice is harmless."""
         for run in self._runs:
             run.cancel()
-        await asyncio.gather(*self._runs, return_exceptions=True)
-        self._runs.clear()
-        await self._stack.aclose()
-        self._services.servings.discard(self)
+        try:
+            await asyncio.gather(*self._runs, return_exceptions=True)
+        finally:
+            # Also where the caller is cancelled while it waits: a send to a client that left has failed already then.
+            self._runs.clear()
+            await self._stack.aclose()
+            self._services.servings.discard(self)
 
     async def _begin(self) -> None:
         services, call = self._services, self.call
