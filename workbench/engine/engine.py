@@ -9,64 +9,33 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from workbench.engine.answer import Answer
 from workbench.engine.config import EngineLimits
 from workbench.engine.drafter import Drafter
 from workbench.engine.embedding import Embedder
-from workbench.engine.finish import AnswerText, StopMatch
+from workbench.engine.engine_figures import EngineFigures
+from workbench.engine.finish import StopMatch
 from workbench.engine.grammar import StructureCompiler, TokenMatcher
-from workbench.engine.logprobs import TokenLogprobs
-from workbench.engine.messages import Chunk, EngineStats, Request, Usage
+from workbench.engine.messages import Chunk, EngineStats, Request
+from workbench.engine.prompt_scores import prompt_logprobs, score_prompt
 from workbench.engine.row_plugins import RowPlugins
 from workbench.engine.runner import LaunchedStep, Runner
-from workbench.engine.sampler import SampledTokens, token_logprobs
+from workbench.engine.sampler import SampledTokens
 from workbench.engine.scheduler import Scheduler
 from workbench.engine.sequence import FinishReason, Sequence
 from workbench.engine.step_plan import ScheduledSequence, StepPlan
 from workbench.errors import InferenceError, OutOfMemoryError, RequestError, WorkbenchError
 from workbench.plugins import PluginManager
-from workbench.telemetry.histogram import SIZES, Histogram
 
 __all__ = ["Engine"]
 
 _log = logging.getLogger(__name__)
-
-
-class _Answer:
-    """One sequence with its text and its times."""
-
-    def __init__(self, request: Request, sequence: Sequence, decode: Callable[[list[int]], str]) -> None:
-        self.request = request
-        self.sequence = sequence
-        self.text = AnswerText(sequence, decode)
-        self.started_s: float | None = None
-        self.first_token_s: float | None = None
-        self.last_token_s = 0.0
-
-    def take_sent(self, token_id: int) -> None:
-        """Go past a token whose text has been sent: as after a preemption, only its keys and values are missing."""
-        matcher = self.sequence.matcher
-        if matcher is not None:
-            matcher.accept(token_id)
-        self.sequence.token_ids.append(token_id)
-        self.text.advance()
-
-    def usage(self, now_s: float) -> Usage:
-        sequence = self.sequence
-        return Usage(
-            num_prompt_tokens=sequence.num_prompt_tokens,
-            num_generated_tokens=sequence.num_generated_tokens,
-            num_cached_tokens=sequence.num_cached_tokens,
-            submitted_s=self.request.submitted_s,
-            first_token_s=self.first_token_s,
-            finished_s=now_s,
-            started_s=self.started_s,
-        )
 
 
 class Engine:
@@ -98,20 +67,14 @@ class Engine:
         self._decode = decode
         self._vocab_size = vocab_size
         self._eos_token_ids = eos_token_ids
-        self._weight_bytes = weight_bytes
         self._structures = structures
         self._embedder = embedder
         self._plugins = plugins
         self._clock = clock
-        self._answers: dict[Sequence, _Answer] = {}
+        self._answers: dict[Sequence, Answer] = {}
         self._num_lanes: int = getattr(runner, "num_lanes", 1)
         self._in_flight: deque[LaunchedStep] = deque()
-        self._counts: Counter[str] = Counter()
-        self._finished: Counter[str] = Counter()
-        self._inter_token_s = Histogram()
-        self._batch_size = Histogram(SIZES)
-        self._step_tokens = Histogram(SIZES)
-        self._kv_blocks_peak = 0
+        self._figures = EngineFigures(weight_bytes)
 
     @property
     def has_work(self) -> bool:
@@ -124,7 +87,7 @@ class Engine:
             raise RequestError(f"prompt token id {bad} is outside the vocabulary of {self._vocab_size}")
         # All are made before the first is taken in, so that a request that fails leaves nothing behind.
         answers = self._new_answers(request)
-        self._counts["requests"] += 1
+        self._figures.note_request()
         for answer in answers:
             self._answers[answer.sequence] = answer
             self.scheduler.add(answer.sequence)
@@ -132,7 +95,7 @@ class Engine:
     def abort(self, request_id: str) -> list[Chunk]:
         """Stop a request's answers now and give their last chunks. Unknown ids give none."""
         answers = [a for a in self._answers.values() if a.request.request_id == request_id]
-        return [self._close(a, StopMatch(FinishReason.ABORT), text=_last_text(a)) for a in answers]
+        return [self._close(a, StopMatch(FinishReason.ABORT), text=a.last_text()) for a in answers]
 
     def fail_all(self, error: WorkbenchError) -> list[Chunk]:
         """End every request with `error`."""
@@ -144,7 +107,7 @@ class Engine:
         if self._num_lanes > 1:
             return self._step_in_lanes()
         chunks = self._collect() if self._must_know_tokens() else []
-        started_s, num_before = self._clock(), self._counts["generated_tokens"]
+        started_s, num_before = self._clock(), self._figures.num_generated_tokens
         plan = self.scheduler.schedule()
         try:
             launched = self._launch(plan) if plan.items else None
@@ -156,7 +119,7 @@ class Engine:
         if self._runner.overlaps:
             return chunks
         chunks += self._collect()
-        num_tokens = self._counts["generated_tokens"] - num_before
+        num_tokens = self._figures.num_generated_tokens - num_before
         self.scheduler.drafter.note_step(plan, num_tokens, self._clock() - started_s)
         return chunks
 
@@ -165,51 +128,27 @@ class Engine:
         if self._embedder is None:
             raise RequestError("this model makes no embeddings")
         values = tuple(self._embedder.embed(token_ids))
-        self._counts["prompt_tokens"] += len(token_ids)
+        self._figures.note_embedding(len(token_ids))
         return values
 
     def stats(self, reply_id: str = "") -> EngineStats:
         """Figures as of now."""
-        pool, scheduler = self.scheduler.pool, self.scheduler
-        return EngineStats(
-            num_running=len(scheduler.running),
-            num_waiting=len(scheduler.waiting),
-            kv_blocks_used=pool.num_used_blocks,
-            kv_blocks_total=pool.num_blocks,
-            block_size=pool.block_size,
-            kv_bytes=self.limits.kv_bytes,
-            weight_bytes=self._weight_bytes,
-            requests_total=self._counts["requests"],
-            requests_finished_total=self._counts["finished_requests"],
-            prompt_tokens_total=self._counts["prompt_tokens"],
-            generated_tokens_total=self._counts["generated_tokens"],
-            prefix_hit_tokens_total=scheduler.num_prefix_hit_tokens,
-            preemptions_total=scheduler.num_preemptions,
-            draft_tokens_total=scheduler.drafter.num_drafted,
-            accepted_draft_tokens_total=scheduler.drafter.num_accepted,
-            steps_total=self._counts["steps"],
-            finished_by_reason=dict(self._finished),
-            inter_token_s=self._inter_token_s.view(),
-            batch_size=self._batch_size.view(),
-            step_tokens=self._step_tokens.view(),
-            kv_blocks_peak=self._kv_blocks_peak,
-            reply_id=reply_id,
-        )
+        return self._figures.view(self.scheduler, self.limits, reply_id)
 
     def check_integrity(self) -> None:
         """Raise AssertionError if a block leaked or an answer is kept that no longer runs."""
         self.scheduler.check_integrity()
         assert set(self._answers) == {*self.scheduler.running, *self.scheduler.waiting}, "answers do not match"
 
-    def _new_answers(self, request: Request) -> list[_Answer]:
+    def _new_answers(self, request: Request) -> list[Answer]:
         decode, skip = self._decode, request.params.skip_special_tokens
-        answers: list[_Answer] = []
+        answers: list[Answer] = []
         for index, matcher in enumerate(self._matchers(request)):
             leader = answers[0].sequence if answers and self.limits.enable_prefix_caching else None
             sequence = self._new_sequence(request, index, leader)
             sequence.matcher = matcher
             sequence.plugins = RowPlugins.of(self._plugins, request.params.plugins)
-            answers.append(_Answer(request, sequence, lambda ids: decode(ids, skip)))
+            answers.append(Answer(request, sequence, lambda ids: decode(ids, skip)))
         for token_id in request.sent_token_ids:
             answers[0].take_sent(token_id)
         return answers
@@ -255,11 +194,7 @@ class Engine:
     def _launch(self, plan: StepPlan) -> LaunchedStep:
         self._note_starts(plan)
         launched = self._runner.launch(plan)
-        self._counts["steps"] += 1
-        self._batch_size.add(len(plan.items))
-        self._step_tokens.add(plan.num_tokens)
-        self._kv_blocks_peak = max(self._kv_blocks_peak, self.scheduler.pool.num_used_blocks)
-        self._counts["prompt_tokens"] += sum(item.num_prompt_tokens for item in plan.items)
+        self._figures.note_step(plan, self.scheduler.pool.num_used_blocks)
         self.scheduler.commit(plan)
         for item in launched.sampled:
             item.sequence.num_pending_tokens += 1
@@ -284,7 +219,7 @@ class Engine:
 
     def _finish(self, launched: LaunchedStep, tokens: SampledTokens) -> list[Chunk]:
         for item, rows in launched.scored:
-            _score_prompt(item.sequence, item.start, rows)
+            score_prompt(item.sequence, item.start, rows)
         chunks: list[Chunk] = []
         row = 0
         for item in launched.sampled:
@@ -300,7 +235,7 @@ class Engine:
         return chunks
 
     def _extend_by_choices(
-        self, answer: _Answer, item: ScheduledSequence, tokens: SampledTokens, first_row: int, chunks: list[Chunk]
+        self, answer: Answer, item: ScheduledSequence, tokens: SampledTokens, first_row: int, chunks: list[Chunk]
     ) -> None:
         """The token that was due, and one more after each guess that was what would have been chosen."""
         num_accepted = 0
@@ -313,7 +248,7 @@ class Engine:
         if item.draft_token_ids:
             self.scheduler.settle(item, num_accepted)
 
-    def _extend(self, answer: _Answer, tokens: SampledTokens, row: int) -> Chunk:
+    def _extend(self, answer: Answer, tokens: SampledTokens, row: int) -> Chunk:
         sequence = answer.sequence
         if sequence.params.max_tokens == 0:
             return self._close(answer, StopMatch(FinishReason.LENGTH))
@@ -323,21 +258,15 @@ class Engine:
         if matcher is not None and not matcher.accept(tokens.token_ids[row]):
             return self._fail(answer, RequestError(f"structure: the answer cannot go on inside it: {matcher.error}"))
         sequence.token_ids.append(tokens.token_ids[row])
-        self._counts["generated_tokens"] += 1
-        now_s = self._clock()
         is_first = answer.first_token_s is None
-        if is_first:
-            answer.first_token_s = now_s
-        else:
-            self._inter_token_s.add(now_s - answer.last_token_s)
-        answer.last_token_s = now_s
+        self._figures.note_token(answer.note_token(self._clock()))
         piece = answer.text.advance()
         logprobs = tokens.logprobs[row]
         new: dict[str, Any] = {
             "text": piece.text,
             "token_ids": (sequence.token_ids[-1],),
             "logprobs": (logprobs,) if logprobs else (),
-            "prompt_logprobs": _prompt_logprobs(sequence) if is_first else None,
+            "prompt_logprobs": prompt_logprobs(sequence) if is_first else None,
         }
         if piece.finished:
             return self._close(answer, piece.finished, **new)
@@ -346,14 +275,14 @@ class Engine:
             return self._close(answer, StopMatch(FinishReason.STOP), **new)
         return Chunk(sequence.request_id, sequence.index, **new)
 
-    def _close(self, answer: _Answer, why: StopMatch, **last: Any) -> Chunk:
+    def _close(self, answer: Answer, why: StopMatch, **last: Any) -> Chunk:
         sequence = answer.sequence
         self.scheduler.finish(sequence)
         del self._answers[sequence]
-        self._finished[why.reason.value] += 1
-        self._counts["finished_requests"] += all(a.request is not answer.request for a in self._answers.values())
+        is_last = all(other.request is not answer.request for other in self._answers.values())
+        self._figures.note_end(why.reason, is_requests_last=is_last)
         if sequence.params.max_tokens == 0:
-            last["prompt_logprobs"] = _prompt_logprobs(sequence)
+            last["prompt_logprobs"] = prompt_logprobs(sequence)
         return Chunk(
             sequence.request_id,
             sequence.index,
@@ -363,7 +292,7 @@ class Engine:
             **last,
         )
 
-    def _fail(self, answer: _Answer, error: WorkbenchError) -> Chunk:
+    def _fail(self, answer: Answer, error: WorkbenchError) -> Chunk:
         return self._close(answer, StopMatch(FinishReason.ERROR), error=error)
 
     def _after_out_of_memory(self, message: str) -> list[Chunk]:
@@ -377,31 +306,3 @@ class Engine:
             return []
         alone = self._answers[running[0]]
         return [self._fail(alone, OutOfMemoryError(f"the device ran out of memory in this request: {message}"))]
-
-
-def _last_text(answer: _Answer) -> str:
-    """What was held back of an answer that is cut short; nothing where its text cannot be made."""
-    try:
-        return answer.text.flush()
-    except Exception:  # the tokenizer is not ours, and an abort must always end a request
-        _log.exception("request %s: its last text is lost", answer.request.request_id)
-        return ""
-
-
-def _score_prompt(sequence: Sequence, start: int, rows: torch.Tensor) -> None:
-    """Log-probabilities of the prompt tokens that `rows` predict; the row of position p predicts position p + 1."""
-    if not sequence.prompt_logprobs:
-        sequence.prompt_logprobs.append(None)
-    first = len(sequence.prompt_logprobs)
-    end = min(start + len(rows) + 1, sequence.num_prompt_tokens)
-    if first >= end:
-        return
-    ids = sequence.token_ids[first:end]
-    wanted = rows[first - 1 - start : end - 1 - start]
-    num_likeliest = sequence.params.prompt_logprobs
-    assert num_likeliest is not None  # else nobody scores
-    sequence.prompt_logprobs.extend(token_logprobs(wanted, ids, num_likeliest))
-
-
-def _prompt_logprobs(sequence: Sequence) -> tuple[TokenLogprobs | None, ...] | None:
-    return None if sequence.params.prompt_logprobs is None else tuple(sequence.prompt_logprobs)
