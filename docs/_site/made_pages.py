@@ -25,6 +25,7 @@ from offline_check import fetched_from_elsewhere  # noqa: E402
 PYTHON_PAGES = {
     "workbench": (
         "workbench.llm",
+        "workbench.asking",
         "workbench.engine",
         "workbench.engine.launch:DraftFacts",
         "workbench.errors",
