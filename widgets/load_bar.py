@@ -13,6 +13,7 @@ import traitlets
 from widgets.front_end import module_text, style_text
 from widgets.part import Part
 from widgets.shared_session import require_session
+from workbench.byte_size import memory_size
 from workbench.errors import WorkbenchError
 from workbench.failure import Failure
 from workbench.progress import Progress
@@ -168,7 +169,7 @@ def _headline(status: SessionStatus) -> str:
         case SessionState.FAILED:
             return f"{status.choice.model} could not be loaded"
     if status.freed_bytes:
-        freed = ", ".join(f"{_size(count)} on {device}" for device, count in status.freed_bytes.items())
+        freed = ", ".join(f"{memory_size(count)} on {device}" for device, count in status.freed_bytes.items())
         return f"No model loaded; unloading freed {freed}"
     return "No model loaded"
 
@@ -188,12 +189,8 @@ def _progress_text(progress: Progress) -> str:
     if progress.unit != "B":
         total = "" if progress.total is None else f" of {progress.total}"
         return f"{progress.stage}: {progress.completed}{total} {progress.unit}"
-    total = "" if progress.total is None else f" of {_size(progress.total)}"
-    return f"{progress.stage}: {_size(progress.completed)}{total}"
-
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"
+    total = "" if progress.total is None else f" of {memory_size(progress.total)}"
+    return f"{progress.stage}: {memory_size(progress.completed)}{total}"
 
 
 def _duration(seconds: float) -> str:

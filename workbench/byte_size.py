@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["byte_size"]
+__all__ = ["byte_size", "memory_size"]
 
 
 def byte_size(num_bytes: int | None) -> str:
@@ -15,3 +15,8 @@ def byte_size(num_bytes: int | None) -> str:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"
+
+
+def memory_size(num_bytes: int) -> str:
+    """ "742 MB" or "1.25 GB", in powers of 1000: what a model takes, where tenths of a MB say nothing."""
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from types import FrameType, MappingProxyType, TracebackType
 from typing import Any
 
+from workbench.byte_size import memory_size
+
 __all__ = ["UnloadReceipt", "find_holders", "make_receipt"]
 
 # Smaller tensors are not worth a word.
@@ -35,9 +37,9 @@ class UnloadReceipt:
 
     def lines(self) -> list[str]:
         """The receipt in words."""
-        lines = [f"{_megabytes(count)} freed on {device}" for device, count in self.freed_bytes.items()]
+        lines = [f"{memory_size(count)} freed on {device}" for device, count in self.freed_bytes.items()]
         if not self.is_complete:
-            lines.append(f"less than the {_megabytes(self.expected_bytes)} of the model")
+            lines.append(f"less than the {memory_size(self.expected_bytes)} of the model")
             lines += [f"still held by {holder}" for holder in self.holders]
             if not self.holders:
                 lines.append("nothing of this notebook holds it: the allocator keeps it for the next load")
@@ -70,11 +72,11 @@ def find_holders(namespace: Mapping[str, Any] | None = None, *, shell: Any = Non
         size = _reachable_bytes([value], torch)
         if size >= _LARGE_BYTES:
             kind = "the kept output" if is_output else "the variable"
-            found.append((size, f"{kind} {name} ({_megabytes(size)})"))
+            found.append((size, f"{kind} {name} ({memory_size(size)})"))
     for words, traceback in _tracebacks(shell):
         size = _reachable_bytes(_locals_of(traceback), torch)
         if size >= _LARGE_BYTES:
-            found.append((size, f"{words} ({_megabytes(size)}): run a cell that succeeds, or %xdel it"))
+            found.append((size, f"{words} ({memory_size(size)}): run a cell that succeeds, or %xdel it"))
     return [words for _, words in sorted(found, reverse=True)][:_MOST_HOLDERS]
 
 
@@ -120,7 +122,3 @@ def _reachable_bytes(roots: Iterable[Any], torch: Any) -> int:
 def _is_foreign(value: Any) -> bool:
     """Modules and functions lead to everything there is."""
     return type(value).__name__ in ("module", "function", "builtin_function_or_method", "method", "ZMQInteractiveShell")
-
-
-def _megabytes(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"
