@@ -52,12 +52,14 @@ function render({ model, el }) {
     }
     facts.replaceChildren(...rows.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
     probe.textContent = model.get("probe");
-    snippets.replaceChildren(...Object.entries(model.get("snippets")).map(([name, text]) => codeBlock(NAMES[name] ?? name, text)));
+    const outside = Object.entries(model.get("outside_snippets") ?? {}).map(([name, text]) =>
+      codeBlock(`${NAMES[name] ?? name}, from outside`, text.replaceAll("{origin}", window.location.origin)));
+    snippets.replaceChildren(...Object.entries(model.get("snippets")).map(([name, text]) => codeBlock(NAMES[name] ?? name, text)), ...outside);
     failure.replaceChildren(...failureNotes(model.get("failure")));
   }
 
   model.on("msg:custom", receive);
-  const traits = ["state", "ready", "headline", "local_url", "public_path", "via", "note", "masked_key", "needs_key", "snippets", "probe", "failure"];
+  const traits = ["state", "ready", "headline", "local_url", "public_path", "via", "note", "masked_key", "needs_key", "snippets", "outside_snippets", "probe", "failure"];
   const end = follow(model, traits, update);
   return () => {
     model.off("msg:custom", receive);

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["EndpointCard"]
 
+# Stands for the page's own origin, which the browser knows and the kernel does not.
+_ORIGIN = "{origin}"
 _KEY_WORDS = {True: "Every call needs the key.", False: "Whoever reaches the address may call it."}
 
 
@@ -48,6 +50,8 @@ class EndpointCard(Part, anywidget.AnyWidget):
     masked_key = traitlets.Unicode().tag(sync=True)
     needs_key = traitlets.Bool(True).tag(sync=True)
     snippets = traitlets.Dict().tag(sync=True)
+    # For callers elsewhere, where Jupyter lets programs through; with a place for the page's origin.
+    outside_snippets = traitlets.Dict().tag(sync=True)
     probe = traitlets.Unicode().tag(sync=True)
     failure = traitlets.Dict(None, allow_none=True).tag(sync=True)
 
@@ -184,7 +188,13 @@ class EndpointCard(Part, anywidget.AnyWidget):
             self.via, self.note = address.via, address.note
             self.needs_key = needs_key
             self.masked_key = f"{masked(endpoint.api_key)}. {_KEY_WORDS[needs_key]}"
-            self.snippets = client_snippets(endpoint.url, self._session.llm.model_name, needs_key=needs_key)
+            model = self._session.llm.model_name
+            self.snippets = client_snippets(endpoint.url, model, needs_key=needs_key)
+            self.outside_snippets = (
+                client_snippets(f"{_ORIGIN}{self.public_path}", model, needs_key=needs_key, through_jupyter=True)
+                if address.path and address.takes_token
+                else {}
+            )
             self.failure, self.probe = None, ""
             self._show_state("running", "Serving")
 
@@ -192,7 +202,7 @@ class EndpointCard(Part, anywidget.AnyWidget):
         with self._lock, self.hold_sync():
             self._endpoint, self.owns_endpoint = None, False
             self.local_url = self.public_path = self.masked_key = self.probe = ""
-            self.snippets = {}
+            self.snippets = self.outside_snippets = {}
             self._show_state("stopped", headline)
 
     def _show_state(self, state: str, headline: str) -> None:

@@ -96,3 +96,4 @@ def test_a_key_is_never_in_a_snippet_and_masked_in_between():
 def test_the_python_snippets_are_python():
     for name in ("openai", "langchain"):
         compile(client_snippets("http://127.0.0.1:1/v1", "a'b")[name], name, "exec")
+        compile(client_snippets("http://h/x/v1", "m", through_jupyter=True)[name], name, "exec")

@@ -2,9 +2,11 @@
 
 import httpx
 import pytest
+from reverse_proxy import reverse_proxy
 
 from widgets import EndpointCard
 from workbench import LlamaGPU
+from workbench.server import public_address
 from workbench.server.endpoints import PROCESS_ENDPOINTS
 from workbench.session import Session, SessionState
 
@@ -64,6 +66,27 @@ def test_the_self_test_streams_through_the_real_engine(front_end, card):
     _start(front_end, card)
     front_end.tell(card, type="test")
     front_end.wait_for(lambda: "On this machine: Streams: " in card.probe)
+
+
+def test_jupyters_token_goes_through_its_proxy_to_the_endpoint(front_end, card, shared, monkeypatch):
+    _start(front_end, card)
+    endpoint = card.endpoint
+    # As jupyter-server-proxy does, this one passes the query string on as it is.
+    with reverse_proxy(endpoint.url.removesuffix("/v1"), f"/user/ada/proxy/{endpoint.port}", says_prefix=True) as url:
+        base = url.removesuffix(f"proxy/{endpoint.port}/")
+        server = public_address.JupyterServer(base, "/user/ada/", "secret")
+        monkeypatch.setattr(public_address, "find_jupyter_server", lambda: server)
+        front_end.tell(card, type="test")
+        front_end.wait_for(lambda: "Through the proxy: Streams: " in card.probe)
+        second = EndpointCard(shared, name="card")
+        headers = {"authorization": f"Bearer {endpoint.api_key}"}
+        assert httpx.get(f"{url}v1/models?tokens=secret", headers=headers).status_code == 400
+    assert second.public_path == f"/user/ada/proxy/{endpoint.port}/v1"
+    there = f"{{origin}}{second.public_path}"
+    assert there in second.outside_snippets["openai"] and "JUPYTER_TOKEN" in second.outside_snippets["openai"]
+    assert "secret" not in str(second.get_state())
+    assert card.outside_snippets == {}
+    second.close()
 
 
 def test_a_second_card_shows_what_runs_and_leaves_it_running(front_end, card, shared):

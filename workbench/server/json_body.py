@@ -17,6 +17,8 @@ __all__ = ["JsonRoute", "parse_json"]
 
 # A number of more digits than a double can hold is a mistake or an attack.
 _MAX_DIGITS = 330
+# Jupyter's, by which it lets a caller through its proxy; the proxy passes the whole query string on.
+_PASSED_ON = frozenset({"token"})
 
 
 class JsonRoute(APIRoute):
@@ -24,7 +26,7 @@ class JsonRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        known = _query_names(self.dependant)
+        known = _query_names(self.dependant) | _PASSED_ON
 
         async def handle_strictly(request: Request) -> Response:
             for name in request.query_params:

@@ -30,13 +30,15 @@ class PublicAddress:
 
     `path` is what comes behind the page's own origin ("/user/ann/proxy/8000/"), None where there is no proxy;
     `via` says what is in between; `note` what a caller must know. `local_proxy_url` reaches the same through the
-    Jupyter server on this machine, None where that is not known.
+    Jupyter server on this machine, None where that is not known. `takes_token` is whether a program gets through with
+    a token of Jupyter's.
     """
 
     via: str
     path: str | None = None
     note: str = ""
     local_proxy_url: str | None = None
+    takes_token: bool = False
 
 
 def public_address(
@@ -79,7 +81,7 @@ def public_address(
         "SageMaker": "Reached with the session of a signed-in browser; programs outside of it are turned away.",
     }.get(via.split(",")[0], "Callers need Jupyter's token as well: add ?token=... or sign in first.")
     local = None if server is None else f"{server.url.rstrip('/')}/proxy/{port}/"
-    return PublicAddress(via, path, note, local)
+    return PublicAddress(via, path, note, local, takes_token=not via.startswith("SageMaker"))
 
 
 def find_proxy(port: int, server: JupyterServer | None) -> bool | None:
