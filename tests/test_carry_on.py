@@ -28,6 +28,7 @@ _CHOICES = [
     LoadChoice("u", engine_name="vllm"),
     LoadChoice("t", "cpu", None, 512, draft_model="org/small model"),
     LoadChoice("s", kv_dtype="bf16", draft_model="small"),
+    LoadChoice("org/large", draft_model="default"),
     LoadChoice("w", "cuda", parallel=GPUConfig(num_gpus=8, strategy="hybrid", pipeline_parallel_size=4)),
 ]
 

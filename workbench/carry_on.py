@@ -88,7 +88,7 @@ def choice_to_command(choice: LoadChoice, command: str = "serve") -> str:
     words = ["workbench", command]
     for name, flag in _FLAGS.items():
         value = getattr(choice, name)
-        if value is None or value == () or value == "default":
+        if value is None or value == () or (name == "model" and value == "default"):
             continue
         words += [flag, _in_words(name, value)]
     return shlex.join(words)
