@@ -126,6 +126,7 @@ class FakeLlama:
         self.dtype = self.precision = choice.precision or "fp32"
         self.quantization = None
         self.max_context = choice.context_length or 2048
+        self.stands_in_for = None
         self.model_name = str(choice.model)
         self.weight_bytes = 400_000_000
         self.limits = SimpleNamespace(kv_bytes=100_000_000, num_blocks=100, block_size=16)

@@ -1,9 +1,13 @@
 import pytest
 
+from widgets import ModelPicker
 from workbench import LlamaGPU, plan
 from workbench.backends import CPUBackend
 from workbench.engine import EngineConfig
+from workbench.errors import ConfigError
 from workbench.parallel import GPUConfig
+from workbench.server.served_model import ServedModel
+from workbench.session import LoadChoice
 from workbench.stand_in import find_stand_in
 
 
@@ -40,7 +44,20 @@ def test_a_cell_for_a_big_model_on_a_gpu_runs_on_a_small_one(tiny_model_folder, 
     ) as llm:
         assert llm.model_path == str(tiny_model_folder)
         assert llm.infer("Hello", max_tokens=2, ignore_eos=True)
+        # A client in the notebook asks for the model by the name that it has there.
+        assert ServedModel.of(llm).names[-1] == "meta-llama/Llama-3.1-70B-Instruct"
     assert "stands in for meta-llama/Llama-3.1-70B-Instruct" in caplog.text
+
+
+def test_the_panel_takes_what_was_chosen_for_the_big_model(tiny_model_folder, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_MODEL", str(tiny_model_folder))
+    big = LoadChoice("org/big", "rocm", "no-such-type", 65536, (0, 1), "fp8", 8, draft_model="org/small")
+    picker = ModelPicker(big)
+    assert picker.choice == LoadChoice(str(tiny_model_folder), context_length=2048)
+    picker.close()
+    monkeypatch.delenv("WORKBENCH_MODEL")
+    with pytest.raises(ConfigError, match="rocm"):
+        ModelPicker(big)
 
 
 def test_a_plan_is_of_the_model_that_would_be_loaded(tiny_model_folder, monkeypatch, caplog):

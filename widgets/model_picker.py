@@ -18,6 +18,7 @@ from widgets.latest_job import LatestJob
 from widgets.menu import AUTO, Menu
 from widgets.model_facts import ModelFacts
 from widgets.part import Part
+from widgets.stand_in_choice import stand_in_choice
 from workbench.errors import ConfigError
 from workbench.model_defaults import ModelDefaults
 from workbench.models.hub_search import HubModel, search_hub
@@ -87,7 +88,7 @@ class ModelPicker(Part, anywidget.AnyWidget):
         self._on_change = on_change or (lambda choice: None)
         # A choice that is refused is so here, before there is a widget that would have to be taken away again.
         self._draft = ChoiceDraft(self._menu, self._saved_for)
-        self._draft.begin(choice)
+        self._draft.begin(stand_in_choice(choice))
         # Callbacks may run on the kernel's main thread or on a subshell's.
         self._lock = threading.RLock()
         self._facts_finder = FactsFinder(self._menu.facts, self._show_facts)

@@ -114,6 +114,8 @@ class LlamaGPU(Asking, HasTwin):
     ) -> None:
         self.model_path = "default" if model_path is None else str(model_path)
         stand_in = find_stand_in(self.model_path, backend=backend, quant_type=quant_type, context_length=context_length)
+        # The name that a caller knows the model by, where WORKBENCH_MODEL has another in its place.
+        self.stands_in_for = None if stand_in is None else self.model_path
         if stand_in is not None:
             self.model_path, backend, quant_type = stand_in.model, stand_in.backend, stand_in.quant_type
             engine, context_length, device_index = None, stand_in.context_length, 0

@@ -29,8 +29,9 @@ class ServedModel:
 
     @classmethod
     def of(cls, llm: LlamaGPU, aliases: Iterable[str] = ()) -> ServedModel:
-        """A model under its aliases, its name and its path; the first of them is its id."""
-        names = tuple(dict.fromkeys((*aliases, llm.model_name, str(llm.model_path))))
+        """A model under its aliases, its name, its path and that of the model it stands in for; the first is its id."""
+        others = () if llm.stands_in_for is None else (llm.stands_in_for,)
+        names = tuple(dict.fromkeys((*aliases, llm.model_name, str(llm.model_path), *others)))
         return cls(llm, names, ChatEncoder(llm.tokenizer), TokenText(llm.tokenizer), int(time.time()))
 
     @property
