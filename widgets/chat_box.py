@@ -65,7 +65,7 @@ class ChatBox(Part, ChatConversations):
 
     def __init__(
         self,
-        source: Session | LlamaGPU,
+        source: Session | LlamaGPU | None = None,
         *,
         system: str | None = None,
         sampling: Mapping[str, Any] | None = None,

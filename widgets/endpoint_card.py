@@ -62,7 +62,7 @@ class EndpointCard(Part, anywidget.AnyWidget):
     # Whether the endpoint goes when the card goes.
     owns_endpoint = False
 
-    def __init__(self, source: Session | LlamaGPU, *, name: str = "default", **options: Any) -> None:
+    def __init__(self, source: Session | LlamaGPU | None = None, *, name: str = "default", **options: Any) -> None:
         self._session = session = as_session(source)
         self._name = name
         self._options = options

@@ -61,6 +61,10 @@ class GPUMap(Part, anywidget.AnyWidget):
         read_inventory: Callable[[], GPUInventory] | None = None,
         most_chosen: int | None = None,
     ) -> None:
+        if on_choose is not None and not callable(on_choose):
+            raise ConfigError(
+                f"on_choose={on_choose!r}: must be a function of a backend and indexes; `choose` takes GPUs"
+            )
         statuses = detect() if statuses is None else statuses
         self._on_choose = on_choose or (lambda backend, indexes: None)
         self._sight = Sight()

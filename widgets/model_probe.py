@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from workbench.errors import ConfigError, EngineStoppedError
+from widgets.shared_session import wrong_source
+from workbench.errors import EngineStoppedError
 
 __all__ = ["ModelProbe", "check_source", "engine_of"]
 
@@ -35,7 +36,7 @@ class ModelProbe:
 def check_source(source: object) -> None:
     """Raises ConfigError for what is neither an engine, a session nor None."""
     if source is not None and not hasattr(source, "stats"):
-        raise ConfigError(f"{type(source).__name__} is neither a LlamaGPU nor a Session")
+        raise wrong_source(source)
 
 
 def engine_of(source: Any) -> Callable[[], Any | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from widgets.part import Part
 from widgets.tradeoff_picture import tradeoff_svg, variant_words
 from workbench.errors import ConfigError
 from workbench.failure import Failure
+from workbench.quantize import parse_quant_type
 from workbench.quantize.sample_text import SAMPLE_TEXT
 from workbench.tradeoff import MeasuredMethod, measured_frame, tradeoff
 from workbench.twin import Twin
@@ -50,19 +52,23 @@ class QuantizationTradeoff(Part, anywidget.AnyWidget):
 
     def __init__(
         self,
-        model: str = "default",
+        model: str | os.PathLike[str] = "default",
         precisions: Sequence[str] = ("fp32", "int8", "int4"),
         prompts: Sequence[str] | None = None,
         **options: Any,
     ) -> None:
         if isinstance(precisions, str) or isinstance(prompts, str):
             raise ConfigError("precisions and prompts: give lists, also for a single one")
+        if not isinstance(model, str | os.PathLike):
+            raise ConfigError(f"model is {model!r}: the name of a model, a folder or a file is needed")
+        for name in precisions:
+            parse_quant_type(name)
         self._options = options
         prompts = SAMPLE_TEXT.strip().split("\n\n") if prompts is None else prompts
         self._measured: tuple[MeasuredMethod, ...] = ()
         self._stopping = threading.Event()
         self._job = LatestJob("workbench-tradeoff")
-        super().__init__(model=str(model), precisions=list(precisions), prompts="\n---\n".join(prompts))
+        super().__init__(model=os.fspath(model), precisions=list(precisions), prompts="\n---\n".join(prompts))
         self.on_msg(self._receive)
 
     @property

@@ -11,13 +11,13 @@ from workbench.session import Session
 if TYPE_CHECKING:
     from workbench.llm import LlamaGPU
 
-__all__ = ["as_session", "let_go", "require_session"]
+__all__ = ["as_session", "let_go", "require_session", "wrong_source"]
 
 # Those made here, for one widget each.
 _made: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
-def as_session(source: Session | LlamaGPU) -> Session:
+def as_session(source: Session | LlamaGPU | None) -> Session:
     """The session itself, or a new one that shares the engine and leaves it loaded.
 
     Raises ConfigError for something else, EngineStoppedError for an engine that is unloaded.
@@ -25,11 +25,17 @@ def as_session(source: Session | LlamaGPU) -> Session:
     if isinstance(source, Session):
         return source
     if not hasattr(source, "submit"):
-        raise ConfigError(f"{type(source).__name__} is neither a LlamaGPU nor a Session")
+        raise wrong_source(source)
     session = Session()
     session.adopt(source)
     _made.add(session)
     return session
+
+
+def wrong_source(source: object) -> ConfigError:
+    """What is said of something that no widget can work on."""
+    given = "nothing was given" if source is None else f"{source!r:.60} is neither a LlamaGPU nor a Session"
+    return ConfigError(f"{given}: give a loaded model, such as LlamaGPU('default'), or a Session")
 
 
 def require_session(session: object) -> Session:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 
 from workbench.number_text import three_digits
 from workbench.tradeoff import MeasuredMethod
 
-__all__ = ["tradeoff_svg", "variant_words"]
+__all__ = ["round_steps", "tradeoff_svg", "variant_words"]
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 560, 300, 64, 44, 16, 120
 _COLORS = ("#3b8ec4", "#d5642b", "#159c78", "#b06ab3", "#8a8f00", "#c0507a")
@@ -63,11 +64,21 @@ def _axes(most_bytes: float, most_speed: float) -> str:
     right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
     lines = (
         f'<path d="M{_LEFT} {_TOP}V{bottom}H{right}" fill="none" stroke="currentColor" stroke-opacity="0.6"/>'
-        f'<text x="{(_LEFT + right) / 2:.0f}" y="{_HEIGHT - 8}" text-anchor="middle">weights, MB</text>'
+        f'<text x="{(_LEFT + right) / 2:.0f}" y="{_HEIGHT - 8}" text-anchor="middle">'
+        "weights, MB; in percent: how often the next token is the same</text>"
         f'<text transform="translate(14 {(_TOP + bottom) / 2:.0f}) rotate(-90)" text-anchor="middle">tokens/s</text>'
     )
-    for step in range(5):
-        x, y = _x(most_bytes * step / 4, most_bytes), _y(most_speed * step / 4, most_speed)
-        lines += f'<text x="{x:.0f}" y="{bottom + 16}" text-anchor="middle">{most_bytes * step / 4e6:,.0f}</text>'
-        lines += f'<text x="{_LEFT - 6}" y="{y + 4:.0f}" text-anchor="end">{most_speed * step / 4:.3g}</text>'
+    for num_mb in round_steps(most_bytes / 1e6):
+        x = _x(num_mb * 1e6, most_bytes)
+        lines += f'<text x="{x:.0f}" y="{bottom + 16}" text-anchor="middle">{num_mb:,g}</text>'
+    for speed in round_steps(most_speed):
+        y = _y(speed, most_speed)
+        lines += f'<text x="{_LEFT - 6}" y="{y + 4:.0f}" text-anchor="end">{speed:,g}</text>'
     return lines
+
+
+def round_steps(most: float) -> list[float]:
+    """Three to seven round numbers from 0 up to `most`."""
+    size = 10.0 ** math.floor(math.log10(most))
+    step = next(size * part for part in (0.2, 0.25, 0.5, 1, 2) if most / (size * part) < 6.5)
+    return [round(step * count, 12) for count in range(int(most / step) + 1)]

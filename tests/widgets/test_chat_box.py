@@ -5,7 +5,7 @@ from fake_llm import Gate
 
 from widgets import ChatBox
 from workbench.conversation import Conversation, export_conversations
-from workbench.errors import EngineStoppedError, InferenceError, RequestError
+from workbench.errors import ConfigError, EngineStoppedError, InferenceError, RequestError
 from workbench.session import LoadChoice
 
 _LIMIT_S = 20
@@ -429,3 +429,9 @@ def test_a_file_without_a_message_leaves_the_chat_as_it_is(front_end, chat, text
     front_end.tell(chat, type="import", text=text)
     assert "no message in it" in front_end.custom(chat)[-1]["cause"]
     assert [message["text"] for message in chat.messages] == ["Hi", "Hello there."]
+
+
+@pytest.mark.parametrize(("source", "words"), [(None, "nothing was given"), ("default", "'default' is neither")])
+def test_without_a_model_to_chat_with_it_says_what_to_give(source, words):
+    with pytest.raises(ConfigError, match=rf"{words}.*LlamaGPU\('default'\)"):
+        ChatBox(source)

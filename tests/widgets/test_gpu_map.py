@@ -103,3 +103,8 @@ def test_owners_and_links_are_the_drivers_and_follow_it(front_end, sampler):
     sampler.beat()
     assert gpu_map.owners["cuda:0"] == []
     gpu_map.close()
+
+
+def test_gpus_given_in_place_of_a_function_are_refused():
+    with pytest.raises(ConfigError, match="`choose` takes GPUs"):
+        GPUMap([0, 1])

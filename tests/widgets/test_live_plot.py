@@ -302,7 +302,7 @@ def test_a_page_that_draws_gets_the_figure_as_it_stands_and_only_then_updates(fr
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"source": "x"}, "str is neither a LlamaGPU nor a Session"),
+        ({"source": "x"}, "'x' is neither a LlamaGPU nor a Session: give a loaded model"),
         ({"window_s": -5}, "window_s=-5: must be a number of seconds from 1"),
         ({"window_s": float("nan")}, "window_s=nan"),
         ({"threshold_percent": 500}, "threshold_percent=500: must be a number from 1 to 100"),

@@ -3,6 +3,7 @@
 import pytest
 
 from widgets import QuantizationTradeoff
+from widgets.tradeoff_picture import round_steps
 from workbench.errors import ConfigError
 
 _LIMIT_S = 120
@@ -49,3 +50,20 @@ def test_nothing_to_measure_is_said(front_end, tradeoff):
 def test_text_has_no_figures_of_the_run(tradeoff):
     assert repr(tradeoff).startswith("QuantizationTradeoff\n  model       ")
     assert repr(tradeoff).endswith("\n  precisions  fp32, bf16, gguf")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [({"model": 5}, "model is 5"), ({"precisions": ["int99"]}, "int99"), ({"prompts": "a"}, "lists")],
+)
+def test_wrong_arguments_are_refused_before_anything_is_shown(wrong, words):
+    with pytest.raises(ConfigError, match=words):
+        QuantizationTradeoff(**wrong)
+
+
+@pytest.mark.parametrize("most", [0.03, 1, 1.3, 9.99, 39.8, 581, 99_000])
+def test_axes_have_round_numbers(most):
+    steps = round_steps(most)
+    assert steps[0] == 0 and 3 <= len(steps) <= 7
+    assert most * 0.7 < steps[-1] <= most
+    assert all(len(f"{step:g}".replace("0", "").replace(".", "")) <= 3 for step in steps)

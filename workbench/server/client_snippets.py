@@ -35,10 +35,7 @@ def client_snippets(
         address += f'"?token=${TOKEN_VARIABLE}"'
         query = f', default_query={{"token": os.environ["{TOKEN_VARIABLE}"]}}'
     return {
-        "curl": (
-            f"curl -N {address}{authorization} "
-            f"-H 'Content-Type: application/json' \\\n  -d {shlex.quote(body)}"
-        ),
+        "curl": (f"curl -N {address}{authorization} -H 'Content-Type: application/json' \\\n  -d {shlex.quote(body)}"),
         "openai": (
             f"import os\nfrom openai import OpenAI\n\n"
             f"client = OpenAI(base_url={base_url!r}, api_key={key}{query})\n"
