@@ -61,12 +61,31 @@ def test_a_spread_over_chosen_gpus_has_no_command_line():
     choice = LoadChoice("x", "cuda", parallel=GPUConfig([3, 1], "tensor", load_balancing="adaptive"))
     for form in (choice_to_code, choice_to_json):
         assert choice_from_text(form(choice)) == choice
-    with pytest.raises(ConfigError, match="the first GPUs with default balancing only"):
+    with pytest.raises(ConfigError, match="the first GPUs with the usual share of them only"):
         choice_to_command(choice)
 
 
+def test_a_command_line_says_how_replicas_are_balanced():
+    choice = LoadChoice("x", "cuda", parallel=GPUConfig(num_gpus=2, strategy="data", load_balancing="prefix_affinity"))
+    assert "--parallel data=2,balancing=prefix_affinity" in choice_to_command(choice)
+    assert choice_from_text(choice_to_command(choice)) == choice
+    with pytest.raises(ConfigError, match="balancing='nobody': must be one of round_robin"):
+        choice_from_command("workbench serve --parallel data=2,balancing=nobody")
+
+
 @pytest.mark.parametrize(
-    "text", ["tensor", "tensor=0", "tensor=two", "rows=2", "data=2,data=3", "", "data=\u00b2", "data=" + "9" * 5000]
+    "text",
+    [
+        "tensor",
+        "tensor=0",
+        "tensor=two",
+        "rows=2",
+        "data=2,data=3",
+        "",
+        "balancing=adaptive",
+        "data=\u00b2",
+        "data=" + "9" * 5000,
+    ],
 )
 def test_sizes_that_make_no_sense_are_refused(text):
     with pytest.raises(ConfigError, match="parallel="):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workbench.backends import Backend, get_backend, select_backend
 from workbench.distributed.cluster.config import ClusterConfig
@@ -36,19 +36,25 @@ def choose_device(
     degrade: bool,
     cluster: ClusterConfig | None,
     engine_name: str = "paged",
+    memory_fraction: float = 0.9,
 ) -> DeviceChoice:
-    """Raises ConfigError for what does not go together, BackendUnavailableError for what is not there."""
+    """`memory_fraction` is the engine's, which counts where `parallel` leaves it open.
+
+    Raises ConfigError for what does not go together, BackendUnavailableError for what is not there.
+    """
     dtype = None if requested is None else requested.dtype
     if cluster is not None:
         if not isinstance(cluster, ClusterConfig):
             raise ConfigError(f"cluster={cluster!r}: must be a ClusterConfig, such as ClusterConfig(replicas=2)")
         if parallel is not None:
-            return _over_cluster(parallel, cluster, dtype, engine_name)
+            return _over_cluster(parallel.with_fraction(memory_fraction), cluster, dtype, engine_name)
         reason = "replicas on the cluster choose theirs"
         return DeviceChoice(get_backend("cpu"), reason, device_index, dtype or "fp32", "the replicas choose")
     chosen, reason = _choose_backend(backend, prefer_gpu)
     spread = None if parallel is None else choose_spread(parallel, chosen, backend, prefer_gpu, degrade)
     if spread is not None:
+        if spread.config is not None:
+            spread = replace(spread, config=spread.config.with_fraction(memory_fraction))
         chosen, reason, device_index = spread.backend, spread.reason, spread.first_device_index(device_index)
     if requested is not None:
         requested.require_on(chosen.name)

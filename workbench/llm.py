@@ -140,6 +140,7 @@ class LlamaGPU(Asking, HasTwin):
             degrade=degrade,
             cluster=cluster,
             engine_name=config.engine_name,
+            memory_fraction=config.memory_fraction,
         )
         spread = choice.spread
         self.cluster = cluster

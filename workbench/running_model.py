@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.device_choice import DeviceChoice
 from workbench.distributed.cluster.config import ClusterConfig
+from workbench.distributed.precision import check_precision
 from workbench.engine.isolation.choice import IsolationChoice
 from workbench.engine.isolation.start import start_running
 from workbench.engine.launch import EngineFacts, EngineLaunch
@@ -80,6 +81,13 @@ class ModelStart:
     def _uses_vllm(self) -> bool:
         return self.launch.config.engine_name == "vllm"
 
+    @property
+    def _vllm_launch(self) -> EngineLaunch:
+        """With the share of each GPU that the spread has."""
+        assert self._parallel is not None  # who calls has looked
+        config = replace(self.launch.config, memory_fraction=self._parallel.memory_fraction)
+        return replace(self.launch, config=config)
+
     def _run_on_cluster(
         self, cluster: ClusterConfig, plugins: PluginManager, progress: ProgressCallback
     ) -> RunningModel:
@@ -102,7 +110,7 @@ class ModelStart:
     def _run_vllm_over_cluster(self, cluster: ClusterConfig, spread: Spread, plugins: PluginManager) -> RunningModel:
         from workbench.distributed.cluster.vllm_ranks import start_vllm_ranks
 
-        started = start_vllm_ranks(self.launch, cluster, _vllm_shape(spread, on_ray=True), plugins)
+        started = start_vllm_ranks(self._vllm_launch, cluster, _vllm_shape(spread, on_ray=True), plugins)
         isolation = IsolationChoice("process", "every rank is a process of the cluster")
         return RunningModel(started.client, started.facts, started.tokenizer, started.runner_status, isolation)
 
@@ -110,9 +118,7 @@ class ModelStart:
         self, spread: Spread, config: GPUConfig, plugins: PluginManager, progress: ProgressCallback
     ) -> RunningModel:
         launch = self.launch
-        if launch.quantization is not None:
-            name = launch.quantization.quantization_type.value
-            raise ConfigError(f"quant_type={name!r}: over several devices it must be fp32, bf16 or fp16")
+        check_precision(launch.quantization)
         if launch.config.isolation == "process":
             raise ConfigError(
                 "isolation='process': over several devices the ranks are processes, and the loop runs here"
@@ -137,7 +143,8 @@ class ModelStart:
     def _run_here(self, plugins: PluginManager, progress: ProgressCallback) -> RunningModel:
         spread = self.choice.spread
         shape = None if spread is None or spread.config is None else _vllm_shape(spread)
-        started = start_running(self.launch, self.choice.backend, plugins, progress, shape)
+        launch = self.launch if shape is None else self._vllm_launch
+        started = start_running(launch, self.choice.backend, plugins, progress, shape)
         return RunningModel(started.client, started.facts, started.tokenizer, started.runner_status, started.isolation)
 
 

@@ -4,6 +4,7 @@ from workbench.cli.model_settings import ModelSettings
 from workbench.cli.serve import engine_factory
 from workbench.cli.services import Services
 from workbench.engine import EngineConfig
+from workbench.parallel import GPUConfig
 from workbench.session import LoadChoice
 
 
@@ -37,3 +38,9 @@ def test_a_draft_model_goes_with_its_model_only():
     settings = EngineConfig(draft_model="small")
     assert opened(LoadChoice("big"), ModelSettings("big"), settings)["engine"].draft_model == "small"
     assert opened(LoadChoice("other"), ModelSettings("big"), settings)["engine"].draft_model is None
+
+
+def test_a_spread_choice_says_itself_which_devices():
+    choice = LoadChoice(parallel=GPUConfig([0, 1]))
+    asked = opened(choice, ModelSettings(device_index=3))
+    assert (asked["device_index"], asked["parallel"]) == (0, choice.parallel)

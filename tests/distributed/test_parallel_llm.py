@@ -10,6 +10,7 @@ import pytest
 from distributed.group_model import ENGINE, PROMPTS, Said, answers, save_model
 
 from workbench import LlamaGPU
+from workbench.device_choice import choose_device
 from workbench.errors import ConfigError
 from workbench.parallel import GPUConfig
 
@@ -117,3 +118,10 @@ def test_gpus_that_are_not_there_are_named_or_done_without(model: str) -> None:
     with LlamaGPU(model, quant_type="fp32", engine=ENGINE, parallel=GPUConfig(num_gpus=2), degrade=True) as llm:
         assert "using the CPU" in llm.degraded_reason
         assert llm.infer("one", max_tokens=4)
+
+
+def test_the_engines_share_of_memory_counts_where_the_config_has_none() -> None:
+    given = {"prefer_gpu": False, "device_index": 0, "degrade": False, "cluster": None, "memory_fraction": 0.5}
+    for parallel, share in ((GPUConfig([0, 1]), 0.5), (GPUConfig([0, 1], memory_fraction=0.7), 0.7)):
+        spread = choose_device(None, "cpu", parallel=parallel, **given).spread
+        assert spread is not None and spread.config is not None and spread.config.memory_fraction == share

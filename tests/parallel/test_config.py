@@ -91,3 +91,14 @@ def test_it_cannot_be_changed_but_replaced_and_copied() -> None:
     assert dataclasses.replace(config, load_balancing="adaptive").load_balancing == "adaptive"
     assert pickle.loads(pickle.dumps(config)) == config
     assert config.on([3]).shape == ParallelShape()
+
+
+def test_a_size_that_the_strategy_does_not_use_makes_no_other_config() -> None:
+    assert GPUConfig([0, 1], "data", tensor_parallel_size=1, pipeline_parallel_size=1) == GPUConfig([0, 1], "data")
+    assert GPUConfig([0, 1], "data") != GPUConfig([0, 1], "tensor")
+    assert GPUConfig([0, 1], "data") != GPUConfig([1, 0], "data")
+
+
+def test_the_engines_share_of_memory_counts_where_it_has_none_of_its_own() -> None:
+    assert GPUConfig([0]).with_fraction(0.5).memory_fraction == 0.5
+    assert GPUConfig([0], memory_fraction=0.8).with_fraction(0.5).memory_fraction == 0.8

@@ -57,6 +57,12 @@ def test_a_spread_model_answers_loses_a_replica_and_comes_back(tmp_path: Path) -
                 stats = admin.get("/v1/multi-gpu/stats").json()["multi_gpu_stats"]
                 assert stats["state"] == "running" and stats["replicas"][1]["ranks"] == living
 
+                # So does what the figures show as the config.
+                ranks = [replica["ranks"] for replica in stats["replicas"]]
+                assert admin.post("/v1/multi-gpu/config", json={**stats["gpu_config"], "on_cpu": True}).is_success
+                stats = admin.get("/v1/multi-gpu/stats").json()["multi_gpu_stats"]
+                assert [replica["ranks"] for replica in stats["replicas"]] == ranks
+
                 for replica in stats["replicas"]:
                     os.kill(replica["ranks"][0]["process_id"], signal.SIGKILL)
                 reply = admin.post("/v1/completions", json=body)
@@ -68,3 +74,16 @@ def test_a_spread_model_answers_loses_a_replica_and_comes_back(tmp_path: Path) -
                 assert [replica["num_in_flight"] for replica in stats["replicas"]] == [0, 0]
                 assert admin.post("/v1/multi-gpu/config", json=spread).status_code == 200
                 assert admin.post("/v1/completions", json=body).json()["choices"][0]["text"] == whole
+
+
+def test_quantised_weights_are_refused_while_the_model_serves(tmp_path: Path) -> None:
+    model = str(save_model(tmp_path / "model", "llama"))
+    with Session() as session:
+        session.load(LoadChoice(model, "cpu", "int8"))
+        session.wait()
+        with start_endpoint(session.llm, session=session, may_change=True) as endpoint:
+            with http_client(endpoint, ADMIN_KEY) as admin:
+                before = session.llm
+                reply = admin.post("/v1/multi-gpu/config", json={"num_gpus": 2, "on_cpu": True})
+                assert reply.status_code == 400 and "must be fp32, bf16 or fp16" in reply.json()["error"]["message"]
+                assert session.llm is before and before.is_loaded

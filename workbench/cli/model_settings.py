@@ -27,7 +27,8 @@ class ModelSettings:
         backend: "rocm", "cuda" or "cpu"; the best available one otherwise.
         device_index: which of the backend's devices.
         prefer_gpu: take a GPU where one is available.
-        parallel: over several devices: tensor=2, pipeline=2, data=2 or several; processes with --backend cpu.
+        parallel: over several devices: tensor=2, pipeline=2, data=2 or several, and balancing=adaptive or another of
+            the balancers; processes with --backend cpu.
         quant: precision of the weights: fp32, bf16, fp16, int8, int4, ...; what suits the device otherwise.
         allow_pickle: load pickle weights, which can run code from the file.
         trust_remote_code: run model code that comes with the model.

@@ -120,7 +120,7 @@ def engine_factory(
             prefer_gpu=model.prefer_gpu,
             quant_type=choice.precision,
             backend=choice.backend,
-            device_index=choice.gpus[0] if choice.gpus else model.device_index,
+            device_index=_device_index(choice, model),
             engine=engine_of(choice, settings),
             parallel=choice.parallel,
             cluster=cluster,
@@ -128,6 +128,13 @@ def engine_factory(
         )
 
     return load
+
+
+def _device_index(choice: LoadChoice, model: ModelSettings) -> int:
+    if choice.parallel is not None:
+        # It says which devices.
+        return 0
+    return choice.gpus[0] if choice.gpus else model.device_index
 
 
 def _announce(endpoint: Endpoint, llm: LlamaGPU) -> None:

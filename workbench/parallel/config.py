@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from workbench.errors import ConfigError
@@ -20,6 +20,7 @@ _MOST_GPUS = 65_536
 
 # What the documented names mean for a size that the strategy does not use.
 _DOCUMENTED_SIZES = {"tensor_parallel_size": 2, "pipeline_parallel_size": 2, "data_parallel_size": 1}
+_USUAL_FRACTION = 0.9
 _USED_SIZES = {
     ParallelismStrategy.TENSOR: ("tensor_parallel_size",),
     ParallelismStrategy.PIPELINE: ("pipeline_parallel_size",),
@@ -45,8 +46,10 @@ class GPUConfig:
         gpu_ids: indexes as torch numbers them, or UUIDs. Or give `num_gpus` for the first so many.
         strategy: a ParallelismStrategy or its name, "tensor" or "tensor_parallel".
         tensor_parallel_size, pipeline_parallel_size, data_parallel_size: those that the strategy uses must multiply to
-            the number of GPUs; left out they are chosen so. One that the strategy does not use has no effect.
-        memory_fraction: share of each GPU's memory that an engine may take, above 0 and at most 1.
+            the number of GPUs; left out they are chosen so. One that the strategy does not use has no effect, also not
+            on whether two configs are equal.
+        memory_fraction: share of each GPU's memory that an engine may take, above 0 and at most 1. Left at 0.9, that of
+            `EngineConfig` counts.
         load_balancing: "round_robin", "least_loaded", "adaptive" or "prefix_affinity".
         num_gpus, load_balancer, stages: other names of len(gpu_ids), load_balancing and pipeline_parallel_size.
 
@@ -68,7 +71,7 @@ class GPUConfig:
         tensor_parallel_size: int | None = None,
         pipeline_parallel_size: int | None = None,
         data_parallel_size: int | None = None,
-        memory_fraction: float = 0.9,
+        memory_fraction: float = _USUAL_FRACTION,
         load_balancing: str | None = None,
         *,
         num_gpus: int | None = None,
@@ -109,6 +112,18 @@ class GPUConfig:
         """The sizes that the strategy uses, 1 for the others; they multiply to the number of GPUs."""
         used = _USED_SIZES[self.strategy]
         return ParallelShape(*(getattr(self, name) if name in used else 1 for name in _DOCUMENTED_SIZES))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, GPUConfig) and self._effect() == other._effect()
+
+    def with_fraction(self, memory_fraction: float) -> GPUConfig:
+        """The same, with what an engine's own settings say of its share of the memory where this one says nothing."""
+        if self.memory_fraction != _USUAL_FRACTION or memory_fraction == _USUAL_FRACTION:
+            return self
+        return replace(self, memory_fraction=memory_fraction)
+
+    def _effect(self) -> tuple[object, ...]:
+        return self.gpu_ids, self.strategy, self.shape, self.memory_fraction, self.load_balancing
 
     def on(self, gpu_ids: Iterable[int | str]) -> GPUConfig:
         """The same for other GPUs, with sizes that fit them."""

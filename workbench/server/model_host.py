@@ -196,7 +196,8 @@ class ModelHost:
             before = self._present_choice()
             # `served` has found the model, and nobody else may change it now.
             assert before is not None
-            if llm.is_loaded and (llm.parallel, llm.backend.name) == (parallel, backend):
+            meant = parallel.with_fraction(llm.engine_config.memory_fraction)
+            if llm.is_loaded and (llm.parallel, llm.backend.name) == (meant, backend):
                 await restart_stopped(llm)
                 return self.served()
             choice = replace(before, backend=backend, gpus=(), parallel=parallel)

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from workbench.distributed.place import check_tensor_size
+from workbench.distributed.precision import check_precision
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.parallel import GPUConfig
 from workbench.server.errors import ApiError, invalid
@@ -30,8 +31,12 @@ async def restart_stopped(llm: LlamaGPU) -> None:
 
 
 def check_spread(llm: LlamaGPU, parallel: GPUConfig) -> None:
-    """Refuse what the model's shape forbids while it goes on serving: loading would find that out too late."""
+    """Refuse what the model forbids while it goes on serving: loading would find that out too late."""
     spec, shape = llm.spec, parallel.shape
+    try:
+        check_precision(llm.quantization)
+    except ConfigError as error:
+        raise invalid(f"the model cannot be spread so: {error}") from None
     try:
         check_tensor_size(llm.model_name, spec.num_heads, spec.num_kv_heads, shape.tensor)
     except ConfigError as error:

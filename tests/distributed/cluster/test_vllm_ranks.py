@@ -13,10 +13,13 @@ from workbench.device_choice import choose_device
 from workbench.distributed.cluster import vllm_ranks
 from workbench.distributed.cluster.config import ClusterConfig
 from workbench.engine import SamplingParams
+from workbench.engine.launch import EngineLaunch
 from workbench.engine.vllm.start import VLLMShape
 from workbench.errors import BackendUnavailableError, ConfigError
 from workbench.parallel import GPUConfig
 from workbench.plugins import default_plugins
+from workbench.progress import no_progress
+from workbench.running_model import ModelStart
 
 
 @pytest.fixture
@@ -67,3 +70,21 @@ def test_one_model_over_a_cluster_is_for_vllm(tiny_model_folder) -> None:
     assert choice.spread is not None and choice.spread.config is parallel and choice.dtype == "bf16"
     with pytest.raises(ConfigError, match="replicas=3: over a cluster's machines the vllm engine is one copy"):
         choose_device(None, None, cluster=ClusterConfig(replicas=3), **given)
+
+
+def test_its_share_of_a_gpu_is_the_spreads(tiny_model_folder, monkeypatch) -> None:
+    shares = []
+
+    def refuse(launch: EngineLaunch, *_: object) -> None:
+        shares.append(launch.config.memory_fraction)
+        raise BackendUnavailableError("no cluster here")
+
+    monkeypatch.setattr(vllm_ranks, "start_vllm_ranks", refuse)
+    given = {"prefer_gpu": True, "device_index": 0, "degrade": False, "engine_name": "vllm", "memory_fraction": 0.5}
+    cluster = ClusterConfig(address="auto")
+    for parallel in (GPUConfig([0, 1]), GPUConfig([0, 1], memory_fraction=0.7)):
+        choice = choose_device(None, None, cluster=cluster, parallel=parallel, **given)
+        start = ModelStart(_launch(tiny_model_folder), choice, cluster, {})
+        with pytest.raises(BackendUnavailableError, match="no cluster here"):
+            start.run(default_plugins(), no_progress)
+    assert shares == [0.5, 0.7]
