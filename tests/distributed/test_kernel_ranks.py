@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -41,18 +42,36 @@ def _scores(client: EngineClient) -> list[float]:
     return [entry.logprob for entry in client.submit(PROMPTS[0], params).result(120).prompt_logprobs[1:]]
 
 
-def test_two_ranks_say_what_one_process_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@dataclass(frozen=True)
+class Alone:
+    """A model, and what one process says and scores."""
+
+    model: Path
+    answers: list[tuple[int, ...]]
+    scores: list[float]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
     # The vocabulary's shares differ in size, and are an embedding's too.
-    model = save_model(tmp_path / "model", "qwen3", vocab_size=511, tie_word_embeddings=True)
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    model = save_model(folder, "qwen3", vocab_size=511, tie_word_embeddings=True)
     with LlamaGPU(str(model), prefer_gpu=False, quant_type="fp32", engine=ENGINE) as one:
-        expected, scored = _answers(one._client), _scores(one._client)
+        return Alone(model, _answers(one._client), _scores(one._client))
+
+
+@pytest.mark.parametrize(("tensor_size", "num_stages"), [(2, 1), (1, 2)], ids=["tensor", "stages"])
+def test_two_ranks_say_what_one_process_says(
+    alone: Alone, monkeypatch: pytest.MonkeyPatch, tensor_size: int, num_stages: int
+) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     group = start_group_engine(
-        files_of(model),
+        files_of(alone.model),
         get_backend("cpu"),
         range(2),
-        tensor_size=2,
-        num_stages=1,
+        tensor_size=tensor_size,
+        num_stages=num_stages,
+        spans=[range(0, 1), range(1, 2)],
         dtype="fp32",
         config=ENGINE,
         uses_kernels=True,
@@ -60,14 +79,17 @@ def test_two_ranks_say_what_one_process_says(tmp_path: Path, monkeypatch: pytest
     try:
         client = group.engine.client
         assert "fused kernels" in str(group.engine.runner_status)
-        assert _answers(client) == expected
-        assert _scores(client) == pytest.approx(scored, abs=1e-4)
+        assert _answers(client) == alone.answers
+        assert _scores(client) == pytest.approx(alone.scores, abs=1e-4)
         assert len({rank.weight_bytes for rank in group.ranks}) <= 2
+        figures = group.runner.figures
+        assert len(figures.busy_s) == num_stages
+        assert all(0 < busy_s < figures.wall_s for busy_s in figures.busy_s)
         assert client.stats().kv_blocks_used == 0
         generation = client.submit([5, 6], SamplingParams(max_tokens=400, ignore_eos=True))
         next(iter(generation))
         os.kill(group.ranks[1].process_id, signal.SIGKILL)
-        with pytest.raises(EngineStoppedError, match="rank 1 of 2 was killed"):
+        with pytest.raises(EngineStoppedError, match="rank 1 of 2.* was killed"):
             for _ in client.submit([5, 6], SamplingParams(max_tokens=400, ignore_eos=True)):
                 pass
     finally:

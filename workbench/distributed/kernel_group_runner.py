@@ -1,4 +1,5 @@
-"""Has packed steps computed by a group of ranks, with the GPU's own kernels, one step ahead of what is known here."""
+"""Has packed steps computed by a group of ranks with the GPU's own kernels: one step ahead of what is known here, or
+over the stages of a pipeline several, each of other sequences."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import torch
 
 from workbench.distributed.group_figures import GroupFigures
 from workbench.distributed.rank_group import RankGroup
-from workbench.distributed.rank_messages import Chosen, KernelStep
+from workbench.distributed.rank_messages import Chosen, KernelStep, StepDone
 from workbench.distributed.shared_logits import map_logits
 from workbench.engine.config import EngineLimits
 from workbench.engine.runner import LaunchedStep
@@ -21,29 +22,34 @@ from workbench.engine.step_plan import ScheduledSequence, StepPlan
 __all__ = ["KernelGroupRunner"]
 
 # One step is computed, the next one waits behind it.
-_NUM_LANES = 2
+_NUM_OVERLAPPING = 2
 
 
 class KernelGroupRunner:
-    """See Runner. Every rank computes every step; they choose the same tokens, and the first one tells them."""
+    """See Runner, and with several stages PipelinedRunner. Every rank of a stage does the same, and its first one tells
+    of it: that of the last stage which tokens are chosen. A pipeline computes up to `num_lanes` steps at once."""
 
-    overlaps = True
-
-    def __init__(self, group: RankGroup, limits: EngineLimits, vocab_size: int) -> None:
-        self.logits_shape = (_NUM_LANES, max(limits.max_num_batched_tokens, limits.max_num_seqs), vocab_size)
+    def __init__(
+        self, group: RankGroup, limits: EngineLimits, vocab_size: int, *, num_stages: int = 1, num_lanes: int = 1
+    ) -> None:
+        self.overlaps = num_stages == 1
+        self.num_lanes = num_lanes
+        self._num_logit_lanes = max(num_lanes, _NUM_OVERLAPPING)
+        self.logits_shape = (self._num_logit_lanes, max(limits.max_num_batched_tokens, limits.max_num_seqs), vocab_size)
         self._group = group
+        self._ranks_per_stage = group.size // num_stages
         self._packer = StepPacker(StepShapes.of(limits), pinned=False)
         self._logits = map_logits(group.shared_fd, self.logits_shape, makes_it=True)
         self._num_steps = 0
         self._chosen: dict[int, Chosen] = {}
         self._num_missing = 0
-        self._busy_s = 0.0
+        self._busy_s = [0.0] * num_stages
         self._wall_s, self._working_since_s = 0.0, 0.0
 
     @property
     def figures(self) -> GroupFigures:
         """So far; a step counts when it is done."""
-        return GroupFigures((self._busy_s,), self._wall_s)
+        return GroupFigures(tuple(self._busy_s), self._wall_s)
 
     def needs_history(self, sequence: Sequence) -> bool:
         """See Runner."""
@@ -54,7 +60,7 @@ class KernelGroupRunner:
         step, rows = self._packer.pack(plan)
         by_host = any(needs_history(item.sequence) for item in rows.sampled)
         is_scored = any(item.sequence.wants_prompt_logprobs for item in plan.items)
-        number, lane = self._num_steps, self._num_steps % _NUM_LANES
+        number, lane = self._num_steps, self._num_steps % self._num_logit_lanes
         self._num_steps += 1
         if not self._num_missing:
             self._working_since_s = time.perf_counter()
@@ -77,14 +83,16 @@ class KernelGroupRunner:
 
     def _await(self, number: int) -> Chosen:
         while number not in self._chosen:
-            for _, message in self._group.receive():
-                self._take(message)
+            for rank, message in self._group.receive():
+                self._take(rank, message)
         return self._chosen.pop(number)
 
-    def _take(self, chosen: Chosen) -> None:
-        self._chosen[chosen.number] = chosen
+    def _take(self, rank: int, done: Chosen | StepDone) -> None:
+        self._busy_s[rank // self._ranks_per_stage] += done.busy_s
+        if isinstance(done, StepDone):
+            return
+        self._chosen[done.number] = done
         self._num_missing -= 1
-        self._busy_s += chosen.busy_s
         now_s = time.perf_counter()
         self._wall_s += now_s - self._working_since_s
         self._working_since_s = now_s

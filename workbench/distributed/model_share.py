@@ -78,7 +78,7 @@ class ModelShare:
                 self._cut_linear(head, names[id(head)], 0, self.vocab_span)
         if self._table is not None:
             self._table_name = f"{names[id(embedding)]}.weight"
-        self._drop_other_stages(shell, names)
+        self._drop_other_stages(shell, names, is_tied)
 
     def cut(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
         """See ModelPart."""
@@ -168,7 +168,7 @@ class ModelShare:
     def _add_up(self, module: nn.Module, inputs: object, out: torch.Tensor) -> torch.Tensor:
         return self._group.sum_(out.contiguous())
 
-    def _drop_other_stages(self, shell: PreTrainedModel, names: dict[int, str]) -> None:
+    def _drop_other_stages(self, shell: PreTrainedModel, names: dict[int, str], is_tied: bool) -> None:
         place, layers = self.place, layers_of(shell)
         embedding: Any = shell.get_input_embeddings()
         for index in range(len(layers)):
@@ -178,7 +178,7 @@ class ModelShare:
             if self._table is not None:
                 # Not the rank's own, so no parameter; whoever gives start values finds a shape there.
                 embedding.weight = embedding._parameters.pop("weight").detach()
-        elif not (place.is_last_stage and self._table is not None):
+        elif not (place.is_last_stage and is_tied):  # there files name the head's weight after the embedding
             shell.set_submodule(names[id(embedding)], Absent())
         if not place.is_last_stage:
             shell.set_submodule(names[id(shell.get_output_embeddings())], Absent())

@@ -95,7 +95,7 @@ def _serve(connection: Connection, shared_fd: int) -> None:
     share.borrow_table(loaded.module)
     layers = probe_stage(loaded.module, share, job.device, job.warm_up_tokens)
     elements = sum(shape.elements_per_token for shape in layers.values())
-    obstacle = why_eager(loaded.module, share, job.device, layers) if job.uses_kernels else "not asked for"
+    obstacle = why_eager(loaded.module, job.device, layers) if job.uses_kernels else "not asked for"
     connection.send(Loaded(share.layer_span, loaded.weight_bytes, elements, *_memory(job.device), obstacle))
     wanted: Allocate = connection.recv()
     limits = wanted.limits
@@ -103,8 +103,8 @@ def _serve(connection: Connection, shared_fd: int) -> None:
     kv_bytes = sum(t.nbytes for t in (*pool.keys.values(), *pool.values.values()))
     shared = map_logits(shared_fd, wanted.logits_shape, begin_bytes=0 if job.table is None else job.table.num_bytes)
     with torch.inference_mode():
-        if obstacle is None:
-            rank = KernelRank(loaded.module, share, group, pool, job.device, limits)
+        if wanted.uses_kernels:
+            rank = KernelRank(loaded.module, share, group, pool, job.device, limits, wanted.logits_shape[0])
             connection.send(Ready(kv_bytes))
             rank.serve(connection, shared)
         runner = StageRunner(loaded.module, pool, job.device, job.place)

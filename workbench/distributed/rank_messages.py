@@ -32,7 +32,7 @@ __all__ = [
 @dataclass(frozen=True)
 class Job:
     """Load a share of a model, with `layers` of its decoder. `meeting_file` is where the ranks find each other; with
-    `uses_kernels` a share whose stage is the whole model is computed by the GPU's own kernels where they know it.
+    `uses_kernels` a share is computed by the GPU's own kernels where they know it.
     A shared `table` is the last stage's to fill and the first one's to read."""
 
     place: Place
@@ -75,10 +75,12 @@ class Loaded:
 @dataclass(frozen=True)
 class Allocate:
     """Make the KV pool, of one block more than `limits` hand out. `logits_shape` is [lanes, rows, vocabulary] of the
-    shared memory for logits, in float32."""
+    shared memory for logits, in float32; as many steps as it has lanes are in flight at most. `uses_kernels`: all ranks
+    compute with the GPU's own."""
 
     limits: EngineLimits
     logits_shape: tuple[int, int, int]
+    uses_kernels: bool
 
 
 @dataclass(frozen=True)

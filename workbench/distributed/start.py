@@ -35,6 +35,8 @@ __all__ = ["RankFigures", "StartedGroup", "start_group_engine"]
 
 # Steps in flight per stage of a pipeline: with one each, a stage would wait while the host chooses tokens.
 _LANES_PER_STAGE = 2
+# With the GPU's own kernels the last stage chooses them, and more steps would read the weights more often.
+_KERNEL_LANES_PER_STAGE = 1
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def start_group_engine(
     _check_sizes(loaded, tensor_size, num_stages, config)
     places = Place.all(num_stages, tensor_size)
     on_gpu = backend.device_type != "cpu"
+    uses_kernels = on_gpu if uses_kernels is None else uses_kernels
     num_threads = None if on_gpu else _threads_per_rank(backend, config, len(places) * num_groups)
     devices = [backend.torch_device(index if on_gpu else 0) for index in device_indexes]
     at_work = Progress("start processes", 0, None, "ranks")
@@ -101,7 +104,8 @@ def start_group_engine(
         # They may be told to stop while they load.
         ask = partial(progress, at_work)
         measure = Measure(files, loaded.dtype, devices[0], num_threads)
-        table = SharedTable.of(loaded.module, loaded.dtype, num_stages)
+        # A GPU reads its own memory: the first stage of several has a copy there.
+        table = None if uses_kernels else SharedTable.of(loaded.module, loaded.dtype, num_stages)
         if table is not None:
             table.make(group.shared_fd)
         stages = Stages.choose(group, measure, len(layers_of(loaded.module)), num_stages, spans, ask)
@@ -115,7 +119,7 @@ def start_group_engine(
                 meeting_file=group.meeting_file,
                 num_threads=num_threads,
                 warm_up_tokens=min(config.max_num_batched_tokens or (8192 if on_gpu else 1), loaded.spec.max_context),
-                uses_kernels=on_gpu if uses_kernels is None else uses_kernels,
+                uses_kernels=uses_kernels,
                 table=table,
             )
             group.send(place.rank, job)
@@ -145,7 +149,13 @@ def _start(
     runner: GroupRunner | KernelGroupRunner
     obstacle = next((share.why_eager for share in shares if share.why_eager is not None), None)
     if obstacle is None:
-        runner = KernelGroupRunner(group, limits, loaded.spec.vocab_size)
+        runner = KernelGroupRunner(
+            group,
+            limits,
+            loaded.spec.vocab_size,
+            num_stages=num_stages,
+            num_lanes=_KERNEL_LANES_PER_STAGE * num_stages,
+        )
     else:
         runner = GroupRunner(
             group,
@@ -156,7 +166,7 @@ def _start(
             vocab_size=loaded.spec.vocab_size,
             logits_begin_bytes=0 if table is None else table.num_bytes,
         )
-    group.send_all(Allocate(limits, runner.logits_shape))
+    group.send_all(Allocate(limits, runner.logits_shape, uses_kernels=obstacle is None))
     ready = group.receive_from_all(while_waiting)
     figures = tuple(
         RankFigures(place, process_id, share.layers, share.weight_bytes, rank_ready.kv_bytes)

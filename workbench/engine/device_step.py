@@ -57,6 +57,7 @@ class DeviceStep:
 
     The first `num_decodes` rows see `lengths` [num_decodes] tokens of the blocks at `table[table_starts]`, cut into
     `splits` parts; `tiles` [n, 4] cover the other rows. `kept` are the rows whose logits are wanted (None: all).
+    `hidden` [tokens, hidden] is what the layers before gave, in place of `ids`, which then say nothing.
     """
 
     ids: torch.Tensor
@@ -69,6 +70,7 @@ class DeviceStep:
     tiles: torch.Tensor | None
     kept: torch.Tensor | None
     splits: int
+    hidden: torch.Tensor | None = None
 
     @property
     def num_tokens(self) -> int:

@@ -19,7 +19,7 @@ from workbench.engine.kernels.sample_tokens import sample_tokens
 from workbench.engine.kernels.tiles import CHUNK_QUERIES
 from workbench.engine.step_packer import PackedStep, StepKind, StepShapes
 
-__all__ = ["Decoder", "DeviceSteps"]
+__all__ = ["Decoder", "DeviceSteps", "Neighbours"]
 
 
 class Decoder(Protocol):
@@ -29,19 +29,37 @@ class Decoder(Protocol):
 
 
 @dataclass(frozen=True)
+class Neighbours:
+    """What a stage of a pipeline has beside it. `incoming` [tokens, hidden] is where the stage before leaves hidden
+    states, None for the first stage; `has_next` says whether the stage after takes them and chooses the tokens."""
+
+    incoming: torch.Tensor | None
+    has_next: bool
+
+
+@dataclass(frozen=True)
 class _Captured:
     graph: torch.cuda.CUDAGraph
-    logits: torch.Tensor
+    out: torch.Tensor
 
 
 class DeviceSteps:
     """Until `capture()` has run, and always on a CPU under Triton's interpreter, steps run uncaptured.
 
-    `shapes` are those of whoever packs the steps.
+    `shapes` are those of whoever packs the steps, at most `num_in_flight` ahead of what has been fetched. A stage of a
+    pipeline has `neighbours`; it then gives hidden states where others give logits, and chooses no tokens.
     """
 
     def __init__(
-        self, decoder: Decoder, shapes: StepShapes, limits: EngineLimits, device: str, num_kv_heads: int
+        self,
+        decoder: Decoder,
+        shapes: StepShapes,
+        limits: EngineLimits,
+        device: str,
+        num_kv_heads: int,
+        *,
+        num_in_flight: int = 2,
+        neighbours: Neighbours | None = None,
     ) -> None:
         self._decoder = decoder
         self._shapes = shapes
@@ -55,7 +73,12 @@ class DeviceSteps:
         self._on_gpu = torch.device(device).type == "cuda"
         # Each thread has a current device of its own, and kernels and events go to it.
         self._here = torch.cuda.device(device) if self._on_gpu else nullcontext()
-        self._hosts = [torch.zeros(limits.max_num_seqs, dtype=torch.int32, pin_memory=self._on_gpu) for _ in range(3)]
+        self._incoming = None if neighbours is None else neighbours.incoming
+        self._has_next = neighbours is not None and neighbours.has_next
+        self._hosts = [
+            torch.zeros(limits.max_num_seqs, dtype=torch.int32, pin_memory=self._on_gpu)
+            for _ in range(num_in_flight + 1)
+        ]
         self._turn = 0
         self._graphs: dict[tuple[StepKind, int], _Captured] = {}
         self._pool: Any = None
@@ -75,7 +98,8 @@ class DeviceSteps:
         return self._graphs[kind, size].graph
 
     def run(self, step: PackedStep) -> torch.Tensor:
-        """Put a step on the device's queue; logits [num_rows, vocab]. Its tokens are chosen too."""
+        """Put a step on the device's queue; logits [num_rows, vocab]. Its tokens are chosen too. Before another stage
+        hidden states [size, hidden]."""
         with self._here:
             return self._run(step)
 
@@ -87,10 +111,12 @@ class DeviceSteps:
         captured = self._graphs.get((step.kind, step.size))
         if captured is not None:
             captured.graph.replay()
-            return captured.logits[: step.num_rows]
-        if step.kind is StepKind.PROMPT:
-            return self._prompt_step(step.size)
-        return self._decode_step(step.size)[: step.num_rows]
+            out = captured.out
+        elif step.kind is StepKind.PROMPT:
+            out = self._prompt_step(step.size)
+        else:
+            out = self._decode_step(step.size)
+        return out if self._has_next else out[: step.num_rows]
 
     def fetch(self, count: int) -> Callable[[], list[int]]:
         """Start copying the chosen tokens to the host; the result waits for the copy."""
@@ -123,20 +149,18 @@ class DeviceSteps:
 
     def _run_mixed(self, staging: DeviceStaging, step: PackedStep) -> torch.Tensor:
         kept = torch.tensor(step.kept, dtype=torch.int64).to(self._device, non_blocking=True)
-        logits = self._decoder.forward(self._step(staging, step.size, step.num_decodes, step.num_tiles, kept))
-        if step.num_sampled:
-            self._sample(staging, self.pick_sampled(step, logits))
-        return logits
+        out = self._decoder.forward(self._step(staging, step.size, step.num_decodes, step.num_tiles, kept))
+        if step.num_sampled and not self._has_next:
+            self._sample(staging, self.pick_sampled(step, out))
+        return out
 
     def _step(
         self, staging: DeviceStaging, num_tokens: int, num_decodes: int, num_tiles: int, kept: torch.Tensor | None
     ) -> DeviceStep:
-        ids = feed_ids(
-            staging.section("known_id", num_tokens),
-            staging.section("source_row", num_tokens),
-            self._chosen,
-            self._ids[:num_tokens],
-        )
+        ids = self._ids[:num_tokens]
+        if self._incoming is None:
+            known, source_rows = staging.section("known_id", num_tokens), staging.section("source_row", num_tokens)
+            feed_ids(known, source_rows, self._chosen, ids)
         return DeviceStep(
             ids=ids,
             positions=staging.section("position", num_tokens),
@@ -148,7 +172,14 @@ class DeviceSteps:
             tiles=staging.section("tiles", num_tiles * 4).view(-1, 4) if num_tiles else None,
             kept=kept,
             splits=num_splits(max(1, num_decodes), self._num_kv_heads, self._max_context),
+            hidden=None if self._incoming is None else self._incoming[:num_tokens],
         )
+
+    def _finish(self, staging: DeviceStaging, out: torch.Tensor) -> torch.Tensor:
+        """Choose the tokens of a captured step, unless the stage after this one does."""
+        if not self._has_next:
+            self._sample(staging, out)
+        return out
 
     def _sample(self, staging: DeviceStaging, logits: torch.Tensor) -> None:
         rows = logits.shape[0]
@@ -158,17 +189,14 @@ class DeviceSteps:
     def _decode_step(self, size: int) -> torch.Tensor:
         """A step of `size` decodes over its staging's tensors; returns the logits."""
         staging = self._stagings[StepKind.DECODES]
-        logits = self._decoder.forward(self._step(staging, size, size, 0, None))
-        self._sample(staging, logits)
-        return logits
+        return self._finish(staging, self._decoder.forward(self._step(staging, size, size, 0, None)))
 
     def _prompt_step(self, length: int) -> torch.Tensor:
         """A step of one prompt of up to `length` tokens over its staging's tensors; returns its last row's logits."""
         staging = self._stagings[StepKind.PROMPT]
         num_tiles = -(-length // CHUNK_QUERIES)
-        logits = self._decoder.forward(self._step(staging, length, 0, num_tiles, staging.section("kept", 1)))
-        self._sample(staging, logits)
-        return logits
+        step = self._step(staging, length, 0, num_tiles, staging.section("kept", 1))
+        return self._finish(staging, self._decoder.forward(step))
 
     def _capture(self, step: Callable[[], torch.Tensor]) -> _Captured:
         """A step as a graph; the run before it compiles kernels and picks algorithms."""
@@ -185,6 +213,6 @@ class DeviceSteps:
         graph = torch.cuda.CUDAGraph()
         # Threads that look after other things (NCCL has one) may call the device meanwhile.
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            logits = step()
+            out = step()
         self._pool = self._pool or graph.pool()
-        return _Captured(graph, logits)
+        return _Captured(graph, out)

@@ -56,7 +56,8 @@ class VocabularyShare:
 class FusedDecoder:
     """Runs steps over a KV pool. `weights` are `module`'s, taken over here if they are not given.
 
-    With `peers` the module is a rank's share of a model: heads, inner rows and, as `vocabulary` says, tokens.
+    With `peers` the module is a rank's share of a model: heads, inner rows and, as `vocabulary` says, tokens. One that
+    holds only some of the layers takes and gives hidden states where the embedding and the head are elsewhere.
     `one_row` says whether steps of one row are a single kernel.
     """
 
@@ -74,27 +75,27 @@ class FusedDecoder:
         self._weights = weights or FusedWeights.take(module)
         self._peers = peers
         self._vocabulary = vocabulary
-        shape = pool.keys[0].shape
+        first = self._weights.layers[0]
+        shape = pool.keys[self._weights.first_layer].shape
         self._num_kv_heads, self._dim = shape[2], shape[3]
-        self._num_heads = _num_rows(self._weights.layers[0].qkv) // self._dim - 2 * self._num_kv_heads
-        self._cos, self._sin = _rotary_tables(module.model, max_context)
-        device = self._weights.norm.device
+        self._num_heads = _num_rows(first.qkv) // self._dim - 2 * self._num_kv_heads
+        self._cos, self._sin = _rotary_tables(module.model, max_context, first.input_norm)
+        device = first.input_norm.device
         self._pdl = _has_dependent_launch(device)
         self._workspace = DecodeWorkspace.allocate(
             max_seqs, self._num_heads, self._num_kv_heads, self._dim, str(device)
         )
         low_bit = self._weights.low_bit_weights()
-        self._dtype = self._weights.norm.dtype
+        self._dtype = first.input_norm.dtype
         self._low_bit = LowBitWorkspace.allocate(low_bit, self._dtype) if low_bit else None
         self._rounding_kinds = {w.kind for w in low_bit if can_round(w.kind, self._dtype, device)}
         # One row by itself is not worth rounding for 4 bits: reading them takes less time than rounding it would.
-        self._rounds_one = self._rounds(self._weights.layers[0].qkv, 1) and LowBitKind.INT4 not in self._rounding_kinds
+        self._rounds_one = self._rounds(first.qkv, 1) and LowBitKind.INT4 not in self._rounding_kinds
         is_short = self._pdl and self._dtype.itemsize == 2
-        first = self._weights.layers[0].qkv
-        self._few = FewRowsProducts.where_possible(first, self._dtype, device) if is_short else None
+        self._few = FewRowsProducts.where_possible(first.qkv, self._dtype, device) if is_short else None
         # Where kernels may start early, there is the copy engine that these products need.
         self._narrow = NarrowWorkspace.allocate(device) if is_short else None
-        self._zeros = self._weights.norm.new_zeros(_NARROW)
+        self._zeros = first.input_norm.new_zeros(_NARROW)
         self.one_row = (
             choose_one_row(self._weights, pool, self._cos, self._sin)
             if peers is None
@@ -103,36 +104,48 @@ class FusedDecoder:
 
     @torch.inference_mode()
     def forward(self, step: DeviceStep) -> torch.Tensor:
-        """Logits [kept rows, vocab] of a step; its keys and values are stored in the pool."""
+        """Logits [kept rows, vocab] of a step, or hidden states [tokens, hidden] for whoever has the layers after
+        these; its keys and values are stored in the pool."""
         weights, linear = self._weights, self._linear
         if self.one_row.step is not None and step.num_tokens == step.num_decodes == 1 and step.kept is None:
-            return self.one_row.step.run(step, self._embed(step.ids)[0])
+            return self.one_row.step.run(step, self._inputs(step)[0])
         if step.num_tokens == 1 and step.num_decodes == 1 and not self._rounds_one:
             return self._forward_one(step)
-        x = self._embed(step.ids)
+        x = self._inputs(step)
         delta = None
-        for index, layer in enumerate(weights.layers):
+        for index, layer in enumerate(weights.layers, weights.first_layer):
             normal = self._normalise(x, delta, layer.input_norm, layer.eps, layer.qkv)
             qkv = linear(normal, layer.qkv, layer.qkv_bias)
             delta = self._sum(linear(self._attend(step, index, layer, qkv), layer.output))
             normal = self._normalise(x, delta, layer.output_norm, layer.eps, layer.gate_up)
             delta = self._sum(linear(self._gated(normal, layer), layer.down))
         assert delta is not None  # a model has layers
+        if weights.head is None or weights.norm is None:
+            return x.add_(delta)
         if step.kept is not None:
             x, delta = x[step.kept], delta[step.kept]
         return self._join(linear(self._normalise(x, delta, weights.norm, weights.eps, weights.head), weights.head))
+
+    def _inputs(self, step: DeviceStep) -> torch.Tensor:
+        """What the first layer here takes, in memory that may be written to."""
+        return self._embed(step.ids) if step.hidden is None else step.hidden.clone()
 
     def _embed(self, ids: torch.Tensor) -> torch.Tensor:
         if self._peers is None or self._vocabulary is None:
             return self._look_up(ids)
         own = ids - self._vocabulary.first_id
         # Tokens of other ranks look up row 0, of which nothing is left.
-        is_foreign = (own < 0) | (own >= _num_rows(self._weights.embedding))
+        is_foreign = (own < 0) | (own >= _num_rows(self._table))
         x = self._look_up(own.masked_fill(is_foreign, 0))
         return self._sum(x.masked_fill(is_foreign.unsqueeze(1), 0))
 
+    @property
+    def _table(self) -> Weight:
+        assert self._weights.embedding is not None  # else hidden states come
+        return self._weights.embedding
+
     def _look_up(self, ids: torch.Tensor) -> torch.Tensor:
-        table = self._weights.embedding
+        table = self._table
         return table_rows(table, ids, self._dtype) if isinstance(table, LowBitWeight) else F.embedding(ids, table)
 
     def _sum(self, x: torch.Tensor) -> torch.Tensor:
@@ -200,10 +213,10 @@ class FusedDecoder:
     def _forward_one(self, step: DeviceStep) -> torch.Tensor:
         """One row: products at memory speed, with what lies between them folded in."""
         weights, pdl = self._weights, self._pdl
-        x = self._embed(step.ids)[0]
+        x = self._inputs(step)[0]
         # Of several ranks the first adds its part to what was there, and the sum of all takes that place.
         is_first = self._peers is None or self._peers.rank == 0
-        for index, layer in enumerate(weights.layers):
+        for index, layer in enumerate(weights.layers, weights.first_layer):
             qkv = x.new_empty(1, _num_rows(layer.qkv))
             gemv(x, layer.qkv, qkv[0], bias=layer.qkv_bias, norm=layer.input_norm, eps=layer.eps, pdl=pdl)
             attended = self._attend(step, index, layer, qkv)
@@ -213,6 +226,8 @@ class FusedDecoder:
             gemv_gated(x, layer.gate_up, gated, norm=layer.output_norm, eps=layer.eps, pdl=pdl)
             gemv(gated, layer.down, x, add_to=x if is_first else None, pdl=pdl)
             self._sum(x)
+        if weights.head is None or weights.norm is None:
+            return x.unsqueeze(0)
         logits = x.new_empty(1, _num_rows(weights.head))
         gemv(x, weights.head, logits[0], norm=weights.norm, eps=weights.eps, pdl=pdl)
         return self._join(logits)
@@ -263,9 +278,9 @@ def _has_dependent_launch(device: torch.device) -> bool:
     return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
-def _rotary_tables(model: Any, max_context: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and sines [max_context, dim] in the model's type, as its own rotary embedding makes them."""
-    example = model.norm.weight
+def _rotary_tables(model: Any, max_context: int, example: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines [max_context, dim] as the model's own rotary embedding makes them, in the type and on the
+    device of `example`."""
     positions = torch.arange(max_context, device=example.device).unsqueeze(0)
     cos, sin = model.rotary_emb(example, position_ids=positions)
     return cos[0].contiguous(), sin[0].contiguous()

@@ -24,7 +24,6 @@ def why_not(module: torch.nn.Module) -> str | None:
     """What keeps a transformers model from the fused path, in words; None if nothing does."""
     # Of transformers' classes: known by their family, declared by none.
     config: Any = module.config
-    model: Any = module.model
     if config.model_type not in _MODEL_TYPES:
         return f"{config.model_type} is not one of {', '.join(sorted(_MODEL_TYPES))}"
     if config.hidden_act != "silu":
@@ -32,7 +31,7 @@ def why_not(module: torch.nn.Module) -> str | None:
     rope_type = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     if rope_type not in _ROPE_TYPES:
         return f"its rotary embedding is of type {rope_type}, which depends on the length"
-    layer = model.layers[0]
+    layer = next(iter(_held_layers(module).values()))
     if layer.mlp.gate_proj.bias is not None or layer.self_attn.o_proj.bias is not None:
         return "its output or feed-forward layers have biases"
     if any(type(linear) is not torch.nn.Linear for linear in (layer.self_attn.q_proj, layer.mlp.gate_proj)):
@@ -59,14 +58,16 @@ class FusedLayer:
 
 @dataclass(frozen=True)
 class FusedWeights:
-    """A whole model's. Norms are always in the model's own precision; so are embedding and head with FP8, while INT8
-    and INT4 hold both in INT8."""
+    """A model's, or those of its layers from `first_layer` on: `embedding` is there where the first one is, `norm` and
+    `head` where the last one is. Norms are always in the model's own precision; so are embedding and head with FP8,
+    while INT8 and INT4 hold both in INT8."""
 
-    embedding: Weight
+    embedding: Weight | None
     layers: tuple[FusedLayer, ...]
-    norm: torch.Tensor
+    norm: torch.Tensor | None
     eps: float
-    head: Weight
+    head: Weight | None
+    first_layer: int = 0
 
     @classmethod
     def take(cls, module: torch.nn.Module, kind: LowBitKind | None = None) -> FusedWeights:
@@ -77,33 +78,43 @@ class FusedWeights:
         """
         model: Any = module.model
         lm_head: Any = module.lm_head
-        layers = tuple(_take_layer(layer, module.config, kind) for layer in model.layers)
-        embedding: Weight = model.embed_tokens.weight
-        head: Weight = lm_head.weight
+        held = _held_layers(module)
+        layers = tuple(_take_layer(layer, module.config, kind) for layer in held.values())
+        # Where another process has them, something without weights stands in their place.
+        embedding: Weight | None = getattr(model.embed_tokens, "weight", None)
+        head: Weight | None = getattr(lm_head, "weight", None)
+        norm: torch.Tensor | None = getattr(model.norm, "weight", None)
+        eps: float = getattr(model.norm, "variance_epsilon", layers[0].eps)
         if kind in (LowBitKind.INT8, LowBitKind.INT4):
-            is_tied = lm_head.weight is model.embed_tokens.weight
-            head = _packed_vocabulary(lm_head)
-            embedding = head if is_tied else _packed_vocabulary(model.embed_tokens)
-        return cls(embedding, layers, model.norm.weight, model.norm.variance_epsilon, head)
+            is_tied = head is embedding
+            head = None if head is None else _packed_vocabulary(lm_head)
+            embedding = head if is_tied or embedding is None else _packed_vocabulary(model.embed_tokens)
+        return cls(embedding, layers, norm, eps, head, next(iter(held)))
 
     @property
     def num_bytes(self) -> int:
         """Bytes of all weights; a head that is the embedding counts once."""
-        return sum({id(weight): _num_bytes(weight) for weight in (self.norm, *self._weights())}.values())
+        return sum({id(weight): _num_bytes(weight) for weight in self._weights()}.values())
 
     def low_bit_weights(self) -> list[LowBitWeight]:
         """Those that are multiplied, and not in the model's own precision."""
         return [weight for weight in self._multiplied() if isinstance(weight, LowBitWeight)]
 
     def _weights(self) -> Iterator[Weight]:
-        yield self.embedding
+        yield from (weight for weight in (self.embedding, self.norm) if weight is not None)
         yield from self._multiplied()
 
     def _multiplied(self) -> Iterator[Weight]:
-        yield self.head
+        if self.head is not None:
+            yield self.head
         for layer in self.layers:
             values = (getattr(layer, name) for name in FusedLayer.__dataclass_fields__)
             yield from (value for value in values if isinstance(value, torch.Tensor | LowBitWeight))
+
+
+def _held_layers(module: Any) -> dict[int, Any]:
+    """The decoder layers that this process has, by their place in the model."""
+    return {index: layer for index, layer in enumerate(module.model.layers) if hasattr(layer, "self_attn")}
 
 
 def _take_layer(layer: Any, config: Any, kind: LowBitKind | None) -> FusedLayer:

@@ -26,6 +26,8 @@ class OneRowChoice:
 
 def choose_one_row(weights: FusedWeights, pool: KVPool, cos: torch.Tensor, sin: torch.Tensor) -> OneRowChoice:
     """The one-row kernel for a model, built or taken from the cache; `cos`, `sin` are tables [positions, dim]."""
+    if weights.norm is None or weights.head is None:
+        return OneRowChoice(None, "the head is elsewhere")
     device = weights.norm.device
     shape = OneRowShape.of(weights, pool)
     obstacle = cuda_obstacle(device) or shape.obstacle(weights, pool)

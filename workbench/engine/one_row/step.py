@@ -62,9 +62,10 @@ class OneRowShape:
     @classmethod
     def of(cls, weights: FusedWeights, pool: KVPool) -> OneRowShape:
         layer = weights.layers[0]
-        kv_heads, dim = pool.keys[0].shape[2:]
+        kv_heads, dim = pool.keys[weights.first_layer].shape[2:]
+        assert weights.head is not None  # else the kernel is not asked for
         return cls(
-            hidden=weights.norm.shape[0],
+            hidden=layer.input_norm.shape[0],
             heads=_rows(layer.qkv) // dim - 2 * kv_heads,
             kv_heads=kv_heads,
             dim=dim,
@@ -73,7 +74,7 @@ class OneRowShape:
             layers=len(weights.layers),
             kind=_kind(layer.qkv),
             head_kind=_kind(weights.head),
-            dtype=weights.norm.dtype,
+            dtype=layer.input_norm.dtype,
             has_bias=layer.qkv_bias is not None,
             has_head_norms=layer.query_norm is not None,
             block_size=pool.block_size,
@@ -84,8 +85,9 @@ class OneRowShape:
         first = weights.layers[0]
         if self.dtype not in (torch.bfloat16, torch.float16):
             return f"the model computes in {_name(self.dtype)}"
-        if pool.keys[0].dtype != self.dtype:
-            return f"keys and values are kept in {_name(pool.keys[0].dtype)}"
+        kv_dtype = pool.keys[weights.first_layer].dtype
+        if kv_dtype != self.dtype:
+            return f"keys and values are kept in {_name(kv_dtype)}"
         if self.dim not in (64, 128, 256):
             return f"heads have {self.dim} dims, not 64, 128 or 256"
         if self.layers > _MOST_LAYERS:
@@ -149,6 +151,7 @@ class OneRowStep:
         launch: Callable[[StepArguments], None],
     ) -> None:
         self._launch = launch
+        assert weights.norm is not None and weights.head is not None  # else the kernel is not asked for
         like = weights.norm
         bunches = -(-shape.heads // shape.kv_heads // _BUNCH) * shape.kv_heads
         bunch = min(_BUNCH, shape.heads // shape.kv_heads)
@@ -199,7 +202,7 @@ class OneRowStep:
 def _layer_table(weights: FusedWeights, pool: KVPool) -> torch.Tensor:
     """`Layer` of step.cu for each layer, as int64 [layers, 16]."""
     rows = []
-    for index, layer in enumerate(weights.layers):
+    for index, layer in enumerate(weights.layers, weights.first_layer):
         linears = (layer.qkv, layer.output, layer.gate_up, layer.down)
         tensors = [
             *map(_data, linears), *map(_scales, linears), layer.input_norm, layer.output_norm, layer.query_norm,
@@ -208,7 +211,7 @@ def _layer_table(weights: FusedWeights, pool: KVPool) -> torch.Tensor:
         pointers = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
         rows.append([*pointers, layer.attention.sliding_window or 0])
     assert all(len(row) == _LAYER_FIELDS for row in rows)
-    return torch.tensor(rows, dtype=torch.int64, device=weights.norm.device)
+    return torch.tensor(rows, dtype=torch.int64, device=weights.layers[0].input_norm.device)
 
 
 def _kind(weight: Weight) -> LowBitKind | None:
