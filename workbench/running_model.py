@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.device_choice import DeviceChoice
@@ -14,7 +14,6 @@ from workbench.engine.isolation.start import start_running
 from workbench.engine.launch import EngineFacts, EngineLaunch
 from workbench.errors import ConfigError
 from workbench.models import Tokenizer
-from workbench.models.model_code import import_model_code
 from workbench.parallel import GPUConfig
 from workbench.parallel.spread import Spread
 from workbench.plugins import PluginManager
@@ -119,11 +118,6 @@ class ModelStart:
     ) -> RunningModel:
         launch = self.launch
         check_precision(launch.quantization)
-        if launch.config.isolation == "process":
-            raise ConfigError(
-                "isolation='process': over several devices the ranks are processes, and the loop runs here"
-            )
-        import_model_code(progress)
         from workbench.distributed.parallel_engine import ParallelEngine
 
         engine = ParallelEngine(
@@ -136,9 +130,9 @@ class ModelStart:
             plugins=plugins,
             progress=progress,
         )
-        facts = replace(EngineFacts.of(engine.loaded, engine.limits), weight_bytes=engine.weight_bytes)
-        isolation = IsolationChoice("thread", "the loop runs here, its ranks are processes")
-        return RunningModel(engine.client, facts, engine.loaded.tokenizer, engine.status, isolation, ranks=engine)
+        return RunningModel(
+            engine.client, engine.facts, engine.tokenizer, engine.status, engine.isolation, ranks=engine
+        )
 
     def _run_here(self, plugins: PluginManager, progress: ProgressCallback) -> RunningModel:
         spread = self.choice.spread

@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from workbench import LlamaGPU
 from workbench.backends import get_backend
+from workbench.distributed.group_launch import GroupLaunch
 from workbench.distributed.nursery import RankNursery
 from workbench.distributed.start import StartedGroup, start_group_engine
 from workbench.engine import EngineConfig, SamplingParams
@@ -47,24 +48,26 @@ def files_of(model: Path | str) -> ModelFiles:
 
 def start(
     files: ModelFiles,
-    nursery: RankNursery,
+    nursery: RankNursery | None = None,
     *,
     tensor_size: int = 1,
     num_stages: int = 1,
     spans: list[range] | None = None,
     dtype: str = "fp32",
+    uses_kernels: bool | None = None,
 ) -> StartedGroup:
-    return start_group_engine(
-        files,
-        get_backend("cpu"),
-        range(tensor_size * num_stages),
+    launch = GroupLaunch(
+        files=files,
+        backend_name="cpu",
+        device_indexes=tuple(range(tensor_size * num_stages)),
         tensor_size=tensor_size,
         num_stages=num_stages,
         dtype=dtype,
         config=ENGINE,
-        spans=spans,
-        nursery=nursery,
+        spans=None if spans is None else tuple(spans),
+        uses_kernels=uses_kernels,
     )
+    return start_group_engine(launch, get_backend("cpu"), nursery=nursery)
 
 
 def answers(client: EngineClient, num_tokens: int = 12) -> list[tuple[int, ...]]:

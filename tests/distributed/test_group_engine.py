@@ -24,32 +24,32 @@ def _running(*arguments, **options):
     try:
         yield group
     finally:
-        group.engine.client.stop()
+        group.client.stop()
 
 
 def _assert_says_the_same(group: StartedGroup, one: Said, num_tokens: int = 12) -> None:
-    assert answers(group.engine.client, num_tokens) == one.answers
-    assert torch.allclose(scores(group.engine.client), one.scores, atol=1e-4)
-    assert sum(rank.weight_bytes for rank in group.ranks) < 1.1 * one.weight_bytes
+    assert answers(group.client, num_tokens) == one.answers
+    assert torch.allclose(scores(group.client), one.scores, atol=1e-4)
+    assert sum(rank.weight_bytes for rank in group.built.ranks) < 1.1 * one.weight_bytes
 
 
 def _assert_holds_equal_shares(group: StartedGroup, one: Said) -> None:
-    share = one.weight_bytes / len(group.ranks)
-    assert [rank.weight_bytes for rank in group.ranks] == pytest.approx([share] * len(group.ranks), rel=0.1)
+    share = one.weight_bytes / len(group.built.ranks)
+    assert [rank.weight_bytes for rank in group.built.ranks] == pytest.approx([share] * len(group.built.ranks), rel=0.1)
 
 
 def _kill_one_under_load(group: StartedGroup, rank: int) -> None:
     """All requests end in an error that names the rank, and no process stays. How soon, docs/performance.md says."""
-    client = group.engine.client
+    client = group.client
     generations = [client.submit(prompt, SamplingParams(max_tokens=400, ignore_eos=True)) for prompt in PROMPTS]
     next(iter(generations[0]))
-    os.kill(group.ranks[rank].process_id, signal.SIGKILL)
+    os.kill(group.built.ranks[rank].process_id, signal.SIGKILL)
     for generation in generations[1:]:
         with pytest.raises(EngineStoppedError, match=r"was killed \(SIGKILL\)") as raised:
             generation.result(60)
-        assert raised.value.ended_process.startswith(f"{group.ranks[rank].place.name} was killed (SIGKILL)")
+        assert raised.value.ended_process.startswith(f"{group.built.ranks[rank].place.name} was killed (SIGKILL)")
     assert not client.is_alive
-    for figures in group.ranks:
+    for figures in group.built.ranks:
         with pytest.raises(ProcessLookupError):
             os.kill(figures.process_id, 0)
 
@@ -58,10 +58,10 @@ def test_four_tensor_ranks_share_heads_cache_and_vocabulary(tmp_path: Path, nurs
     model = save_model(tmp_path / "model", "qwen2")  # its projections have biases
     with _running(files_of(model), nursery, tensor_size=4) as group:
         _assert_says_the_same(group, said_by(str(model)))
-        assert len({rank.kv_bytes for rank in group.ranks}) == 1
-        assert sum(rank.kv_bytes for rank in group.ranks) == pytest.approx(group.engine.limits.kv_bytes, rel=0.01)
-        whole = sum(rank.weight_bytes for rank in group.ranks)
-        assert all(rank.weight_bytes == pytest.approx(whole / 4, rel=0.02) for rank in group.ranks)
+        assert len({rank.kv_bytes for rank in group.built.ranks}) == 1
+        assert sum(rank.kv_bytes for rank in group.built.ranks) == pytest.approx(group.built.limits.kv_bytes, rel=0.01)
+        whole = sum(rank.weight_bytes for rank in group.built.ranks)
+        assert all(rank.weight_bytes == pytest.approx(whole / 4, rel=0.02) for rank in group.built.ranks)
         _kill_one_under_load(group, 2)
 
 
@@ -69,11 +69,11 @@ def test_two_stages_compute_several_batches_at_once(tmp_path: Path, nursery: Ran
     model = save_model(tmp_path / "model", "llama", num_hidden_layers=4)
     with _running(files_of(model), nursery, num_stages=2) as group:
         _assert_says_the_same(group, said_by(str(model)))
-        whole = sum(rank.weight_bytes for rank in group.ranks)
-        assert all(rank.weight_bytes == pytest.approx(whole / 2, rel=0.25) for rank in group.ranks)
-        assert all(rank.kv_bytes < 0.8 * group.engine.limits.kv_bytes for rank in group.ranks)
-        assert group.runner.num_lanes == 4
-        assert 0 < group.runner.figures.bubble_share < 1
+        whole = sum(rank.weight_bytes for rank in group.built.ranks)
+        assert all(rank.weight_bytes == pytest.approx(whole / 2, rel=0.25) for rank in group.built.ranks)
+        assert all(rank.kv_bytes < 0.8 * group.built.limits.kv_bytes for rank in group.built.ranks)
+        assert group.built.runner.num_lanes == 4
+        assert 0 < group.built.runner.figures.bubble_share < 1
         _kill_one_under_load(group, 0)
 
 
@@ -86,7 +86,7 @@ def test_stages_of_tensor_ranks_keep_windows_soft_caps_and_tied_vocabulary(
     spans = [range(2), range(2, 3)]
     with _running(files_of(model), nursery, tensor_size=2, num_stages=2, spans=spans) as group:
         one = said_by(str(model))
-        assert answers(group.engine.client) == one.answers
+        assert answers(group.client) == one.answers
         _assert_holds_equal_shares(group, one)
 
 

@@ -9,11 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from distributed.group_model import ENGINE, files_of, save_model
+from distributed.group_model import ENGINE, files_of, save_model, start
 
 from workbench import LlamaGPU
-from workbench.backends import get_backend
-from workbench.distributed.start import start_group_engine
 from workbench.engine import SamplingParams
 from workbench.engine.client import EngineClient
 from workbench.errors import EngineStoppedError
@@ -65,32 +63,24 @@ def test_two_ranks_say_what_one_process_says(
     alone: Alone, monkeypatch: pytest.MonkeyPatch, tensor_size: int, num_stages: int
 ) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    group = start_group_engine(
-        files_of(alone.model),
-        get_backend("cpu"),
-        range(2),
-        tensor_size=tensor_size,
-        num_stages=num_stages,
-        spans=[range(0, 1), range(1, 2)],
-        dtype="fp32",
-        config=ENGINE,
-        uses_kernels=True,
-    )
+    spans = [range(0, 1), range(1, 2)] if num_stages == 2 else None
+    sizes = {"tensor_size": tensor_size, "num_stages": num_stages}
+    group = start(files_of(alone.model), spans=spans, uses_kernels=True, **sizes)
     try:
-        client = group.engine.client
-        assert "fused kernels" in str(group.engine.runner_status)
+        client = group.client
+        assert "fused kernels" in str(group.status)
         assert _answers(client) == alone.answers
         assert _scores(client) == pytest.approx(alone.scores, abs=1e-4)
-        assert len({rank.weight_bytes for rank in group.ranks}) <= 2
-        figures = group.runner.figures
+        assert len({rank.weight_bytes for rank in group.built.ranks}) <= 2
+        figures = group.built.runner.figures
         assert len(figures.busy_s) == num_stages
         assert all(0 < busy_s < figures.wall_s for busy_s in figures.busy_s)
         assert client.stats().kv_blocks_used == 0
         generation = client.submit([5, 6], SamplingParams(max_tokens=400, ignore_eos=True))
         next(iter(generation))
-        os.kill(group.ranks[1].process_id, signal.SIGKILL)
+        os.kill(group.built.ranks[1].process_id, signal.SIGKILL)
         with pytest.raises(EngineStoppedError, match="rank 1 of 2.* was killed"):
             for _ in client.submit([5, 6], SamplingParams(max_tokens=400, ignore_eos=True)):
                 pass
     finally:
-        group.engine.client.stop()
+        group.client.stop()

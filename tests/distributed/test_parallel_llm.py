@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from distributed.group_model import ENGINE, PROMPTS, Said, answers, save_model
 
 from workbench import LlamaGPU
 from workbench.device_choice import choose_device
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, EngineStoppedError
 from workbench.parallel import GPUConfig
 
 _TEXTS = ["alpha", "beta gamma", "delta", "epsilon zeta eta"]
@@ -48,6 +49,51 @@ def test_replicas_answer_alike_survive_one_and_come_back(model: str) -> None:
         assert llm.batch_infer(_TEXTS, max_tokens=8) == expected
         processes = [rank.process_id for replica in llm.replicas() for rank in replica.ranks]
     _assert_gone(processes)
+
+
+def test_engines_in_processes_of_their_own_are_replicas_too(model: str) -> None:
+    config = GPUConfig(num_gpus=2, strategy="data", load_balancing="round_robin")
+    engine = replace(ENGINE, isolation="process")
+    options = {"prefer_gpu": False, "quant_type": "fp32", "engine": engine, "parallel": config}
+    with _open(model) as one, LlamaGPU(model, **options) as llm:
+        undisturbed = [generation.result(60) for generation in _start_all(one)]
+        assert (llm.isolation, llm.isolation_reason) == ("process", "as asked")
+        first, second = llm.replicas()
+        processes = [rank.process_id for rank in (*first.ranks, *second.ranks)]
+        assert len({os.getpid(), *processes}) == 3
+        assert llm.weight_bytes == 2 * one.weight_bytes
+        assert llm.limits.num_blocks == 2 * one.limits.num_blocks
+
+        _kill_under_load(llm, processes[0], undisturbed)
+        assert llm.degraded_reason == "replicas [0] of 2 have stopped"
+        assert llm.replicas()[0].death.ended_process.startswith("replica 0 of 2's process was killed (SIGKILL)")
+        llm.restart_stopped()
+        assert llm.degraded_reason is None
+        processes.append(llm.replicas()[0].ranks[0].process_id)
+        assert [g.result(60).token_ids for g in _start_all(llm)] == [said.token_ids for said in undisturbed]
+        assert {replica.num_in_flight for replica in llm.replicas()} == {0}
+    _assert_gone(processes)
+
+
+def test_the_engine_of_a_group_may_have_a_process_of_its_own(model: str) -> None:
+    engine = replace(ENGINE, isolation="process")
+    config = GPUConfig(num_gpus=2, strategy="pipeline")
+    with (
+        _open(model) as one,
+        LlamaGPU(model, prefer_gpu=False, quant_type="fp32", engine=engine, parallel=config) as llm,
+    ):
+        assert llm.batch_infer(_TEXTS, max_tokens=8) == one.batch_infer(_TEXTS, max_tokens=8)
+        (group,) = llm.replicas()
+        assert [rank.place.stage for rank in group.ranks] == [0, 1]
+        assert 0 < group.pipeline.bubble_share < 1
+        generation = llm.submit(PROMPTS[0], max_tokens=400, ignore_eos=True)
+        next(iter(generation))
+        os.kill(group.ranks[1].process_id, signal.SIGKILL)
+        with pytest.raises(EngineStoppedError, match="rank 1 of 2.* was killed") as raised:
+            generation.result(60)
+        assert raised.value.ended_process.startswith("rank 1 of 2 (stage 1 of 2) was killed (SIGKILL)")
+        assert llm.death.ended_process == raised.value.ended_process
+    _assert_gone([rank.process_id for rank in group.ranks])
 
 
 def test_groups_of_stages_of_tensor_ranks_are_replicas_too(model: str) -> None:

@@ -1,10 +1,23 @@
-"""How the stages of a group of ranks were used."""
+"""What the ranks of a group hold, and how its stages were used."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["GroupFigures"]
+from workbench.distributed.place import Place
+
+__all__ = ["GroupFigures", "GroupReport", "RankFigures"]
+
+
+@dataclass(frozen=True)
+class RankFigures:
+    """What one rank holds: decoder layers, and bytes; `process_id` is the system's."""
+
+    place: Place
+    process_id: int
+    layers: range
+    weight_bytes: int
+    kv_bytes: int
 
 
 @dataclass(frozen=True)
@@ -24,3 +37,12 @@ class GroupFigures:
         """What was added after `earlier`."""
         busy_s = tuple(now - then for now, then in zip(self.busy_s, earlier.busy_s, strict=True))
         return GroupFigures(busy_s, self.wall_s - earlier.wall_s)
+
+
+@dataclass(frozen=True)
+class GroupReport:
+    """What each rank holds, the layers of each stage, and how these were used so far."""
+
+    ranks: tuple[RankFigures, ...]
+    spans: tuple[range, ...]
+    pipeline: GroupFigures

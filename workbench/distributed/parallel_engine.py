@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from workbench.backends import Backend
-from workbench.distributed.group_figures import GroupFigures
+from workbench.distributed.group_figures import GroupFigures, RankFigures
+from workbench.distributed.group_launch import GroupLaunch
 from workbench.distributed.nursery import RankNursery
 from workbench.distributed.pooled_client import PooledClient
-from workbench.distributed.start import RankFigures, StartedGroup, start_group_engine
+from workbench.distributed.running_group import LoadingGroup, RunningGroup
 from workbench.engine import EngineStats
 from workbench.engine.client import EngineClient
 from workbench.engine.config import OVER_SEVERAL_DEVICES, EngineConfig, EngineLimits, refuse_drafts
+from workbench.engine.isolation.choice import choose_isolation
+from workbench.engine.launch import EngineFacts, EngineLaunch, Launch
 from workbench.engine.runner_status import RunnerStatus
 from workbench.errors import ConfigError, EngineStoppedError
-from workbench.models import LoadedModel, ModelFiles
+from workbench.models import ModelFiles, Tokenizer
+from workbench.models.model_code import import_model_code
 from workbench.parallel import GPUConfig
 from workbench.plugins import PluginManager
 from workbench.progress import ProgressCallback, no_progress
@@ -40,10 +44,11 @@ class ReplicaFigures:
 
 
 class ParallelEngine:
-    """One or more groups of processes behind one client.
+    """One or more groups of processes behind one client. `isolation` says where their engines run: here, or each in a
+    process of its own, which is then also the only process of a group of one.
 
     `device_indexes` are the backend's, one per id in `config.gpu_ids`; on the CPU the ids only number the ranks. Making
-    one starts the processes; `client.stop()` ends them. Raises what `start_group_engine` raises.
+    one starts the processes; `client.stop()` ends them. Raises what `build_group` raises.
     """
 
     def __init__(
@@ -70,23 +75,33 @@ class ParallelEngine:
         self._plugins = plugins
         self._progress = progress
         self._nursery = RankNursery() if backend.device_type == "cpu" else None
-        self._groups: dict[int, StartedGroup] = {}
-        num_groups = config.shape.data
+        self.isolation = choose_isolation(engine, backend)
+        if self.isolation.mode == "thread":
+            self.isolation = replace(self.isolation, reason="the loop runs here, its ranks are processes")
+        self._groups: dict[int, RunningGroup] = {}
+        self._loading: dict[int, LoadingGroup] = {}
         self.client: EngineClient | PooledClient
-        if num_groups == 1:
-            self.client = self._start_group(0)
-        else:
-            self.client = PooledClient(self._start_group, range(num_groups), balancer=config.load_balancing)
+        try:
+            self.client = self._start_all()
+        except BaseException:
+            for loading in self._loading.values():
+                loading.cancel()
+            raise
 
     @property
-    def loaded(self) -> LoadedModel:
-        """The model's facts; its module has no weights."""
-        return self._groups[0].loaded
+    def facts(self) -> EngineFacts:
+        """The model's facts and all groups' limits and bytes."""
+        return replace(self._groups[0].facts, limits=self.limits, weight_bytes=self.weight_bytes)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's."""
+        return self._groups[0].tokenizer
 
     @property
     def limits(self) -> EngineLimits:
         """Those of all groups together; `max_context` is one request's."""
-        one, count = self._groups[0].engine.limits, self.config.shape.data
+        one, count = self._groups[0].facts.limits, self.config.shape.data
         return replace(
             one,
             num_blocks=one.num_blocks * count,
@@ -97,14 +112,14 @@ class ParallelEngine:
     @property
     def weight_bytes(self) -> int:
         """Of all ranks of all groups."""
-        return sum(rank.weight_bytes for group in self._groups.values() for rank in group.ranks)
+        return sum(rank.weight_bytes for group in self._groups.values() for rank in group.report().ranks)
 
     @property
     def status(self) -> RunnerStatus:
         """How it is computed, in words."""
         shape = self.config.shape
         copies = f"{shape.data} replicas ({self.config.load_balancing}) of " if shape.data > 1 else ""
-        return RunnerStatus(f"{copies}{self._groups[0].engine.runner_status}")
+        return RunnerStatus(f"{copies}{self._groups[0].status}")
 
     @property
     def degraded_reason(self) -> str | None:
@@ -134,14 +149,14 @@ class ParallelEngine:
 
     def _figures(self, replica_id: int, num_in_flight: int, requests_total: int) -> ReplicaFigures:
         group = self._groups[replica_id]
-        client = group.engine.client
+        client, report = group.client, group.report()
         return ReplicaFigures(
             replica_id=replica_id,
             is_alive=client.is_alive,
             death=client.death,
             devices=tuple(self._ids_of(replica_id)),
-            ranks=group.ranks,
-            pipeline=group.runner.figures,
+            ranks=report.ranks,
+            pipeline=report.pipeline,
             num_in_flight=num_in_flight,
             requests_total=requests_total,
             tokens_per_s=client.tokens_per_s,
@@ -151,24 +166,88 @@ class ParallelEngine:
         size = self.config.num_gpus // self.config.shape.data
         return self.config.gpu_ids[replica_id * size : (replica_id + 1) * size]
 
+    def _start_all(self) -> EngineClient | PooledClient:
+        num_groups = self.config.shape.data
+        if self._is_isolated:
+            # Their processes load side by side; each is waited for in turn. Stages are cut as the first ones are.
+            at_once = num_groups if self.config.shape.pipeline == 1 else 1
+            self._loading = {replica_id: self._load_apart(replica_id) for replica_id in range(at_once)}
+        if num_groups == 1:
+            return self._start_group(0)
+        return PooledClient(self._start_group, range(num_groups), balancer=self.config.load_balancing)
+
+    @property
+    def _is_isolated(self) -> bool:
+        return self.isolation.mode == "process"
+
     def _start_group(self, replica_id: int) -> EngineClient:
+        group = self._isolated(replica_id) if self._is_isolated else self._started_here(replica_id)
+        self._groups[replica_id] = group
+        return group.client
+
+    def _isolated(self, replica_id: int) -> RunningGroup:
+        loading = self._loading.pop(replica_id, None) or self._load_apart(replica_id)
+        group = loading.wait(self._files, self._plugins, self._progress)
+        if group.facts.embedding is not None and self.config.shape.data > 1:
+            group.client.stop()
+            raise ConfigError(f"{self._files.name} makes embeddings, which is done on one device: leave parallel out")
+        return group
+
+    def _load_apart(self, replica_id: int) -> LoadingGroup:
+        return LoadingGroup(self._launch(replica_id), self._name_of(replica_id) or "the engine")
+
+    def _name_of(self, replica_id: int) -> str:
+        num_groups = self.config.shape.data
+        return f"replica {replica_id} of {num_groups}" if num_groups > 1 else ""
+
+    def _launch(self, replica_id: int) -> Launch:
+        """What a process builds: a whole model by itself, or ranks."""
+        launch = self._group_launch(replica_id)
+        if len(launch.device_indexes) > 1:
+            return launch
+        engine = self._engine
+        if self._backend.device_type == "cpu" and engine.num_threads is None:
+            num_cores = self._backend.device(0).num_cores
+            engine = replace(engine, num_threads=max(1, num_cores // self.config.shape.data))
+        return EngineLaunch(
+            files=self._files,
+            backend_name=self._backend.name,
+            device_index=launch.device_indexes[0],
+            dtype=self._dtype,
+            quantization=None,
+            low_bit=None,
+            cache=None,
+            config=engine,
+        )
+
+    def _group_launch(self, replica_id: int) -> GroupLaunch:
         shape = self.config.shape
         size = shape.tensor * shape.pipeline
-        group = start_group_engine(
-            self._files,
-            self._backend,
-            self._device_indexes[replica_id * size : (replica_id + 1) * size],
+        indexes = self._device_indexes[replica_id * size : (replica_id + 1) * size]
+        # All alike, also one that is started anew beside others at work.
+        known = next((group.report().spans for group in self._groups.values()), None)
+        return GroupLaunch(
+            files=self._files,
+            backend_name=self._backend.name,
+            device_indexes=tuple(indexes),
             tensor_size=shape.tensor,
             num_stages=shape.pipeline,
             dtype=self._dtype,
             config=self._engine,
             num_groups=shape.data,
-            name=f"replica {replica_id} of {shape.data}" if shape.data > 1 else "",
-            # All alike, also one that is started anew beside others at work.
-            spans=next((other.spans for other in self._groups.values()), None),
+            name=self._name_of(replica_id),
+            spans=known,
+        )
+
+    def _started_here(self, replica_id: int) -> RunningGroup:
+        import_model_code(self._progress)
+        # The engine itself loads torch.
+        from workbench.distributed.start import start_group_engine
+
+        return start_group_engine(
+            self._group_launch(replica_id),
+            self._backend,
             plugins=self._plugins,
             nursery=self._nursery,
             progress=self._progress,
         )
-        self._groups[replica_id] = group
-        return group.engine.client

@@ -1,4 +1,4 @@
-"""Starts an engine whose model lies in several processes, one per device or share of the CPU's cores."""
+"""Builds an engine whose model lies in several processes, one per device or share of the CPU's cores."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from functools import partial
 from typing import Any
 
 from workbench.backends import Backend, torch_dtype
+from workbench.distributed.group_figures import GroupReport, RankFigures
+from workbench.distributed.group_launch import GroupLaunch
 from workbench.distributed.group_runner import GroupRunner
 from workbench.distributed.kernel_group_runner import KernelGroupRunner
 from workbench.distributed.model_share import layers_of
@@ -17,21 +19,23 @@ from workbench.distributed.rank_group import RankFailure, RankGroup
 from workbench.distributed.rank_messages import Allocate, Job, Loaded, Measure
 from workbench.distributed.shared_table import SharedTable
 from workbench.distributed.stages import Stages
-from workbench.engine.build import StartedEngine, structure_compiler
+from workbench.engine.build import structure_compiler
 from workbench.engine.client import EngineClient
 from workbench.engine.config import EngineConfig, EngineLimits, resolve_limits
 from workbench.engine.core import EngineCore
 from workbench.engine.engine import Engine
+from workbench.engine.grammar import StructureCompiler
+from workbench.engine.launch import EngineFacts
 from workbench.engine.messages import Fail, Reply
 from workbench.engine.request_plugins import RequestPlugins
 from workbench.engine.runner_status import RunnerStatus
 from workbench.errors import ConfigError, EngineStoppedError
-from workbench.models import LoadedModel, ModelFiles
+from workbench.models import LoadedModel, Tokenizer
 from workbench.models.loader import load_shell
 from workbench.plugins import PluginManager
 from workbench.progress import Progress, ProgressCallback, no_progress
 
-__all__ = ["RankFigures", "StartedGroup", "start_group_engine"]
+__all__ = ["BuiltGroup", "StartedGroup", "build_group", "start_group_engine"]
 
 # Steps in flight per stage of a pipeline: with one each, a stage would wait while the host chooses tokens.
 _LANES_PER_STAGE = 2
@@ -40,112 +44,155 @@ _KERNEL_LANES_PER_STAGE = 1
 
 
 @dataclass(frozen=True)
-class RankFigures:
-    """What one rank holds: decoder layers, and bytes; `process_id` is the system's."""
+class BuiltGroup:
+    """An engine that is ready to run, the facts of its model (whose module has no weights), and its ranks. `spans` are
+    the layers of each stage."""
 
-    place: Place
-    process_id: int
-    layers: range
-    weight_bytes: int
-    kv_bytes: int
-
-
-@dataclass(frozen=True)
-class StartedGroup:
-    """A running engine, the facts of its model (whose module has no weights), and its ranks. `spans` are the layers of
-    each stage."""
-
-    engine: StartedEngine
+    engine: Engine
+    limits: EngineLimits
+    structures: StructureCompiler
+    status: RunnerStatus
     loaded: LoadedModel
     ranks: tuple[RankFigures, ...]
     spans: tuple[range, ...]
     group: RankGroup
     runner: GroupRunner | KernelGroupRunner
 
+    @property
+    def facts(self) -> EngineFacts:
+        """What is known of the engine."""
+        return EngineFacts.of(self.loaded, self.limits)
+
+    def report(self) -> GroupReport:
+        """Of its ranks, as they are now."""
+        return GroupReport(self.ranks, self.spans, self.runner.figures)
+
+    def watch(self, core: EngineCore) -> None:
+        """Have the loop, which has been started, told when the ranks die."""
+        self.group.on_failure(lambda failure: _tell(core, failure))
+
+
+@dataclass(frozen=True)
+class StartedGroup:
+    """See RunningGroup: a group whose engine runs in a thread here."""
+
+    client: EngineClient
+    built: BuiltGroup
+
+    @property
+    def facts(self) -> EngineFacts:
+        return self.built.facts
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.built.loaded.tokenizer
+
+    @property
+    def status(self) -> RunnerStatus:
+        return self.built.status
+
+    def report(self) -> GroupReport:
+        return self.built.report()
+
 
 def start_group_engine(
-    files: ModelFiles,
+    launch: GroupLaunch,
     backend: Backend,
-    device_indexes: Sequence[int],
     *,
-    tensor_size: int,
-    num_stages: int,
-    dtype: str,
-    config: EngineConfig,
-    num_groups: int = 1,
-    name: str = "",
-    spans: Sequence[range] | None = None,
     plugins: PluginManager | None = None,
     nursery: RankNursery | None = None,
     progress: ProgressCallback = no_progress,
-    uses_kernels: bool | None = None,
 ) -> StartedGroup:
-    """Start `num_stages * tensor_size` processes, load the model's shares in them, and start the engine's thread here.
+    """Build a group as `build_group` does, and run its engine in a thread of this process."""
+    built = build_group(launch, backend, plugins=plugins, nursery=nursery, progress=progress)
 
-    `device_indexes` are one per rank; on the CPU they say nothing, and its cores and memory are shared out among the
-    ranks of `num_groups` such groups, of which errors call this one by `name`. `spans` are the stages of a group like
-    this one; without them the model's parts are timed. `plugins` has what requests may name; `nursery` forks the ranks,
-    on the CPU only. `uses_kernels`: compute with the GPU's own kernels, by default on a GPU; on a CPU it needs Triton's
-    interpreter.
-    Raises ConfigError for sizes that do not divide the model, ModelFormatError for one that cannot be split, and
-    OutOfMemoryError; then no process stays.
+    def connect(emit: Callable[[Reply], None]) -> EngineCore:
+        core = EngineCore(built.engine, emit, num_threads=1, on_end=built.group.stop)
+        core.start()
+        built.watch(core)
+        return core
+
+    client = EngineClient(
+        connect,
+        max_context=built.limits.max_context,
+        vocab_size=built.loaded.spec.vocab_size,
+        structures=built.structures,
+        plugins=RequestPlugins(plugins) if plugins is not None else None,
+        # Unlike those of any other group, so that several can be watched as one.
+        id_prefix=f"req-{built.group.process_ids[0]}",
+    )
+    return StartedGroup(client, built)
+
+
+def build_group(
+    launch: GroupLaunch,
+    backend: Backend,
+    *,
+    plugins: PluginManager | None = None,
+    nursery: RankNursery | None = None,
+    progress: ProgressCallback = no_progress,
+) -> BuiltGroup:
+    """Start a group's processes, load the model's shares in them, and put an engine in front of them.
+
+    `plugins` has what requests may name; `nursery` forks the ranks, on the CPU only. Raises ConfigError for sizes that
+    do not divide the model, ModelFormatError for one that cannot be split, and OutOfMemoryError; then no process stays.
     """
-    loaded = load_shell(files, dtype=dtype)
-    _check_sizes(loaded, tensor_size, num_stages, config)
-    places = Place.all(num_stages, tensor_size)
+    loaded = load_shell(launch.files, dtype=launch.dtype)
+    _check_sizes(loaded, launch)
+    places = Place.all(launch.num_stages, launch.tensor_size)
     on_gpu = backend.device_type != "cpu"
-    uses_kernels = on_gpu if uses_kernels is None else uses_kernels
-    num_threads = None if on_gpu else _threads_per_rank(backend, config, len(places) * num_groups)
-    devices = [backend.torch_device(index if on_gpu else 0) for index in device_indexes]
+    uses_kernels = on_gpu if launch.uses_kernels is None else launch.uses_kernels
+    num_threads = None if on_gpu else _threads_per_rank(backend, launch.config, len(places) * launch.num_groups)
+    devices = [backend.torch_device(index if on_gpu else 0) for index in launch.device_indexes]
     at_work = Progress("start processes", 0, None, "ranks")
     progress(at_work)
-    group = RankGroup.start([_rank_name(name, place, len(places)) for place in places], nursery)
+    group = RankGroup.start([_rank_name(launch.name, place, len(places)) for place in places], nursery)
     try:
         # They may be told to stop while they load.
         ask = partial(progress, at_work)
-        measure = Measure(files, loaded.dtype, devices[0], num_threads)
+        measure = Measure(launch.files, loaded.dtype, devices[0], num_threads)
         # A GPU reads its own memory: the first stage of several has a copy there.
-        table = None if uses_kernels else SharedTable.of(loaded.module, loaded.dtype, num_stages)
+        table = None if uses_kernels else SharedTable.of(loaded.module, loaded.dtype, launch.num_stages)
         if table is not None:
             table.make(group.shared_fd)
-        stages = Stages.choose(group, measure, len(layers_of(loaded.module)), num_stages, spans, ask)
+        stages = Stages.choose(group, measure, len(layers_of(loaded.module)), launch.num_stages, launch.spans, ask)
+        most_tokens = launch.config.max_num_batched_tokens or (8192 if on_gpu else 1)
         for place, device in zip(places, devices, strict=True):
             job = Job(
                 place=place,
                 layers=stages.spans[place.stage],
-                files=files,
+                files=launch.files,
                 dtype=loaded.dtype,
                 device=device,
                 meeting_file=group.meeting_file,
                 num_threads=num_threads,
-                warm_up_tokens=min(config.max_num_batched_tokens or (8192 if on_gpu else 1), loaded.spec.max_context),
+                warm_up_tokens=min(most_tokens, loaded.spec.max_context),
                 uses_kernels=uses_kernels,
                 table=table,
             )
             group.send(place.rank, job)
-        return _start(group, places, stages, table, loaded, backend, config, num_groups, plugins, ask)
+        return _build(group, launch, stages, table, loaded, backend, plugins, ask)
     except BaseException:
         group.stop()
         raise
 
 
-def _start(
+def _build(
     group: RankGroup,
-    places: list[Place],
+    launch: GroupLaunch,
     stages: Stages,
     table: SharedTable | None,
     loaded: LoadedModel,
     backend: Backend,
-    config: EngineConfig,
-    num_groups: int,
     plugins: PluginManager | None,
     while_waiting: Callable[[], object],
-) -> StartedGroup:
+) -> BuiltGroup:
     on_gpu = backend.device_type != "cpu"
-    num_stages, tensor_size = places[0].num_stages, places[0].tensor_size
+    num_stages, tensor_size = launch.num_stages, launch.tensor_size
+    places = Place.all(num_stages, tensor_size)
     shares: list[Loaded] = group.receive_from_all(while_waiting)
     loaded.weight_bytes = sum(share.weight_bytes for share in shares)
-    limits = _limits(shares, loaded, on_gpu, config, num_groups)
+    limits = _limits(shares, loaded, on_gpu, launch.config, launch.num_groups)
     runner: GroupRunner | KernelGroupRunner
     obstacle = next((share.why_eager for share in shares if share.why_eager is not None), None)
     if obstacle is None:
@@ -179,18 +226,6 @@ def _start(
         words += ", captured graphs of fused kernels"
     elif on_gpu:
         words += f", eager: {obstacle}"
-    client = _connect(group, runner, loaded, limits, plugins)
-    started = StartedEngine(client, limits, RunnerStatus(words))
-    return StartedGroup(started, loaded, figures, stages.spans, group, runner)
-
-
-def _connect(
-    group: RankGroup,
-    runner: GroupRunner | KernelGroupRunner,
-    loaded: LoadedModel,
-    limits: EngineLimits,
-    plugins: PluginManager | None,
-) -> EngineClient:
     structures = structure_compiler(loaded.tokenizer, loaded.spec.vocab_size, loaded.eos_token_ids)
     engine = Engine(
         runner,
@@ -202,22 +237,7 @@ def _connect(
         structures=structures,
         plugins=plugins,
     )
-
-    def connect(emit: Callable[[Reply], None]) -> EngineCore:
-        core = EngineCore(engine, emit, num_threads=1, on_end=group.stop)
-        core.start()
-        group.on_failure(lambda failure: _tell(core, failure))
-        return core
-
-    return EngineClient(
-        connect,
-        max_context=limits.max_context,
-        vocab_size=loaded.spec.vocab_size,
-        structures=structures,
-        plugins=RequestPlugins(plugins) if plugins is not None else None,
-        # Unlike those of any other group, so that several can be watched as one.
-        id_prefix=f"req-{group.process_ids[0]}",
-    )
+    return BuiltGroup(engine, limits, structures, RunnerStatus(words), loaded, figures, stages.spans, group, runner)
 
 
 def _rank_name(group_name: str, place: Place, num_ranks: int) -> str:
@@ -233,12 +253,13 @@ def _tell(core: EngineCore, failure: RankFailure) -> None:
         return
 
 
-def _check_sizes(loaded: LoadedModel, tensor_size: int, num_stages: int, config: EngineConfig) -> None:
+def _check_sizes(loaded: LoadedModel, launch: GroupLaunch) -> None:
     model: Any = loaded.module.config.get_text_config()
-    heads = model.num_attention_heads
-    check_tensor_size(loaded.files.name, heads, getattr(model, "num_key_value_heads", None) or heads, tensor_size)
-    if num_stages > 1:
-        layer_spans([1.0] * len(layers_of(loaded.module)), num_stages)
+    heads, config = model.num_attention_heads, launch.config
+    kv_heads = getattr(model, "num_key_value_heads", None) or heads
+    check_tensor_size(loaded.files.name, heads, kv_heads, launch.tensor_size)
+    if launch.num_stages > 1:
+        layer_spans([1.0] * len(layers_of(loaded.module)), launch.num_stages)
     if config.engine_name != "paged":
         raise ConfigError(f"engine_name={config.engine_name!r} runs on one device: leave parallel out")
     if config.kv_dtype is not None:

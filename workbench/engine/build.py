@@ -41,7 +41,8 @@ _SAMPLER_COPIES = 3
 class BuiltEngine:
     """An engine, what is known of it, and how it computes at the moment. `num_threads` are for the thread it runs in.
 
-    `usage` reads the memory of its device, as seen from this process.
+    `usage` reads the memory of its device, as seen from this process; `figures` is what else there is to tell of it
+    while it runs. `on_start` and `on_end` are called around its loop.
     """
 
     engine: Engine
@@ -52,6 +53,9 @@ class BuiltEngine:
     num_threads: int | None
     usage: UsageReader
     plugins: PluginManager | None = None
+    figures: Callable[[], Any] = lambda: None
+    on_start: Callable[[EngineCore], None] | None = None
+    on_end: Callable[[], None] | None = None
 
 
 def build_engine(

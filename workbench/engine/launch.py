@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from workbench.backends import Backend, get_backend
 from workbench.backends.processor import Processor
@@ -24,7 +24,7 @@ from workbench.quantize import QuantizationCache, QuantizationConfig, Quantizati
 if TYPE_CHECKING:
     from workbench.engine.build import BuiltEngine
 
-__all__ = ["DraftFacts", "EngineFacts", "EngineLaunch", "check_drafts", "release"]
+__all__ = ["DraftFacts", "EngineFacts", "EngineLaunch", "Launch", "check_drafts", "release"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,12 @@ class EngineFacts:
         """The facts of a loaded model whose engine runs under `limits`, with a draft model if it has one."""
         weight_bytes = loaded.weight_bytes + (0 if draft is None else draft.weight_bytes)
         return cls(limits, loaded.spec, weight_bytes, loaded.embedding, loaded.dtype, loaded.quantized, draft)
+
+
+class Launch(Protocol):
+    """Plain values from which an engine is built wherever they are sent."""
+
+    def build(self, progress: ProgressCallback) -> BuiltEngine: ...
 
 
 @dataclass(frozen=True)
@@ -175,6 +181,11 @@ class EngineLaunch:
     def build(self, progress: ProgressCallback) -> BuiltEngine:
         """Load the model and put an engine around it, in a process that does nothing else."""
         backend = get_backend(self.backend_name)
+        if backend.device_type != "cpu":
+            import torch
+
+            # What asks for no device gets the one of this engine.
+            torch.cuda.set_device(backend.torch_device(self.device_index))
         plugins = default_plugins()
         plugins.load_enabled()
         loaded = self.load(progress, backend)

@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Any
 from workbench.child_lifetime import die_with_parent
 from workbench.engine.isolation.control import (
     Ended,
+    FiguresRead,
     Launched,
     LaunchFailed,
     Logged,
     MemoryRead,
     Prepare,
     Prepared,
+    ReadFigures,
     ReadMemory,
     Reported,
     RunnerWords,
@@ -84,14 +86,16 @@ class _Child:
         # Not before: building it may need no torch at all in a test.
         from workbench.engine.core import EngineCore
 
-        status = self._built.runner_status
-        self._core = EngineCore(self._built.engine, self.say, num_threads=self._built.num_threads)
+        built, status = self._built, self._built.runner_status
+        self._core = EngineCore(built.engine, self.say, num_threads=built.num_threads, on_end=built.on_end)
         status.on_change = lambda words: self.say(RunnerWords(words))
         self.say(RunnerWords(str(status)))
-        self.say(Launched(self._built.facts))
+        self.say(Launched(built.facts))
+        if built.on_start is not None:
+            built.on_start(self._core)
         self._core.run()
         if self._core.end_reason is not None:
-            self.say(Ended(self._core.end_reason))
+            self.say(Ended(self._core.end_reason, self._core.ended_process))
 
     def leave(self) -> None:
         """Let everything be said, and end without taking the interpreter apart, which takes long with a GPU."""
@@ -128,6 +132,8 @@ class _Child:
             threading.Thread(target=self._prepare, args=(message,), name="workbench-prepare", daemon=True).start()
         elif isinstance(message, ReadMemory):
             self.say(MemoryRead(message.reply_id, self._built.usage.read_usage()))
+        elif isinstance(message, ReadFigures):
+            self.say(FiguresRead(message.reply_id, self._built.figures()))
         elif self._core is not None:
             try:
                 if isinstance(message, Request) and message.params.plugins:

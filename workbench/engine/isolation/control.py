@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from logging import LogRecord
+from typing import Any
 
 from workbench.engine.launch import EngineFacts
 from workbench.engine.structure import StructureSpec
@@ -13,12 +14,14 @@ from workbench.telemetry import DeviceUsage
 
 __all__ = [
     "Ended",
+    "FiguresRead",
     "Launched",
     "LaunchFailed",
     "Logged",
     "MemoryRead",
     "Prepare",
     "Prepared",
+    "ReadFigures",
     "ReadMemory",
     "Reported",
     "RunnerWords",
@@ -63,9 +66,10 @@ class Logged:
 
 @dataclass(frozen=True)
 class Ended:
-    """The last word of an engine whose loop died."""
+    """The last word of an engine whose loop died; `ended_process` as in EngineStoppedError."""
 
     reason: str
+    ended_process: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,3 +101,18 @@ class MemoryRead:
 
     reply_id: str
     usage: DeviceUsage
+
+
+@dataclass(frozen=True)
+class ReadFigures:
+    """Ask for what the engine's launch has to tell of it as it runs, without waiting for a step."""
+
+    reply_id: str
+
+
+@dataclass(frozen=True)
+class FiguresRead:
+    """What it tells."""
+
+    reply_id: str
+    figures: Any

@@ -19,14 +19,15 @@ from workbench.engine.isolation.control import (
     LaunchFailed,
     Logged,
     Prepare,
+    ReadFigures,
     ReadMemory,
     Reported,
     RunnerWords,
 )
 from workbench.engine.isolation.engine_child import EngineChild
 from workbench.engine.isolation.in_flight import InFlight
-from workbench.engine.launch import EngineLaunch
-from workbench.engine.messages import Failed, Stop
+from workbench.engine.launch import Launch
+from workbench.engine.messages import Chunk, Failed, Stop
 from workbench.engine.runner_status import RunnerStatus
 from workbench.engine.structure import StructureSpec
 from workbench.errors import EngineStoppedError, ModelLoadError, WorkbenchError
@@ -38,7 +39,7 @@ __all__ = ["ProcessCore"]
 
 _log = logging.getLogger(__name__)
 
-_MEMORY_TIMEOUT_S = 5.0
+_ANSWER_TIMEOUT_S = 5.0
 # How often whoever waits for a load is asked whether to go on.
 _ASK_EVERY_S = 0.1
 
@@ -46,15 +47,18 @@ _ASK_EVERY_S = 0.1
 class ProcessCore:
     """Starts the child at once; after `wait_until_launched` and `connect` it is an `EngineCore` to its client.
 
+    Errors call it by `name`.
+
     One thread starts the child, reads what it says, and tells everybody when it is gone. It must be that one: the
     system ends the child together with the thread that started it.
     """
 
-    def __init__(self, launch: EngineLaunch) -> None:
+    def __init__(self, launch: Launch, name: str = "the engine") -> None:
+        self._name = name
         self.runner_status = RunnerStatus("loading")
         self.end_reason: str | None = None
         self.ended_process: str | None = None
-        self._launch: EngineLaunch | None = launch
+        self._launch: Launch | None = launch
         self._startup: SimpleQueue[Reported | Launched | LaunchFailed] = SimpleQueue()
         self._emit: Callable[[Any], None] = lambda message: None
         self._in_flight = InFlight()
@@ -63,12 +67,14 @@ class ProcessCore:
         self._child: EngineChild | None = None
         self._starting = threading.Lock()
         self._is_stopping = False
+        # From the first that hears of it on: the process itself ends a moment later.
+        self._has_ended = False
         self._thread = threading.Thread(target=self._run, name="workbench-engine-process", daemon=True)
         self._thread.start()
 
     @property
     def is_alive(self) -> bool:
-        return self._thread.is_alive() and not self._in_flight.is_closed
+        return self._thread.is_alive() and not (self._has_ended or self._in_flight.is_closed)
 
     @property
     def pid(self) -> int | None:
@@ -128,9 +134,13 @@ class ProcessCore:
         usage, private = reader.read_usage(), self.held_bytes("cpu").get("cpu", 0)
         return replace(usage, process=usage.process + private, used=max(usage.used, usage.process + private))
 
+    def read_figures(self) -> Any:
+        """What the engine's launch has to tell of it now. Raises EngineStoppedError once the process has ended."""
+        return self._ask(ReadFigures(f"core-{next(self._ids)}"), _ANSWER_TIMEOUT_S).figures
+
     def _read_usage(self) -> DeviceUsage:
         try:
-            usage: DeviceUsage = self._ask(ReadMemory(f"core-{next(self._ids)}"), _MEMORY_TIMEOUT_S).usage
+            usage: DeviceUsage = self._ask(ReadMemory(f"core-{next(self._ids)}"), _ANSWER_TIMEOUT_S).usage
             return usage
         except EngineStoppedError:
             return DeviceUsage(0, 0)
@@ -159,7 +169,7 @@ class ProcessCore:
             if self._child is not None:
                 self._child.kill()
 
-    def _ask(self, question: Prepare | ReadMemory, timeout_s: float | None = None) -> Any:
+    def _ask(self, question: Prepare | ReadFigures | ReadMemory, timeout_s: float | None = None) -> Any:
         reply: SimpleQueue[Any] = SimpleQueue()
         self._replies[question.reply_id] = reply
         try:
@@ -214,8 +224,8 @@ class ProcessCore:
             error = EngineStoppedError("the engine was stopped")
         else:
             if end is not None and self.end_reason is None:
-                self.ended_process = f"the engine's process {end.how}"
-            self.end_reason = self.end_reason or f"the engine's {end or 'process did not start'}"
+                self.ended_process = f"{self._name}'s process {end.how}"
+            self.end_reason = self.end_reason or f"{self._name}'s {end or 'process did not start'}"
             error = EngineStoppedError.of_death(self.end_reason, self.ended_process)
         self._startup.put(LaunchFailed(ModelLoadError(f"the load was cut off: {self.end_reason or error}"), ""))
         for message in self._in_flight.close(error):
@@ -232,8 +242,11 @@ class ProcessCore:
                 if logger.isEnabledFor(message.record.levelno):
                     logger.handle(message.record)
             case Ended():
-                self.end_reason = message.reason
+                self._has_ended = True
+                self.end_reason, self.ended_process = message.reason, message.ended_process
             case _:
+                if isinstance(message, Chunk) and isinstance(message.error, EngineStoppedError):
+                    self._has_ended, self.ended_process = True, message.error.ended_process
                 self._in_flight.note(message)
                 self._hand_on(message)
 
