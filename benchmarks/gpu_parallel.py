@@ -1,6 +1,6 @@
 """Models over GPUs: the same text as on one, tokens/s beside one, and what a rank's death does to its requests.
 
-    python benchmarks/gpu_parallel.py cost                  # one rank in a process of its own against none, one GPU
+    python benchmarks/gpu_parallel.py cost                  # a rank, and an engine's process, beside neither; one GPU
     python benchmarks/gpu_parallel.py text rates kill --gpus 2
     python benchmarks/gpu_parallel.py places serve --gpus 2  # which GPUs are used, and the documented route over HTTP
 
@@ -27,11 +27,13 @@ _NEW = 128
 
 
 @contextmanager
-def opened(model: str, parallel: GPUConfig | None, quant_type: str | None = None) -> Iterator[LlamaGPU]:
-    """A model with room for 64 requests, its loop in this process."""
+def opened(
+    model: str, parallel: GPUConfig | None, quant_type: str | None = None, isolation: str | None = None
+) -> Iterator[LlamaGPU]:
+    """A model with room for 64 requests of 512 tokens in each replica; one alone has its loop in this process."""
     engine = EngineConfig(
         context_length=1024, kv_cache_tokens=64 * 512, enable_prefix_caching=False,
-        isolation="thread" if parallel is None else None,
+        isolation="thread" if parallel is None else isolation,
     )  # fmt: skip
     began_s = time.perf_counter()
     with LlamaGPU(model, quant_type=quant_type, engine=engine, parallel=parallel, check_plan=False) as llm:
@@ -60,16 +62,19 @@ def rates(llm: LlamaGPU, batches: tuple[int, ...], new: int = _NEW) -> dict[int,
 
 
 def cost(options: argparse.Namespace) -> None:
-    """One rank in a process of its own against an engine in a thread, both loaded, turn by turn."""
+    """One rank, and an engine in a process of its own, against an engine in a thread; all loaded, turn by turn."""
+    alone = GPUConfig(num_gpus=1, strategy="tensor")
     with (
         opened(options.model, None) as one,
-        opened(options.model, GPUConfig(num_gpus=1, strategy="tensor")) as group,
+        opened(options.model, alone, isolation="thread") as rank,
+        opened(options.model, alone, isolation="process") as process,
     ):
         for batch in (1, 8, 64):
-            pairs = [(rate(one, batch, seed), rate(group, batch, seed)) for seed in range(4)][1:]
-            shares = statistics.median(b / a for a, b in pairs)
-            words = ", ".join(f"{a:.0f} and {b:.0f}" for a, b in pairs)
-            print(f"batch {batch}: {words} tokens/s, the rank's share {shares:.3f}", flush=True)
+            rounds = [[rate(llm, batch, seed) for llm in (one, rank, process)] for seed in range(4)][1:]
+            for name, column in (("a rank", 1), ("a process", 2)):
+                share = statistics.median(found[column] / found[0] for found in rounds)
+                words = ", ".join(f"{found[0]:.0f} and {found[column]:.0f}" for found in rounds)
+                print(f"batch {batch}, {name}: {words} tokens/s, its share {share:.3f}", flush=True)
 
 
 def text(options: argparse.Namespace) -> None:
@@ -103,9 +108,11 @@ def run_rates(options: argparse.Namespace) -> None:
         print("one GPU", rates(llm, (1, 8, 64)), flush=True)
     for strategy in options.strategies:
         with opened(options.model, GPUConfig(num_gpus=options.gpus, strategy=strategy)) as llm:
-            # Stages compute with torch's operators, one launch after the other.
-            found = rates(llm, (1, 64), new=24) if strategy == "pipeline" else rates(llm, (1, 8, 64, 128))
-            print(strategy, found, llm.replicas()[0].pipeline, flush=True)
+            for batch in (1, 8, 64, 128):
+                before = llm.replicas()[0].pipeline
+                found = rates(llm, (batch,))
+                idle = llm.replicas()[0].pipeline.since(before).bubble_share
+                print(f"{strategy} {found}" + (f", {idle:.1%} idle" if strategy == "pipeline" else ""), flush=True)
 
 
 def kill(options: argparse.Namespace) -> None:
@@ -207,6 +214,8 @@ def serve(options: argparse.Namespace) -> None:
                 for strategy in options.strategies:
                     config = {"num_gpus": options.gpus, "strategy": strategy, "memory_fraction": 0.3,
                               "on_cpu": options.device == "cpu"}  # fmt: skip
+                    if strategy == "hybrid":
+                        config["tensor_parallel_size"] = options.tensor_size
                     began_s = time.perf_counter()
                     reply = client.post("/v1/multi-gpu/config", json=config)
                     print(f"{strategy}: {reply.status_code} after {time.perf_counter() - began_s:.1f} s, {reply.text}")
@@ -244,6 +253,7 @@ def main() -> None:
     parser.add_argument("what", nargs="+", choices=tuple(_PARTS))
     parser.add_argument("--model", default="random:llama-3.1-8b")
     parser.add_argument("--gpus", type=int, default=2)
+    parser.add_argument("--tensor-size", type=int, default=1, help="of the groups of `serve`'s hybrid")
     parser.add_argument("--served", default="random:llama-3.2-1b", help="what `serve` serves")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="of `serve`; cpu is a rehearsal")
     parser.add_argument("--strategies", type=lambda words: words.split(","), default=["tensor", "pipeline", "data"])
