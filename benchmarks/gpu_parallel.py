@@ -4,7 +4,7 @@
     python benchmarks/gpu_parallel.py text rates kill --gpus 2
     python benchmarks/gpu_parallel.py places serve --gpus 2  # which GPUs are used, and the documented route over HTTP
 
-Rates are decode rates (from the last first token to the first last one), prompts of 128 random tokens.
+Rates are decode rates (from the last first token to that answer's end), prompts of 128 random tokens.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ def rate(llm: LlamaGPU, batch: int, seed: int, new: int = _NEW) -> float:
     for generation in running:
         *_, last = generation
         usages.append(last.usage)
-    step_s = (min(u.finished_s for u in usages) - max(u.first_token_s for u in usages)) / (new - 1)
-    return batch / step_s
+    # Of the one that began last: beside it nobody's prompt is computed any more.
+    last = max(usages, key=lambda usage: usage.first_token_s)
+    return batch * (new - 1) / (last.finished_s - last.first_token_s)
 
 
 def rates(llm: LlamaGPU, batches: tuple[int, ...], new: int = _NEW) -> dict[int, float]:
