@@ -51,8 +51,8 @@ def rate(llm: LlamaGPU, batch: int, seed: int, new: int = _NEW) -> float:
     running = [llm.submit(p, max_tokens=new, ignore_eos=True) for p in prompts(llm, batch, 128, seed)]
     usages = []
     for generation in running:
-        *_, last = generation
-        usages.append(last.usage)
+        *_, end = generation
+        usages.append(end.usage)
     # Of the one that began last: beside it nobody's prompt is computed any more.
     last = max(usages, key=lambda usage: usage.first_token_s)
     return batch * (new - 1) / (last.finished_s - last.first_token_s)
