@@ -101,6 +101,14 @@ class ChatSettings:
             "format_text": structure.text if structure else "",
         }
 
+    def changes_of(self, preset: Preset) -> list[str]:
+        """Names of the fields that are not as the preset sets them. A system prompt of one's own goes with a preset
+        that has none."""
+        wanted = self.of_preset(preset)
+        if preset.system is None:
+            del wanted["system"]
+        return [name for name, value in wanted.items() if (getattr(self, name) or "") != (value or "")]
+
     def _structure(self) -> StructureSpec | None:
         kind = FORMATS[self.format]
         if kind is None:

@@ -25,6 +25,10 @@ def _export(chat: ChatBox, _content: Content) -> None:
     chat.send({"type": "export", "text": chat.export_json()})
 
 
+def _export_all(chat: ChatBox, _content: Content) -> None:
+    chat.send({"type": "export", "text": chat.export_json(everything=True), "name": "conversations.json"})
+
+
 def _look_inside(chat: ChatBox, content: Content) -> None:
     chat.looks_inside = bool(content.get("on"))
 
@@ -47,6 +51,7 @@ _ACTIONS: Mapping[str, Action] = {
     "inside": _look_inside,
     "inspect": lambda chat, content: chat.inspect(content["number"]),
     "export": _export,
+    "export_all": _export_all,
     "import": lambda chat, content: chat.import_json(_text(content)),
 }
 

@@ -134,7 +134,8 @@ function settingsView(model, act) {
 
   function update() {
     showValue(system, model.get("system"));
-    presets.replaceChildren(element("option", { value: "" }, "Own settings"), ...model.get("presets").map((name) => element("option", { value: name }, name)));
+    const changed = model.get("changed_preset");
+    presets.replaceChildren(element("option", { value: "" }, changed ? `${changed}, changed` : "Own settings"), ...model.get("presets").map((name) => element("option", { value: name }, name)));
     presets.value = model.get("preset");
     inside.checked = model.get("looks_inside");
     for (const setting of model.get("settings")) {
@@ -190,7 +191,8 @@ function render({ model, el }) {
   const others = element("select", { onchange: () => act("open", { id: others.value }) });
   const othersField = field("Conversation", "Which conversation is shown", others, "wb-wide");
   const forget = button("Delete", "Forget the conversation that is shown", () => act("clear"), "wb-small");
-  const shelf = element("div", { class: "wb-row wb-end" }, othersField.node, forget);
+  const exportAll = button("Export all", "Save all conversations of the list as JSON", () => act("export_all"), "wb-small");
+  const shelf = element("div", { class: "wb-row wb-end" }, othersField.node, exportAll, forget);
   const file = element("input", { type: "file", accept: ".json,application/json", class: "wb-unseen", tabindex: "-1", "aria-label": "Conversation file",
     onchange: async () => { if (file.files[0]) act("import", { text: await file.files[0].text() }); file.value = ""; } });
   const exportButton = button("Export", "Save the conversation with all its versions as JSON", () => act("export"), "wb-small");
@@ -294,7 +296,7 @@ function render({ model, el }) {
       pending = null;
       update();
     } else if (content.type === "export") {
-      const link = element("a", { href: URL.createObjectURL(new Blob([content.text], { type: "application/json" })), download: "conversation.json" });
+      const link = element("a", { href: URL.createObjectURL(new Blob([content.text], { type: "application/json" })), download: content.name ?? "conversation.json" });
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 1000);
     } else if (content.type === "blocks") {
@@ -317,7 +319,7 @@ function render({ model, el }) {
   const endings = [
     follow(model, ["messages", "busy", "conversation_id"], updateMessages),
     follow(model, ["messages", "busy", "ready", "hint", "context", "can_continue", "conversations", "conversation_id"], update),
-    follow(model, ["system", "settings", "preset", "presets", "looks_inside"], settings.update),
+    follow(model, ["system", "settings", "preset", "changed_preset", "presets", "looks_inside"], settings.update),
   ];
   model.send({ type: "hello" });
   return () => {

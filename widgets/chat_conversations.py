@@ -59,10 +59,10 @@ class ChatConversations(ChatKnobs):
             self._shelf.forget()
             self._show_other()
 
-    def export_json(self) -> str:
-        """The conversation that is open, with all its branches."""
+    def export_json(self, *, everything: bool = False) -> str:
+        """The conversation that is open, or all of the list, with all their versions."""
         with self._lock:
-            return export_conversations([self.conversation])
+            return export_conversations(self._shelf.all if everything else [self.conversation])
 
     def import_json(self, text: str) -> None:
         """Take in conversations of `export_json`, or a list of {"role", "content"}, and show the first. Raises

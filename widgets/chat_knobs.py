@@ -20,6 +20,8 @@ class ChatKnobs(anywidget.AnyWidget):
     system = traitlets.Unicode().tag(sync=True)
     settings = traitlets.List().tag(sync=True)
     preset = traitlets.Unicode().tag(sync=True)
+    # The one that was chosen before something was changed; then `preset` is "".
+    changed_preset = traitlets.Unicode().tag(sync=True)
     presets = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
     _settings: ChatSettings
@@ -65,11 +67,12 @@ class ChatKnobs(anywidget.AnyWidget):
 
     def show_settings(self) -> None:
         """Show the page the settings as they are, whatever it has in its fields."""
+        self._settings.compare(self.conversation.system)
         with self.hold_sync():
             self.system = self.conversation.system or ""
             self.settings = self._settings.as_view()
             self.presets = self._settings.preset_names()
-            self.preset = self._settings.preset
+            self.preset, self.changed_preset = self._settings.preset, self._settings.changed_preset
 
     @property
     def conversation(self) -> Conversation:

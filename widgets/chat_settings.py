@@ -26,11 +26,14 @@ _INTEGERS = frozenset({"top_k", "max_tokens", "seed"})
 
 
 class ChatSettings:
-    """Sampling settings of a chat, by name as `SamplingParams` has them; `preset` is where they came from."""
+    """Sampling settings of a chat, by name as `SamplingParams` has them.
+
+    `preset` is the one that they are, "" for none; `changed_preset` the one that they were before something changed.
+    """
 
     def __init__(self, sampling: Mapping[str, Any], shelf: PresetShelf | None = None) -> None:
         self._shelf = shelf or default_preset_shelf()
-        self.preset = ""
+        self.preset = self.changed_preset = ""
         self.sampling = dict(sampling)
         SamplingParams.from_options(self.sampling)
 
@@ -41,8 +44,19 @@ class ChatSettings:
     def take(self, name: str, system: str | None) -> str | None:
         """Use a preset's sampling; gives the system prompt to go on with. Raises ConfigError for an unknown name."""
         preset, system = self._shelf.get(name), self._shelf.system_after(name, system)
-        self.preset, self.sampling = preset.name, dict(preset.sampling)
+        self.preset, self.changed_preset = preset.name, ""
+        self.sampling = dict(preset.sampling)
         return system
+
+    def compare(self, system: str | None) -> None:
+        """Note whether settings and system prompt are still, or again, those of the preset that was chosen."""
+        name = self.preset or self.changed_preset
+        preset = next((preset for preset in self._shelf.list() if preset.name == name), None)
+        if preset is None:
+            self.preset = self.changed_preset = ""
+            return
+        is_same = Preset(name, self.sampling).params == preset.params and preset.system in (None, system)
+        self.preset, self.changed_preset = (name, "") if is_same else ("", name)
 
     def set(self, name: str, value: Any) -> None:
         """Change one setting; None takes its default. Raises RequestError, and nothing changes."""
@@ -55,17 +69,16 @@ class ChatSettings:
         if value is None and name != "max_tokens":
             del changed[name]
         SamplingParams.from_options(changed)
-        self.sampling, self.preset = changed, ""
+        self.sampling = changed
 
     def save_as(self, name: str, system: str | None) -> None:
         """Keep the settings and the system prompt as a preset. Raises ConfigError for a built-in one's name."""
         self._shelf.save(Preset(name, self.sampling, system))
-        self.preset = name.strip()
+        self.preset, self.changed_preset = name.strip(), ""
 
     def remove(self, name: str) -> None:
         """Forget a saved preset. Raises ConfigError for a built-in or unknown one."""
         self._shelf.remove(name)
-        self.preset = ""
 
     def as_view(self) -> list[dict[str, Any]]:
         """The shown settings with their values, as JSON values."""

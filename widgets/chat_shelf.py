@@ -22,6 +22,11 @@ class ChatShelf:
         """Id and title of each."""
         return [(one.conversation_id, one.title or "New chat") for one in self._all]
 
+    @property
+    def all(self) -> list[Conversation]:
+        """Those of `names`."""
+        return list(self._all)
+
     def put(self, conversations: Iterable[Conversation]) -> None:
         """Take conversations in, in place of those with the same id, and open the first of them."""
         for one in reversed(list(conversations)):

@@ -57,7 +57,7 @@ class CompareTab:
         )
         self.count = gr.Radio([2, 3, 4], value=2, label="Answers", elem_id="wb-compare-count")
         with gr.Row(elem_classes="wb-bar-of-buttons"):
-            self.stop = gr.Button("Stop all", size="sm", variant="stop", elem_id="wb-compare-stop")
+            self.stop = gr.Button("Stop all", size="sm", variant="stop", interactive=False, elem_id="wb-compare-stop")
             if parts.bench is not None:
                 self.unload = gr.Button("Unload models of comparisons", size="sm", elem_id="wb-compare-unload")
         self.state = gr.Markdown("", elem_id="wb-compare-state")
@@ -117,8 +117,14 @@ class CompareTab:
             **_OPTIONS,
         )
         inputs = [self.prompt, self.count, *(value for column in self._columns for value in column.inputs)]
-        outputs = [self.state, *(part for column in self._columns for part in (column.answer, column.figures))]
-        self.prompt.submit(self._compare, inputs, outputs, **_OPTIONS)
+        outputs = [
+            self.state,
+            self.stop,
+            *(part for column in self._columns for part in (column.answer, column.figures)),
+        ]
+        asked = self.prompt.submit(self._compare, inputs, outputs, **_OPTIONS)
+        # However it ended.
+        asked.then(lambda: gr.Button(interactive=False), None, self.stop, **_OPTIONS)
         self.stop.click(self._stop_all, None, None, **_OPTIONS)
         if self._parts.bench is not None:
             options = {**_OPTIONS, "concurrency_limit": 1, "concurrency_id": "model"}
@@ -149,6 +155,7 @@ class CompareTab:
         columns = answering
         replies = [_begin(source, ask, system, prompt) for source, ask, system in asked]
         desk.others = {str(index): reply for index, reply in enumerate(replies)}
+        yield {self.stop: gr.Button(interactive=True)}
         try:
             while any(reply.is_running for reply in replies):
                 await asyncio.sleep(self._parts.update_interval_s)

@@ -15,6 +15,9 @@ from workbench.errors import ConfigError, WorkbenchError
 __all__ = ["PresetBar"]
 
 _FILE_NAME = "presets.json"
+_INFO = "sets everything below"
+_OPTIONS: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+_LATEST: dict[str, Any] = {**_OPTIONS, "trigger_mode": "always_last"}
 
 
 class PresetBar:
@@ -22,9 +25,7 @@ class PresetBar:
 
     def __init__(self, shelf: PresetShelf) -> None:
         self._shelf = shelf
-        self.choice = gr.Dropdown(
-            self._names, value="Precise", label="Preset", elem_id="wb-preset", info="sets everything below"
-        )
+        self.choice = gr.Dropdown(self._names, value="Precise", label="Preset", elem_id="wb-preset", info=_INFO)
         with gr.Accordion("Save, import and export presets", open=False, elem_id="wb-preset-files"):
             self.name = gr.Textbox(label="Name of the preset", max_length=60, elem_id="wb-preset-name")
             with gr.Row():
@@ -39,7 +40,7 @@ class PresetBar:
         """Let choosing a preset set the controls, and saving read them."""
         set_by_preset = [name for name in ChatSettings.of_preset(self._shelf.list()[0]) if name in controls]
         outputs = [controls[name] for name in set_by_preset]
-        options = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
+        options = _OPTIONS
 
         def apply(name: str, system: str) -> list[Any]:
             try:
@@ -51,6 +52,9 @@ class PresetBar:
 
         inputs = [self.choice, controls["system"]]
         self.choice.input(apply, inputs, outputs, trigger_mode="always_last", **options)
+        # Typed by hand or set by a preset: the marks follow the values.
+        changes = [control.change for control in outputs]
+        gr.on([self.choice.change, *changes], self._marked, [self.choice, *controls.values()], [self.choice], **_LATEST)
         values = [self.name, *controls.values()]
         self.save.click(self._save, values, [self.choice], **options)
         self.remove.click(self._remove, [self.choice], [self.choice], **options)
@@ -59,8 +63,7 @@ class PresetBar:
 
     def show_on(self, demo: gr.Blocks) -> None:
         """Offer what is saved by now when the page opens."""
-        options = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
-        demo.load(lambda: gr.Dropdown(choices=self._names), None, [self.choice], **options)
+        demo.load(lambda: gr.Dropdown(choices=self._names), None, [self.choice], **_OPTIONS)
 
     @property
     def _names(self) -> list[str]:
@@ -70,6 +73,16 @@ class PresetBar:
             # A damaged file must not keep the app from opening; saving says what is wrong.
             gr.Warning(str(error))
             return ["Precise"]
+
+    def _marked(self, name: str | None, *values: Any) -> Any:
+        """The dropdown with what is no longer as the preset has it."""
+        try:
+            changed = [] if name is None else ChatSettings.of(*values).changes_of(self._shelf.get(name))
+        except WorkbenchError:
+            # What is wrong is said where it is used.
+            return gr.skip()
+        words = ", ".join(field.replace("_", " ") for field in changed)
+        return gr.Dropdown(info=f"changed since: {words}" if changed else _INFO)
 
     def _save(self, name: str, *values: Any) -> Any:
         settings = ChatSettings.of(*values)

@@ -31,6 +31,7 @@ _CHAT = {
     "conversation_id": "a",
     "system": "",
     "preset": "",
+    "changed_preset": "",
     "presets": [],
     "settings": [{"name": "top_k", "label": "Top k", "step": "1", "least": 0, "most": None, "value": 7}],
 }
@@ -61,6 +62,11 @@ def test_another_conversation_is_chosen_from_the_list_and_its_messages_are_its_o
     chat.change(conversations=[{"id": "a", "title": "Hi"}, {"id": "b", "title": "Ho"}])
     page.locator("select").filter(has_text="Ho").select_option("b")
     assert chat.sent("open") == [{"type": "open", "id": "b"}]
+    page.get_by_role("button", name="Export all").click()
+    assert chat.sent("export_all") == [{"type": "export_all"}]
+    chat.change(presets=["Short"], changed_preset="Short")
+    expect(page.get_by_label("Preset", exact=True)).to_have_value("")
+    expect(page.locator("option[value='']")).to_have_text("Short, changed")
     # Numbers begin anew in each: the same one may be of a reply here and of a question there.
     chat.change(messages=[_message(0, "assistant", "Ho.")], conversation_id="b")
     expect(page.locator("article")).to_have_count(1)

@@ -204,6 +204,10 @@ def test_presets_are_saved_used_exported_and_imported(page, app, tmp_path):
     expect(page.page.get_by_label("System prompt")).to_have_value("")
     page.choose("wb-preset", "Pirate")
     expect(page.page.get_by_label("System prompt")).to_have_value("You speak like a pirate.")
+    page.set("Most tokens of a reply", "11")
+    expect(page.part("wb-preset")).to_contain_text("changed since: max tokens")
+    page.set("Most tokens of a reply", "9")
+    expect(page.part("wb-preset")).to_contain_text("sets everything below")
     with page.saved_file() as texts:
         page.part("wb-preset-files").get_by_role("button", name="Export", exact=True).click()
     file = tmp_path / "presets.json"

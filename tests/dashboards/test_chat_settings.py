@@ -1,4 +1,4 @@
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -58,3 +58,15 @@ def test_an_empty_field_is_off():
 def test_what_is_wrong_is_said(values, words):
     with pytest.raises(RequestError, match=words):
         ChatSettings(**values).params()
+
+
+def test_what_is_no_longer_as_the_preset_has_it_is_named():
+    settings = ChatSettings(**ChatSettings.of_preset(BUILT_IN_PRESETS[2]))
+    assert settings.changes_of(BUILT_IN_PRESETS[2]) == []
+    changed = replace(settings, temperature=0.5, min_p=0, system="Be kind.")
+    # The preset has no system prompt.
+    assert changed.changes_of(BUILT_IN_PRESETS[2]) == ["temperature", "min_p"]
+    assert "system" in changed.changes_of(BUILT_IN_PRESETS[3])
+    # An empty field, 0 and None are all "no limit".
+    unlimited = Preset("Long", {"max_tokens": None})
+    assert replace(ChatSettings(), max_tokens=0).changes_of(unlimited) == []

@@ -46,3 +46,5 @@ async def test_one_model_that_cannot_be_loaded_leaves_the_other_answers(tmp_path
     answers = [shown[column.answer] for column in tab._columns[:3]]
     assert answers == ["Hello.", "**No answer:** org/none cannot be found", "Hello."]
     assert shown[tab.state] == ""
+    # There is something to stop only from then on.
+    assert not tab.stop.interactive and shown[tab.stop].interactive

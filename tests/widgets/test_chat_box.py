@@ -337,12 +337,22 @@ def test_presets_system_prompt_and_settings_change_the_next_request(front_end, c
     assert (chat.preset, chat.system) == ("Short", "Answer in one or two sentences.")
     front_end.tell(chat, type="sampling", name="top_k", value=5)
     front_end.tell(chat, type="system", text="Be kind.")
-    assert chat.preset == ""
+    assert (chat.preset, chat.changed_preset) == ("", "Short")
     chat.ask("Hi")
     assert chat.wait(_LIMIT_S)
     request = factory.made[0].requests[-1]
     assert (request["top_k"], request["max_tokens"]) == (5, 96)
     assert request["messages"][0] == {"role": "system", "content": "Be kind."}
+
+
+def test_a_preset_is_called_changed_until_its_values_are_back(front_end, chat):
+    chat.choose_preset("Balanced")
+    front_end.tell(chat, type="sampling", name="temperature", value=0.9)
+    assert (chat.preset, chat.changed_preset) == ("", "Balanced")
+    # It has no system prompt: one's own goes with it.
+    front_end.tell(chat, type="sampling", name="temperature", value=0.7)
+    front_end.tell(chat, type="system", text="Be kind.")
+    assert (chat.preset, chat.changed_preset) == ("Balanced", "")
 
 
 def test_a_setting_that_cannot_be_is_refused_and_taken_back(front_end, chat):
@@ -389,6 +399,14 @@ def test_export_and_import_bring_back_every_version(front_end, chat, ready_sessi
     other = ChatBox(ready_session)
     front_end.tell(other, type="import", text=text)
     assert [(m["text"], m["versions"]) for m in other.messages] == [("Hi", 1), ("Hello there.", 2)]
+    front_end.tell(chat, type="new")
+    chat.ask("Ho")
+    assert chat.wait(_LIMIT_S)
+    front_end.tell(chat, type="export_all")
+    saved = front_end.custom(chat)[-2]
+    assert saved["name"] == "conversations.json"
+    front_end.tell(other, type="import", text=saved["text"])
+    assert [one["title"] for one in other.conversations] == ["Ho", "Hi"]
     front_end.tell(other, type="import", text="{nonsense")
     assert "no JSON" in front_end.custom(other)[-1]["cause"]
     other.close()
