@@ -83,18 +83,20 @@ def ceilings(device: str) -> dict[str, float]:
 
 def decode_row(llm: LlamaGPU, batch: int, prompt: int, new: int, ceiling: dict, repeats: int) -> dict[str, object]:
     """Greedy decoding of `batch` requests at once. `end_to_end` counts all tokens over all the time, prefill included;
-    `decode` counts from the last first token to the first last one."""
+    `decode` counts the steps from the last first token to the first last one, in which all of them decode."""
     rows = []
     for repeat in range(repeats + 1):
         started = time.monotonic()
         running = [
             llm.submit(_prompt(llm, prompt, repeat * 1000 + i), max_tokens=new, ignore_eos=True) for i in range(batch)
         ]
-        usages = [_usage(generation) for generation in running]
+        # The first request's tokens count the steps; one is of the step that gives the last request its first token.
+        arrivals: list[float] = []
+        usages = [_usage(generation, arrivals if i == 0 else None) for i, generation in enumerate(running)]
         ended = time.monotonic()
         begin = max(u.first_token_s for u in usages)
         end = min(u.finished_s for u in usages)
-        steps_s = (end - begin) / (new - 1)
+        steps_s = (end - begin) / (sum(begin < arrived for arrived in arrivals) - 1)
         if repeat:  # the first one warms up
             rows.append((batch * new / (ended - started), batch / steps_s, steps_s))
     end_to_end, decode, step_s = (statistics.median(column) for column in zip(*rows, strict=True))
@@ -235,10 +237,13 @@ def _generate(module, prompt: list[int]) -> list[int]:
     return out[0, len(prompt) :].tolist()
 
 
-def _usage(generation):
+def _usage(generation, arrivals: list[float] | None = None):
+    """Its times and counts once it has ended; `arrivals` takes when each of its tokens came."""
     last = None
     for chunk in generation:
         last = chunk
+        if arrivals is not None:
+            arrivals.append(time.monotonic())
     return last.usage
 
 

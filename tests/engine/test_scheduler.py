@@ -59,6 +59,28 @@ def test_decodes_come_first_and_the_chunk_beside_them_is_bounded():
     assert [(item.sequence, item.num_new_tokens) for item in plan.items] == [(short[0], 1), (short[1], 1), (long, 5)]
 
 
+def test_where_chunks_grow_a_step_has_whole_rows_and_a_sixteenth_of_what_waits():
+    limits = make_limits(
+        max_num_batched_tokens=8192,
+        max_prompt_tokens_beside_decodes=1024,
+        chunks_grow=True,
+        max_num_seqs=256,
+        max_context=8192,
+        num_blocks=20_000,
+    )
+    scheduler = Scheduler(limits)
+    streams = add(scheduler, *[2] * 32, max_context=8192)
+    step(scheduler)
+    (long,) = add(scheduler, 4096, max_context=8192)
+    assert step(scheduler)[long] == 1024 - len(streams)
+    add(scheduler, *[500] * 200, max_context=8192)
+    # 103,104 tokens wait: a sixteenth of them is 6,444, of which six times 1,024 are taken.
+    assert sum(step(scheduler).values()) == 6 * 1024
+    sizes = [sum(step(scheduler).values()) for _ in range(60)]
+    assert sizes[:30] == sorted(sizes[:30], reverse=True)
+    assert 1024 in sizes
+
+
 def test_chunks_beside_decodes_shrink_with_the_context_they_look_at():
     limits = make_limits(
         max_num_batched_tokens=512,

@@ -44,7 +44,8 @@ class EngineConfig:
         max_num_seqs: most requests in one batch.
         max_num_batched_tokens: most tokens computed in one step. Larger fills the device better.
         max_prompt_tokens_beside_decodes: most prompt tokens computed in a step that also serves running streams:
-            it bounds the pause that a long new prompt causes in them.
+            it bounds the pause that a long new prompt causes in them. Left out, a GPU computes 1,024 tokens in such a
+            step, and a sixteenth of those that wait where that is more: a queue is worked off sooner.
         enable_prefix_caching: reuse the KV blocks of prompts that begin alike.
         num_threads: CPU threads for the model; default is the number of physical cores this process may use.
         native_kernels: on a CPU, compute with this package's own kernels where it has the instructions and a compiler;
@@ -117,6 +118,8 @@ class EngineLimits:
 
     `max_context` is in tokens, `kv_bytes` is the whole pool (a draft model's too), `reasons` maps a field to the words
     that explain it.
+    With `chunks_grow`, more prompt tokens than `max_prompt_tokens_beside_decodes` are computed beside decodes where
+    many wait.
     A prompt's token costs twice as much behind `doubling_context_tokens` of context, and chunks beside running streams
     shrink accordingly; None: they do not.
     """
@@ -132,6 +135,7 @@ class EngineLimits:
     reasons: dict[str, str]
     draft_tokens: int = 0
     doubling_context_tokens: int | None = None
+    chunks_grow: bool = False
 
 
 def resolve_limits(
@@ -164,6 +168,7 @@ def resolve_limits(
         reasons=reasons,
         draft_tokens=config.draft_tokens or (0 if config.draft_model is None else _DRAFT_MODEL_TOKENS),
         doubling_context_tokens=None if on_gpu else _CPU_DOUBLING_CONTEXT,
+        chunks_grow=on_gpu and config.max_prompt_tokens_beside_decodes is None,
     )
 
 

@@ -60,7 +60,8 @@ class ScheduledSequence:
 
 @dataclass
 class StepPlan:
-    """What one step computes: decodes (one new token each, and guesses) first, then prompt chunks."""
+    """What one step computes: decodes (one new token each, and guesses) first, then prompt chunks, which beside decodes
+    have at most `most_beside_decodes` tokens."""
 
     items: list[ScheduledSequence] = field(default_factory=list)
     num_tokens: int = 0
@@ -68,6 +69,7 @@ class StepPlan:
     num_drafts: int = 0
     max_items: int | None = None
     needs_known_tokens: bool = False
+    most_beside_decodes: int = 0
 
     @property
     def is_full(self) -> bool:
