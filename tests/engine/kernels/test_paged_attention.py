@@ -7,7 +7,7 @@ import torch
 
 from workbench.engine.attention import AttentionOptions
 from workbench.engine.kernels.paged_chunk import attend_chunks
-from workbench.engine.kernels.paged_decode import DecodeWorkspace, NewTokens, attend_decodes, num_splits
+from workbench.engine.kernels.paged_decode import DecodeTile, DecodeWorkspace, NewTokens, attend_decodes, num_splits
 from workbench.engine.kernels.rope_store import rope_and_store
 from workbench.engine.kernels.tiles import CHUNK_QUERIES
 
@@ -134,7 +134,11 @@ def test_decodes_that_bring_their_own_token(normed: bool, splits: int, kept: tor
 
     def attend(query, keys, values, new=None):
         out = torch.full((rows + 1, heads, dim), float("nan"), device=device)
-        attend_decodes(query, keys, values, pool.table, starts, lengths, options, out, workspace, splits, new)
+        # The new tokens' tile is that of a batch whose rows fill a device many times.
+        tile = None if new is None else DecodeTile.of(dim, 2, 4096)
+        attend_decodes(
+            query, keys, values, pool.table, starts, lengths, options, out, workspace, splits, new, tile=tile
+        )
         return out
 
     first = [t.clone() for t in (qkv, keys, values)]

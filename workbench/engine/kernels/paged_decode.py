@@ -22,6 +22,8 @@ _TILE = 64
 # Programs that keep a large GPU busy: two for each of 132 multiprocessors.
 _WANTED_PROGRAMS = 264
 _MAX_SPLITS = 32
+# So many programs hide each other's beginnings and ends: then small tiles, many in flight, read the fastest.
+_MANY_PROGRAMS = 1024
 
 
 def num_splits(rows: int, num_kv_heads: int, max_length: int) -> int:
@@ -41,9 +43,11 @@ class DecodeTile:
     @classmethod
     def of(cls, dim: int, element_size: int, num_programs: int) -> DecodeTile:
         """The fastest of those timed on an H200 (benchmarks/gpu_tiles.py) that any supported GPU's shared memory holds:
-        many programs want few warps, so that more of them run side by side."""
+        many programs want few warps, so that more of them run side by side, and very many want one."""
         if triton.next_power_of_2(dim) * element_size > 256:
             return cls(32, 4, 2)
+        if num_programs >= _MANY_PROGRAMS:
+            return cls(16, 1, 6)
         return cls(64, 2 if num_programs > _WANTED_PROGRAMS else 8, 3)
 
 
