@@ -168,9 +168,9 @@ class DeviceStaging:
         self._ints = torch.zeros(layout.num_ints, dtype=torch.int32, device=device)
         self._sections = _sections(layout)
 
-    def load(self, ints: torch.Tensor) -> None:
-        """Send a packed step to the device."""
-        self._ints[: ints.shape[0]].copy_(ints, non_blocking=True)
+    def place(self, count: int) -> torch.Tensor:
+        """Where the `count` ints of a packed step go."""
+        return self._ints[:count]
 
     def section(self, name: str, length: int) -> torch.Tensor:
         """The first `length` ints of a header section."""

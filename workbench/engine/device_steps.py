@@ -13,6 +13,7 @@ import torch
 
 from workbench.engine.config import EngineLimits
 from workbench.engine.device_step import DeviceStaging, DeviceStep, HostStaging
+from workbench.engine.kernels.copy_ints import copy_ints
 from workbench.engine.kernels.feed_ids import feed_ids
 from workbench.engine.kernels.paged_decode import num_splits
 from workbench.engine.kernels.sample_tokens import sample_tokens
@@ -105,7 +106,7 @@ class DeviceSteps:
 
     def _run(self, step: PackedStep) -> torch.Tensor:
         staging = self._stagings[step.kind]
-        staging.load(step.ints)
+        copy_ints(step.ints, staging.place(step.ints.shape[0]))
         if step.kind is StepKind.MIXED:
             return self._run_mixed(staging, step)
         captured = self._graphs.get((step.kind, step.size))
@@ -123,7 +124,7 @@ class DeviceSteps:
         self._turn = (self._turn + 1) % len(self._hosts)
         host = self._hosts[self._turn]
         with self._here:
-            host[:count].copy_(self._chosen[:count], non_blocking=True)
+            copy_ints(self._chosen[:count], host[:count])
             arrived = torch.cuda.Event() if self._on_gpu else None
             if arrived is not None:
                 arrived.record()
@@ -203,7 +204,7 @@ class DeviceSteps:
         for kind in (StepKind.DECODES, StepKind.PROMPT):
             layout = self._shapes.layouts[kind]
             nothing, _ = HostStaging(layout, pinned=False, num_buffers=1).pack([], [], {}, layout.max_tokens)
-            self._stagings[kind].load(nothing)
+            copy_ints(nothing, self._stagings[kind].place(nothing.shape[0]))
         stream = torch.cuda.Stream(self._device)
         stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(stream):

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 
+from workbench.engine.kernels.copy_ints import copy_ints
 from workbench.engine.kernels.feed_ids import feed_ids
 from workbench.engine.kernels.gemv import gemv, gemv_gated
 from workbench.engine.kernels.norm import add_rms_norm
@@ -29,6 +30,19 @@ def test_add_rms_norm(device):
     close(out, rms_norm(x + delta, weight))
     add_rms_norm(residual, None, weight, 1e-5, out)
     close(residual, x + delta)
+
+
+def test_ints_go_to_a_device_and_back(device):
+    on_gpu = device != "cpu"
+    for count in (1, 700, 20_000):
+        host = torch.arange(count, dtype=torch.int32, pin_memory=on_gpu)
+        back = torch.zeros(count, dtype=torch.int32, pin_memory=on_gpu)
+        there = torch.zeros(count + 1, dtype=torch.int32, device=device)
+        copy_ints(host, there[:count])
+        copy_ints(there[:count], back)
+        if on_gpu:
+            torch.cuda.synchronize()
+        assert torch.equal(back, host) and there[count] == 0
 
 
 def test_silu_mul(device):
