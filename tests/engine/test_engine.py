@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import replace
 
@@ -21,14 +22,16 @@ from engine.fake_traffic import (
 )
 
 from workbench.engine.engine import Engine
+from workbench.engine.measured_lookup import MeasuredLookup
 from workbench.engine.sequence import FinishReason, SequenceStatus
 from workbench.errors import InferenceError, OutOfMemoryError, RequestError
 
 
-def make_engine(limits=None, *, decode=spell, eos=frozenset({EOS}), **runner_options):
+def make_engine(limits=None, *, decode=spell, eos=frozenset({EOS}), drafter=None, clock=None, **runner_options):
     limits = limits or make_limits()
     runner = FakeRunner(limits, **runner_options)
-    return Engine(runner, limits, decode=decode, vocab_size=VOCAB_SIZE, eos_token_ids=eos), runner
+    more = {"drafter": drafter} | ({} if clock is None else {"clock": clock})
+    return Engine(runner, limits, decode=decode, vocab_size=VOCAB_SIZE, eos_token_ids=eos, **more), runner
 
 
 @pytest.mark.parametrize("model", [hashed_token, repeated_token], ids=["mostly wrong", "mostly right"])
@@ -50,6 +53,30 @@ def test_guesses_change_no_answer(name, model):
     assert num_drafted > 0
     if model is repeated_token:
         assert num_accepted > 0.4 * num_drafted
+
+
+@pytest.mark.parametrize("model", [hashed_token, repeated_token], ids=["mostly wrong", "mostly right"])
+@pytest.mark.parametrize("name", LIMITS)
+def test_guesses_between_overlapping_steps_change_no_answer(name, model):
+    limits = replace(LIMITS[name], draft_tokens=4)
+    num_accepted = num_overlapped = num_awaited = 0
+    for seed in range(6):
+        rng = random.Random(seed)
+        # By a clock like that guesses pay now and then.
+        clock = itertools.accumulate(iter(rng.random, None))
+        engine, runner = make_engine(
+            limits, model=model, overlaps=True, drafter=MeasuredLookup(4), clock=lambda clock=clock: next(clock)
+        )
+        requests, aborted, chunks = run_random_traffic(engine, rng, limits.max_context, 40, 0.3)
+        check_answers(requests, answers_of(chunks), aborted, limits.max_context, model)
+        stats = engine.stats()
+        assert (stats.num_running, stats.num_waiting, stats.kv_blocks_used) == (0, 0, 0)
+        num_accepted += stats.accepted_draft_tokens_total
+        num_overlapped += runner.num_overlapped
+        num_awaited += sum(plan.was_awaited for plan in runner.plans)
+    assert num_overlapped > 0
+    if model is repeated_token and name != "token by token":
+        assert num_accepted > 20 and num_awaited > 0
 
 
 @pytest.mark.parametrize("overlaps", [False, True], ids=["in turn", "overlapping"])

@@ -14,10 +14,12 @@ from workbench.engine.client import EngineClient
 from workbench.engine.config import EngineConfig, EngineLimits, resolve_limits
 from workbench.engine.core import EngineCore
 from workbench.engine.draft_model import DraftModel
+from workbench.engine.drafter import Drafter
 from workbench.engine.embedding import Embedder
 from workbench.engine.engine import Engine
 from workbench.engine.grammar import StructureCompiler, token_vocabulary
 from workbench.engine.launch import DraftFacts, EngineFacts
+from workbench.engine.measured_lookup import MeasuredLookup
 from workbench.engine.messages import Reply
 from workbench.engine.native.decoder import native_layers
 from workbench.engine.paged_step import KVPool
@@ -103,7 +105,9 @@ def build_engine(
     # One block more than is handed out: rows that only fill up a captured batch write there.
     pool = KVPool(layers, limits.num_blocks + 1, limits.block_size, kv_dtype, loaded.device)
     choice = plan.build(pool, limits, num_threads=num_threads, native_kernels=config.native_kernels)
-    drafter = drafting.build(limits, config, num_threads) if drafting else None
+    drafter: Drafter | None = drafting.build(limits, config, num_threads) if drafting else None
+    if drafter is None and on_gpu:
+        drafter = MeasuredLookup(limits.draft_tokens)
     facts = EngineFacts.of(loaded, limits, drafting.facts(limits) if drafting else None)
     structures = structure_compiler(loaded.tokenizer, loaded.spec.vocab_size, loaded.eos_token_ids)
     engine = Engine(
@@ -171,7 +175,7 @@ def structure_compiler(tokenizer: Tokenizer, vocab_size: int, eos_token_ids: fro
 
 @dataclass(frozen=True)
 class _Drafting:
-    """A draft model on a CPU, and how it will run."""
+    """A draft model, and how it will run."""
 
     loaded: LoadedModel
     layers: dict[int, LayerShape]
@@ -191,7 +195,9 @@ class _Drafting:
         loaded, max_context = self.loaded, min(limits.max_context, self.loaded.spec.max_context)
         dtype = torch_dtype(loaded.dtype)
         pool = KVPool(self.layers, limits.num_blocks + 1, limits.block_size, dtype, loaded.device)
-        its_limits = replace(limits, max_context=max_context)
+        # No larger batches are guessed, and nobody guesses for the draft.
+        most_seqs = min(limits.max_num_seqs, limits.draft_rows // 2)
+        its_limits = replace(limits, max_context=max_context, max_num_seqs=most_seqs, draft_tokens=0)
         choice = self.plan.build(pool, its_limits, num_threads=num_threads, native_kernels=config.native_kernels)
         return DraftModel(choice.runner, limits, max_context)
 

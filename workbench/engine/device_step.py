@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from workbench.engine.kernels.tiles import CHUNK_QUERIES
+from workbench.engine.kernels.tiles import CHUNK_QUERIES, GUESS_QUERIES
 from workbench.engine.sequence import Sequence
 from workbench.engine.step_plan import ScheduledSequence
 from workbench.engine.uniform import uniform
@@ -29,22 +29,32 @@ _TILE_FIELDS = 4
 
 @dataclass(frozen=True)
 class StepLayout:
-    """Most rows (tokens) of a step, and of them decodes; most ints in the block table; block size."""
+    """Most rows (tokens) of a step, and of them decodes; most ints in the block table; block size.
+
+    At most `max_choices` tokens are chosen after it. With `all_tiles` decodes are covered by tiles too, of at most
+    `tile_rows` rows each.
+    """
 
     max_tokens: int
     max_seqs: int
     max_table: int
     block_size: int
     padding_slot: int
+    max_choices: int
+    all_tiles: bool = False
+
+    @property
+    def tile_rows(self) -> int:
+        return GUESS_QUERIES if self.all_tiles else CHUNK_QUERIES
 
     @property
     def max_tiles(self) -> int:
-        return self.max_tokens // CHUNK_QUERIES + self.max_seqs
+        return self.max_tokens // self.tile_rows + self.max_seqs
 
     @property
     def num_header_ints(self) -> int:
         per_row = len(_FIELDS) * self.max_tokens
-        return per_row + (_NUM_SAMPLING_FIELDS + 1) * self.max_seqs + _TILE_FIELDS * self.max_tiles
+        return per_row + (_NUM_SAMPLING_FIELDS + 1) * self.max_choices + _TILE_FIELDS * self.max_tiles
 
     @property
     def num_ints(self) -> int:
@@ -58,6 +68,7 @@ class DeviceStep:
     The first `num_decodes` rows see `lengths` [num_decodes] tokens of the blocks at `table[table_starts]`, cut into
     `splits` parts; `tiles` [n, 4] cover the other rows. `kept` are the rows whose logits are wanted (None: all).
     `hidden` [tokens, hidden] is what the layers before gave, in place of `ids`, which then say nothing.
+    With `guesses` [n, 4] these tiles cover all rows, a few of each sequence, whose keys are cut like those of decodes.
     """
 
     ids: torch.Tensor
@@ -71,6 +82,7 @@ class DeviceStep:
     kept: torch.Tensor | None
     splits: int
     hidden: torch.Tensor | None = None
+    guesses: torch.Tensor | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -126,7 +138,7 @@ class HostStaging:
             sequence, count = item.sequence, item.num_new_tokens
             blocks = sequence.block_ids[: -(-item.end // size)]
             fields["table"][used : used + len(blocks)] = blocks
-            if count == 1:
+            if count == 1 and not self.layout.all_tiles:
                 fields["position"][at] = item.start
                 fields["slot"][at] = blocks[item.start // size] * size + item.start % size
                 fields["length"][at], fields["table_start"][at] = item.end, used
@@ -138,9 +150,9 @@ class HostStaging:
                 positions = np.arange(item.start, item.end)
                 fields["position"][span] = positions
                 fields["slot"][span] = np.asarray(blocks)[positions // size] * size + positions % size
-                fields["known_id"][span] = sequence.token_ids[item.start : item.end]
+                fields["known_id"][span] = item.new_token_ids
                 fields["source_row"][span] = 0
-                num_tiles = _fill_tiles(fields["tiles"], num_tiles, at, item, used)
+                num_tiles = _fill_tiles(fields["tiles"], num_tiles, at, item, used, self.layout.tile_rows)
             at, used = at + count, used + len(blocks)
         padding = slice(at, rows)
         fields["known_id"][padding] = fields["position"][padding] = fields["length"][padding] = 0
@@ -150,14 +162,18 @@ class HostStaging:
 
     def _fill_sampling(self, ints: np.ndarray, sampled: Many[ScheduledSequence]) -> None:
         table = ints.view(np.float32).reshape(-1, _NUM_SAMPLING_FIELDS)
-        for row, item in zip(table, sampled, strict=False):
+        count = 0
+        for item in sampled:
             params, sequence = item.sequence.params, item.sequence
+            rows = table[count : count + item.num_choices]
+            count += item.num_choices
             if params.is_greedy:
-                row[0] = 0.0
+                rows[:, 0] = 0.0
                 continue
-            row[:4] = params.temperature, params.top_k, params.top_p, params.min_p
-            row[4] = uniform(sequence.seed, sequence.index, item.end)
-        table[len(sampled) :, 0] = 0.0
+            rows[:, :4] = params.temperature, params.top_k, params.top_p, params.min_p
+            for row, position in zip(reversed(rows), range(item.end, 0, -1), strict=False):
+                row[4] = uniform(sequence.seed, sequence.index, position)
+        table[count:, 0] = 0.0
 
 
 class DeviceStaging:
@@ -185,9 +201,9 @@ class DeviceStaging:
 def _sections(layout: StepLayout) -> dict[str, tuple[int, int]]:
     sizes = {name: layout.max_tokens for name in _FIELDS}
     sizes |= {
-        "sampling": _NUM_SAMPLING_FIELDS * layout.max_seqs,
+        "sampling": _NUM_SAMPLING_FIELDS * layout.max_choices,
         "tiles": _TILE_FIELDS * layout.max_tiles,
-        "kept": layout.max_seqs,
+        "kept": layout.max_choices,
     }
     sections, at = {}, 0
     for name, size in sizes.items():
@@ -196,9 +212,11 @@ def _sections(layout: StepLayout) -> dict[str, tuple[int, int]]:
     return sections
 
 
-def _fill_tiles(tiles: np.ndarray, num_tiles: int, first_row: int, item: ScheduledSequence, table_start: int) -> int:
-    for offset in range(0, item.num_new_tokens, CHUNK_QUERIES):
-        rows = min(CHUNK_QUERIES, item.num_new_tokens - offset)
+def _fill_tiles(
+    tiles: np.ndarray, num_tiles: int, first_row: int, item: ScheduledSequence, table_start: int, most_rows: int
+) -> int:
+    for offset in range(0, item.num_new_tokens, most_rows):
+        rows = min(most_rows, item.num_new_tokens - offset)
         at = num_tiles * _TILE_FIELDS
         tiles[at : at + _TILE_FIELDS] = first_row + offset, rows, table_start, item.start + offset
         num_tiles += 1

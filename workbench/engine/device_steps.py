@@ -17,7 +17,7 @@ from workbench.engine.kernels.copy_ints import copy_ints
 from workbench.engine.kernels.feed_ids import feed_ids
 from workbench.engine.kernels.paged_decode import num_splits
 from workbench.engine.kernels.sample_tokens import sample_tokens
-from workbench.engine.kernels.tiles import CHUNK_QUERIES
+from workbench.engine.kernels.tiles import CHUNK_QUERIES, GUESS_QUERIES
 from workbench.engine.step_packer import PackedStep, StepKind, StepShapes
 
 __all__ = ["Decoder", "DeviceSteps", "Neighbours"]
@@ -68,16 +68,16 @@ class DeviceSteps:
         self._num_kv_heads = num_kv_heads
         self._max_context = limits.max_context
         self._stagings = {kind: DeviceStaging(layout, device) for kind, layout in shapes.layouts.items()}
-        max_tokens = shapes.layouts[StepKind.MIXED].max_tokens
+        max_tokens = max(layout.max_tokens for layout in shapes.layouts.values())
         self._ids = torch.zeros(max_tokens, dtype=torch.int32, device=device)
-        self._chosen = torch.zeros(limits.max_num_seqs, dtype=torch.int32, device=device)
+        self._chosen = torch.zeros(shapes.max_choices, dtype=torch.int32, device=device)
         self._on_gpu = torch.device(device).type == "cuda"
         # Each thread has a current device of its own, and kernels and events go to it.
         self._here = torch.cuda.device(device) if self._on_gpu else nullcontext()
         self._incoming = None if neighbours is None else neighbours.incoming
         self._has_next = neighbours is not None and neighbours.has_next
         self._hosts = [
-            torch.zeros(limits.max_num_seqs, dtype=torch.int32, pin_memory=self._on_gpu)
+            torch.zeros(shapes.max_choices, dtype=torch.int32, pin_memory=self._on_gpu)
             for _ in range(num_in_flight + 1)
         ]
         self._turn = 0
@@ -86,12 +86,10 @@ class DeviceSteps:
 
     def capture(self, report: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Capture every size, the largest first since the others then fit into its memory."""
-        sizes = [(StepKind.PROMPT, size) for size in reversed(self._shapes.prompt_sizes)]
-        sizes += [(StepKind.DECODES, size) for size in reversed(self._shapes.batch_sizes)]
+        sizes = [(kind, size) for kind, sizes in self._shapes.captured_sizes.items() for size in reversed(sizes)]
         with self._here, torch.inference_mode():
             for done, (kind, size) in enumerate(sizes, 1):
-                run = self._prompt_step if kind is StepKind.PROMPT else self._decode_step
-                self._graphs[kind, size] = self._capture(partial(run, size))
+                self._graphs[kind, size] = self._capture(partial(self._padded_step, kind, size))
                 report(done, len(sizes))
 
     def graph(self, kind: StepKind, size: int) -> torch.cuda.CUDAGraph:
@@ -112,11 +110,8 @@ class DeviceSteps:
         captured = self._graphs.get((step.kind, step.size))
         if captured is not None:
             captured.graph.replay()
-            out = captured.out
-        elif step.kind is StepKind.PROMPT:
-            out = self._prompt_step(step.size)
         else:
-            out = self._decode_step(step.size)
+            out = self._padded_step(step.kind, step.size)
         return out if self._has_next else out[: step.num_rows]
 
     def fetch(self, count: int) -> Callable[[], list[int]]:
@@ -156,7 +151,13 @@ class DeviceSteps:
         return out
 
     def _step(
-        self, staging: DeviceStaging, num_tokens: int, num_decodes: int, num_tiles: int, kept: torch.Tensor | None
+        self,
+        staging: DeviceStaging,
+        num_tokens: int,
+        num_decodes: int,
+        num_tiles: int,
+        kept: torch.Tensor | None = None,
+        num_guess_tiles: int = 0,
     ) -> DeviceStep:
         ids = self._ids[:num_tokens]
         if self._incoming is None:
@@ -172,7 +173,13 @@ class DeviceSteps:
             table_starts=staging.section("table_start", num_decodes),
             tiles=staging.section("tiles", num_tiles * 4).view(-1, 4) if num_tiles else None,
             kept=kept,
-            splits=num_splits(max(1, num_decodes), self._num_kv_heads, self._max_context),
+            # Tiles with guesses are full in the best case, in which there are fewest.
+            splits=num_splits(
+                max(1, num_decodes, -(-num_tokens // GUESS_QUERIES) if num_guess_tiles else 0),
+                self._num_kv_heads,
+                self._max_context,
+            ),
+            guesses=staging.section("tiles", num_guess_tiles * 4).view(-1, 4) if num_guess_tiles else None,
             hidden=None if self._incoming is None else self._incoming[:num_tokens],
         )
 
@@ -187,10 +194,22 @@ class DeviceSteps:
         params = staging.section("sampling", rows * 5).view(torch.float32).view(-1, 5)
         sample_tokens(logits, params, self._chosen[:rows], greedy=False)
 
+    def _padded_step(self, kind: StepKind, size: int) -> torch.Tensor:
+        """A step of a kind and size that get a graph, over its staging's tensors."""
+        if kind is StepKind.PROMPT:
+            return self._prompt_step(size)
+        return self._guess_step(size) if kind is StepKind.GUESSES else self._decode_step(size)
+
     def _decode_step(self, size: int) -> torch.Tensor:
         """A step of `size` decodes over its staging's tensors; returns the logits."""
         staging = self._stagings[StepKind.DECODES]
-        return self._finish(staging, self._decoder.forward(self._step(staging, size, size, 0, None)))
+        return self._finish(staging, self._decoder.forward(self._step(staging, size, size, 0)))
+
+    def _guess_step(self, size: int) -> torch.Tensor:
+        """A step of `size` rows, decodes and guesses after them, over its staging's tensors; returns the logits."""
+        staging, num_tiles = self._stagings[StepKind.GUESSES], self._shapes.num_guess_tiles(size)
+        step = self._step(staging, size, 0, 0, num_guess_tiles=num_tiles)
+        return self._finish(staging, self._decoder.forward(step))
 
     def _prompt_step(self, length: int) -> torch.Tensor:
         """A step of one prompt of up to `length` tokens over its staging's tensors; returns its last row's logits."""
@@ -201,7 +220,7 @@ class DeviceSteps:
 
     def _capture(self, step: Callable[[], torch.Tensor]) -> _Captured:
         """A step as a graph; the run before it compiles kernels and picks algorithms."""
-        for kind in (StepKind.DECODES, StepKind.PROMPT):
+        for kind in self._shapes.captured_sizes:
             layout = self._shapes.layouts[kind]
             nothing, _ = HostStaging(layout, pinned=False, num_buffers=1).pack([], [], {}, layout.max_tokens)
             copy_ints(nothing, self._stagings[kind].place(nothing.shape[0]))

@@ -71,6 +71,11 @@ class DraftModel:
         # Kept when an answer is preempted, and gone with it.
         self._paces: weakref.WeakKeyDictionary[Sequence, DraftPace] = weakref.WeakKeyDictionary()
 
+    def wants(self, sequences: Iterable[Sequence]) -> bool:
+        """See Drafter."""
+        waiting = list(sequences)
+        return self._payoff.pays(len(waiting)) and any(self._reach(sequence, 1) > 0 for sequence in waiting)
+
     def draft(self, room: Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
         """See Drafter. None for anybody while steps without guesses bring more tokens a second."""
         self._has_guessed = self._has_prompts = False
@@ -108,7 +113,8 @@ class DraftModel:
         """See Drafter. The time of steps with pieces of prompts says nothing about guesses."""
         if plan.num_decodes:
             has_prompts = plan.num_tokens > plan.num_decodes + plan.num_drafts
-            self._payoff.note(plan.num_decodes, num_tokens, None if has_prompts else seconds, guessed=self._has_guessed)
+            guessed = plan.was_awaited or (plan.was_drafted and self._has_guessed)
+            self._payoff.note(plan.num_decodes, num_tokens, None if has_prompts else seconds, guessed=guessed)
 
     def check_integrity(self) -> None:
         """See Drafter."""

@@ -6,7 +6,7 @@ kept, so a guess never changes a text, it only saves passes over the weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -22,6 +22,11 @@ class Drafter(Protocol):
     num_drafted: int
     num_accepted: int
 
+    def wants(self, sequences: Iterable[Sequence]) -> bool:
+        """Whether to wait for the tokens in flight of these answers, which all are about to decode, so that the next
+        can be guessed; only asked where steps overlap."""
+        ...
+
     def draft(self, room: Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
         """Tokens that may follow, for all answers that are about to decode; each has room for so many at most, or none
         where that is below 1. Answers without a guess may be left out."""
@@ -36,7 +41,8 @@ class Drafter(Protocol):
         ...
 
     def note_step(self, plan: StepPlan, num_tokens: int, seconds: float) -> None:
-        """A step of `plan`, guessing included, took `seconds` and chose `num_tokens` tokens."""
+        """A step of `plan`, guessing included, took `seconds` and chose `num_tokens` tokens. Where steps overlap it is
+        told after the next one was planned, unless that one was to have guesses."""
         ...
 
     def check_integrity(self) -> None:

@@ -73,7 +73,8 @@ class Engine:
         self._clock = clock
         self._answers: dict[Sequence, Answer] = {}
         self._num_lanes: int = getattr(runner, "num_lanes", 1)
-        self._in_flight: deque[LaunchedStep] = deque()
+        self._in_flight: deque[tuple[StepPlan, LaunchedStep]] = deque()
+        self._step_began_s = 0.0
         self._figures = EngineFigures(weight_bytes)
 
     @property
@@ -106,22 +107,23 @@ class Engine:
         """Launch a step, and give what the last one added to each answer."""
         if self._num_lanes > 1:
             return self._step_in_lanes()
-        chunks = self._collect() if self._must_know_tokens() else []
-        started_s, num_before = self._clock(), self._figures.num_generated_tokens
+        if not self._in_flight:
+            self._step_began_s = self._clock()
+        must_know = self._must_know_tokens()
+        awaits = not must_know and self._waits_to_guess()
+        chunks = self._collect() if must_know or awaits else []
         plan = self.scheduler.schedule()
+        plan.was_awaited = awaits
         try:
             launched = self._launch(plan) if plan.items else None
         except torch.OutOfMemoryError as error:
             return [*chunks, *self._collect(), *self._after_out_of_memory(str(error))]
         chunks += self._collect()
         if launched is not None:
-            self._in_flight.append(launched)
+            self._in_flight.append((plan, launched))
         if self._runner.overlaps:
             return chunks
-        chunks += self._collect()
-        num_tokens = self._figures.num_generated_tokens - num_before
-        self.scheduler.drafter.note_step(plan, num_tokens, self._clock() - started_s)
-        return chunks
+        return [*chunks, *self._collect()]
 
     def embed(self, token_ids: tuple[int, ...]) -> tuple[float, ...]:
         """One text's embedding, computed at once. Raises RequestError for a model that makes none."""
@@ -180,7 +182,7 @@ class Engine:
         if len(self._in_flight) < self._num_lanes:
             plan = self.scheduler.schedule(self._num_lanes)
             if plan.items:
-                self._in_flight.append(self._launch(plan))
+                self._in_flight.append((plan, self._launch(plan)))
                 if len(self._in_flight) < self._num_lanes:
                     return []
         return self._collect()
@@ -189,7 +191,12 @@ class Engine:
         """Whether the next step can only be chosen once the tokens in flight are known."""
         if not self._in_flight:
             return False
-        return any(self._runner.needs_history(item.sequence) for item in self._in_flight[0].sampled)
+        _, launched = self._in_flight[0]
+        return any(item.draft_token_ids or self._runner.needs_history(item.sequence) for item in launched.sampled)
+
+    def _waits_to_guess(self) -> bool:
+        """Whether the tokens in flight are worth waiting for, because what follows them can be guessed."""
+        return bool(self._in_flight) and self._runner.overlaps and self.scheduler.wants_guesses()
 
     def _launch(self, plan: StepPlan) -> LaunchedStep:
         self._note_starts(plan)
@@ -211,11 +218,16 @@ class Engine:
         """Wait for the oldest step in flight, if there is one, and finish what it brings."""
         if not self._in_flight:
             return []
-        launched = self._in_flight.popleft()
+        plan, launched = self._in_flight.popleft()
         tokens = launched.wait()
         for item in launched.sampled:
             item.sequence.num_pending_tokens -= 1
-        return self._finish(launched, tokens)
+        num_before = self._figures.num_generated_tokens
+        chunks = self._finish(launched, tokens)
+        num_tokens, began_s = self._figures.num_generated_tokens - num_before, self._step_began_s
+        self._step_began_s = self._clock()
+        self.scheduler.drafter.note_step(plan, num_tokens, self._step_began_s - began_s)
+        return chunks
 
     def _finish(self, launched: LaunchedStep, tokens: SampledTokens) -> list[Chunk]:
         for item, rows in launched.scored:

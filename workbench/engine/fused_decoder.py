@@ -21,6 +21,7 @@ from workbench.engine.kernels.narrow_matmul import NarrowWorkspace, narrow_linea
 from workbench.engine.kernels.norm import add_rms_norm
 from workbench.engine.kernels.paged_chunk import attend_chunks
 from workbench.engine.kernels.paged_decode import DecodeWorkspace, NewTokens, attend_decodes
+from workbench.engine.kernels.paged_guesses import attend_guesses
 from workbench.engine.kernels.rope_store import rope_and_store
 from workbench.engine.kernels.rounded_matmul import MAX_ROUNDED_ROWS, rounded_linear
 from workbench.engine.kernels.rounding import (
@@ -32,6 +33,7 @@ from workbench.engine.kernels.rounding import (
 )
 from workbench.engine.kernels.silu_mul import silu_mul
 from workbench.engine.kernels.table_rows import table_rows
+from workbench.engine.kernels.tiles import GUESS_QUERIES
 from workbench.engine.low_bit_weight import LowBitKind, LowBitWeight
 from workbench.engine.one_row.choice import OneRowChoice, choose_one_row
 from workbench.engine.paged_step import KVPool
@@ -82,9 +84,9 @@ class FusedDecoder:
         self._cos, self._sin = _rotary_tables(module.model, max_context, first.input_norm)
         device = first.input_norm.device
         self._pdl = _has_dependent_launch(device)
-        self._workspace = DecodeWorkspace.allocate(
-            max_seqs, self._num_heads, self._num_kv_heads, self._dim, str(device)
-        )
+        heads = self._num_heads, self._num_kv_heads, self._dim
+        self._workspace = DecodeWorkspace.allocate(max_seqs, *heads, str(device))
+        self._guess_workspace = DecodeWorkspace.allocate(1, *heads, str(device), rows_at_once=GUESS_QUERIES)
         low_bit = self._weights.low_bit_weights()
         self._dtype = first.input_norm.dtype
         self._low_bit = LowBitWorkspace.allocate(low_bit, self._dtype) if low_bit else None
@@ -253,7 +255,7 @@ class FusedDecoder:
                 NewTokens(self._cos, self._sin, step.slots[:split], **norms),
                 pdl=self._pdl,
             )
-        if step.tiles is not None:
+        if step.tiles is not None or step.guesses is not None:
             rope_and_store(
                 qkv[split:],
                 self._cos,
@@ -265,7 +267,11 @@ class FusedDecoder:
                 self._num_heads,
                 **norms,
             )
+        if step.tiles is not None:
             attend_chunks(query, keys, values, step.table, step.tiles, layer.attention, out)
+        if step.guesses is not None:
+            workspace = self._guess_workspace
+            attend_guesses(query, keys, values, step.table, step.guesses, layer.attention, out, workspace, step.splits)
         return out.flatten(1)
 
 

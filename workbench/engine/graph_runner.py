@@ -12,7 +12,7 @@ from workbench.engine.runner import LaunchedStep
 from workbench.engine.sampler import SampledTokens, sample
 from workbench.engine.sequence import Sequence
 from workbench.engine.step_packer import StepPacker, StepShapes, needs_history
-from workbench.engine.step_plan import ScheduledSequence, StepPlan
+from workbench.engine.step_plan import StepPlan
 
 __all__ = ["GraphRunner"]
 
@@ -40,7 +40,7 @@ class GraphRunner:
         step, rows = self._packer.pack(plan)
         logits = self.steps.run(step)
         if any(needs_history(item.sequence) for item in rows.sampled):
-            wait = self._sample_on_host(rows.pick_sampled(logits), rows.sampled)
+            wait = self._sample_on_host(rows.pick_sampled(logits), rows.sequences)
         else:
             wait = self._fetch(step.num_sampled)
         return LaunchedStep(rows.sampled, wait, rows.pick_scored(logits))
@@ -49,7 +49,8 @@ class GraphRunner:
         arrived = self.steps.fetch(count)
         return lambda: SampledTokens.on_device(arrived())
 
-    def _sample_on_host(self, logits: torch.Tensor, items: list[ScheduledSequence]) -> Callable[[], SampledTokens]:
-        tokens = sample(logits, [item.sequence for item in items])
+    def _sample_on_host(self, logits: torch.Tensor, sequences: list[Sequence]) -> Callable[[], SampledTokens]:
+        """Each sequence's next token, guesses that it is thought to have included."""
+        tokens = sample(logits, sequences)
         self.steps.choose(tokens.token_ids)
         return lambda: tokens

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from workbench.backends import Backend, get_backend
 from workbench.backends.processor import Processor
-from workbench.engine.config import NOT_ON_A_GPU, EngineConfig, EngineLimits, refuse_drafts, wanted_context
+from workbench.engine.config import EngineConfig, EngineLimits, wanted_context
 from workbench.errors import ConfigError, ModelFormatError
 from workbench.models import EmbeddingRecipe, LoadedModel, ModelFiles, ModelSpec
 from workbench.models.bare_config import read_bare_config
@@ -199,8 +199,6 @@ def check_drafts(config: EngineConfig, backend: Backend) -> None:
     """Raises ConfigError where an engine on one device cannot have the draft model that the config names."""
     if config.draft_model is not None and config.engine_name != "paged":
         raise ConfigError(f"draft_model={config.draft_model!r}: goes with our own engine, not {config.engine_name!r}")
-    if backend.device_type != "cpu":
-        refuse_drafts(config, NOT_ON_A_GPU)
 
 
 def release(backend: Backend) -> None:

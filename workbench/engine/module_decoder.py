@@ -11,6 +11,8 @@ from workbench.engine.attention import AttentionOptions
 from workbench.engine.device_step import DeviceStep
 from workbench.engine.kernels.paged_chunk import attend_chunks
 from workbench.engine.kernels.paged_decode import DecodeWorkspace, attend_decodes
+from workbench.engine.kernels.paged_guesses import attend_guesses
+from workbench.engine.kernels.tiles import GUESS_QUERIES
 from workbench.engine.paged_step import KVPool
 
 __all__ = ["ModuleDecoder"]
@@ -23,7 +25,7 @@ class ModuleDecoder:
         self._module = module
         self._pool = pool
         self._max_seqs = max_seqs
-        self._workspaces: dict[tuple[int, int, int], DecodeWorkspace] = {}
+        self._workspaces: dict[tuple[int, int, int, int], DecodeWorkspace] = {}
 
     @torch.inference_mode()
     def forward(self, step: DeviceStep) -> torch.Tensor:
@@ -37,11 +39,13 @@ class ModuleDecoder:
         ).logits
         return logits[0]
 
-    def _workspace(self, heads: int, kv_heads: int, dim: int) -> DecodeWorkspace:
-        shape = (heads, kv_heads, dim)
+    def _workspace(self, heads: int, kv_heads: int, dim: int, rows_at_once: int) -> DecodeWorkspace:
+        shape = (heads, kv_heads, dim, rows_at_once)
         if shape not in self._workspaces:
             device = str(next(iter(self._pool.keys.values())).device)
-            self._workspaces[shape] = DecodeWorkspace.allocate(self._max_seqs, heads, kv_heads, dim, device)
+            self._workspaces[shape] = DecodeWorkspace.allocate(
+                self._max_seqs, heads, kv_heads, dim, device, rows_at_once=rows_at_once
+            )
         return self._workspaces[shape]
 
 
@@ -52,7 +56,7 @@ class _PagedAttention:
     step: DeviceStep
     slots: torch.Tensor
     pool: KVPool
-    workspace: Callable[[int, int, int], DecodeWorkspace]
+    workspace: Callable[[int, int, int, int], DecodeWorkspace]
 
     def attend(
         self,
@@ -77,9 +81,12 @@ class _PagedAttention:
                 step.lengths,
                 options,
                 out[:split],
-                self.workspace(query.shape[1], keys.shape[2], query.shape[2]),
+                self.workspace(query.shape[1], keys.shape[2], query.shape[2], 1),
                 step.splits,
             )
         if step.tiles is not None:
             attend_chunks(query, keys, values, step.table, step.tiles, options, out)
+        if step.guesses is not None:
+            workspace = self.workspace(query.shape[1], keys.shape[2], query.shape[2], GUESS_QUERIES)
+            attend_guesses(query, keys, values, step.table, step.guesses, options, out, workspace, step.splits)
         return out

@@ -6,17 +6,16 @@ After "prompt lookup decoding", A. Saxena 2023; see `drafter.py` for what become
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from workbench.engine.drafter import may_be_guessed
 from workbench.engine.sequence import Sequence
 from workbench.engine.step_plan import StepPlan
+from workbench.engine.token_runs import TokenRuns
 
 __all__ = ["PromptLookup"]
 
-# Tokens that must agree, more first: a longer run is followed by the same tokens more often.
-_RUN_LENGTHS = (4, 2)
 # Where guesses go wrong, an answer does without for this many tokens, then for twice as many, at most for the last.
 _FIRST_PAUSE_TOKENS, _LAST_PAUSE_TOKENS = 4, 64
 
@@ -25,8 +24,7 @@ _FIRST_PAUSE_TOKENS, _LAST_PAUSE_TOKENS = 4, 64
 class _History:
     """Of one answer: where each run of tokens ended last, and how its guesses fared."""
 
-    num_indexed: int = 0
-    ends: dict[tuple[int, ...], int] = field(default_factory=dict)
+    runs: TokenRuns = field(default_factory=TokenRuns)
     length: int = 2
     pause_tokens: int = _FIRST_PAUSE_TOKENS
     resumes_at: int = 0
@@ -40,6 +38,10 @@ class PromptLookup:
         self.num_drafted = 0
         self.num_accepted = 0
         self._histories: weakref.WeakKeyDictionary[Sequence, _History] = weakref.WeakKeyDictionary()
+
+    def wants(self, sequences: Iterable[Sequence]) -> bool:
+        """See Drafter. It knows no price of waiting: `MeasuredLookup` is for steps that overlap."""
+        return False
 
     def draft(self, room: Mapping[Sequence, int]) -> dict[Sequence, tuple[int, ...]]:
         """None for an answer where nothing alike came before, or guesses went wrong lately."""
@@ -78,25 +80,5 @@ class PromptLookup:
         history = self._histories.setdefault(sequence, _History())
         if sequence.num_tokens < history.resumes_at:
             return ()
-        _index(history, sequence.token_ids)
-        return _followers(history, sequence.token_ids, min(most, history.length, self.max_tokens))
-
-
-def _index(history: _History, token_ids: list[int]) -> None:
-    """Note the runs that end before the newest token, whose own run would only find itself."""
-    for end in range(max(1, history.num_indexed), len(token_ids)):
-        for length in _RUN_LENGTHS:
-            if end >= length:
-                history.ends[tuple(token_ids[end - length : end])] = end
-    history.num_indexed = max(history.num_indexed, len(token_ids))
-
-
-def _followers(history: _History, token_ids: list[int], count: int) -> tuple[int, ...]:
-    """What came after the latest earlier run like the one at the end. It may reach into that very run and repeat."""
-    for length in _RUN_LENGTHS:
-        end = history.ends.get(tuple(token_ids[-length:])) if len(token_ids) >= length else None
-        if end is not None:
-            # Past the newest token the guesses themselves go on: "abcabcabc" from "abcab".
-            period = len(token_ids) - end
-            return tuple(token_ids[end + i % period] for i in range(count))
-    return ()
+        history.runs.extend(sequence.token_ids)
+        return history.runs.followers(sequence.token_ids, min(most, history.length, self.max_tokens))

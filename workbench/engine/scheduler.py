@@ -29,8 +29,6 @@ _WAITING_SHARE = 16
 # On a GPU products of so many rows, or a multiple, fill all multiprocessors alike: timed on an H100, 1,056 rows take as
 # long as 1,152.
 _WHOLE_ROWS = 1024
-# Rows that a step computes at most while some of them are guesses: beyond, a row costs about what it could save.
-_DRAFT_ROWS = 32
 
 
 class Scheduler:
@@ -72,6 +70,16 @@ class Scheduler:
         if not preempted:
             self._admit_waiting(plan)
         return plan
+
+    def wants_guesses(self) -> bool:
+        """Whether the tokens in flight should be known before the next step is planned, because guesses after them are
+        worth it."""
+        if not self.limits.draft_tokens or self.waiting or 2 * len(self.running) > self.limits.draft_rows:
+            return False
+        if any(sequence.num_uncomputed_tokens != 1 for sequence in self.running):
+            return False
+        going_on = [sequence for sequence in self.running if not sequence.is_full]
+        return bool(going_on) and self.drafter.wants(going_on)
 
     def commit(self, plan: StepPlan) -> None:
         """Record that the step was computed: blocks that became full can be found by their content from now on."""
@@ -131,7 +139,8 @@ class Scheduler:
                 preempted = True
             if sequence.status is SequenceStatus.RUNNING:
                 plan.add(sequence, 1)
-        if self.limits.draft_tokens and plan.items:
+        # After a token that is not known nothing can be guessed.
+        if self.limits.draft_tokens and plan.items and not any(i.sequence.num_pending_tokens for i in plan.items):
             self._add_drafts(plan)
         return preempted
 
@@ -140,9 +149,10 @@ class Scheduler:
         # Every running sequence keeps a row; the others are shared out evenly.
         num_others = len(self.running) - len(plan.items)
         budget = self.limits.max_num_batched_tokens - plan.num_tokens - num_others
-        share = min((_DRAFT_ROWS - len(self.running)) // len(self.running), budget // len(plan.items))
+        share = min((self.limits.draft_rows - len(self.running)) // len(self.running), budget // len(plan.items))
         room = {item.sequence: min(share, item.sequence.num_tokens_to_go - 1) for item in plan.items}
         drafts = self.drafter.draft(room)
+        plan.was_drafted = True
         for number, item in enumerate(plan.items):
             guesses = drafts.get(item.sequence, ())
             if guesses and self._hold_blocks_of_drafts(item.sequence, len(guesses)):

@@ -18,12 +18,15 @@ __all__ = ["PackedStep", "StepKind", "StepPacker", "StepShapes", "batch_buckets"
 
 # Lengths of a prompt, computed alone, that get a graph: longer ones keep the device busy while they are launched.
 _PROMPT_BUCKETS = (16, 32, 64, 128, 192, 256, 384, 512)
+# Rows of a step with guesses that get a graph, as far as limits allow so many.
+_GUESS_BUCKETS = (8, 16, 32, 64)
 
 
 class StepKind(Enum):
-    """DECODES and a PROMPT alone are padded to a size that has a graph; MIXED is everything else."""
+    """DECODES, decodes with GUESSES, and a PROMPT alone are padded to a size that has a graph; MIXED is all else."""
 
     DECODES = "decodes"
+    GUESSES = "guesses"
     PROMPT = "prompt"
     MIXED = "mixed"
 
@@ -35,28 +38,55 @@ class StepShapes:
     layouts: dict[StepKind, StepLayout]
     batch_sizes: list[int]
     prompt_sizes: list[int]
+    guess_sizes: list[int]
 
     @classmethod
     def of(cls, limits: EngineLimits) -> StepShapes:
         prompt_sizes = [size for size in _PROMPT_BUCKETS if size <= limits.max_num_batched_tokens]
+        guess_sizes = _guess_sizes(limits)
         max_table = limits.max_num_seqs * -(-limits.max_context // limits.block_size)
         most_tokens = {
             StepKind.DECODES: limits.max_num_seqs,
+            StepKind.GUESSES: max(guess_sizes, default=1),
             StepKind.PROMPT: max(prompt_sizes, default=1),
             StepKind.MIXED: max(limits.max_num_batched_tokens, limits.max_num_seqs),
         }
         # Rows that only fill up a size write to the block after the last that is handed out.
         padding_slot = limits.num_blocks * limits.block_size
         layouts = {
-            kind: StepLayout(count, limits.max_num_seqs, max_table, limits.block_size, padding_slot)
+            kind: StepLayout(
+                max_tokens=count,
+                max_seqs=limits.max_num_seqs,
+                max_table=max_table,
+                block_size=limits.block_size,
+                padding_slot=padding_slot,
+                max_choices=max(limits.max_num_seqs, *guess_sizes, 1),
+                all_tiles=kind is StepKind.GUESSES,
+            )
             for kind, count in most_tokens.items()
         }
-        return cls(layouts, batch_buckets(limits.max_num_seqs), prompt_sizes)
+        return cls(layouts, batch_buckets(limits.max_num_seqs), prompt_sizes, guess_sizes)
 
     @property
     def longest_prompt(self) -> int:
         """Most tokens of a prompt that has a graph; 0 where none has."""
         return max(self.prompt_sizes, default=0)
+
+    @property
+    def captured_sizes(self) -> dict[StepKind, list[int]]:
+        """Sizes with a graph, ascending; the kind with the largest first."""
+        sizes = {StepKind.PROMPT: self.prompt_sizes, StepKind.GUESSES: self.guess_sizes}
+        return {**sizes, StepKind.DECODES: self.batch_sizes}
+
+    @property
+    def max_choices(self) -> int:
+        """Most tokens that are chosen after a step."""
+        return self.layouts[StepKind.MIXED].max_choices
+
+    def num_guess_tiles(self, size: int) -> int:
+        """Most tiles of a step of `size` rows with guesses."""
+        layout = self.layouts[StepKind.GUESSES]
+        return min(size, size // layout.tile_rows + layout.max_seqs)
 
 
 @dataclass(frozen=True)
@@ -99,6 +129,8 @@ class StepPacker:
         # A piece of a prompt may be one token too, and then nothing may be chosen after it.
         if not chunks and len(rows.sampled) == len(items):
             step = self._pack_decodes(items)
+        elif self._are_guesses(plan, rows):
+            step = self._pack_guesses(items)
         elif self._is_short_prompt(items, rows):
             step = self._pack_prompt(items[0], rows.kept)
         else:
@@ -110,6 +142,18 @@ class StepPacker:
         if len(items) != 1 or not rows.sampled or len(rows.kept) != 1:
             return False
         return items[0].num_new_tokens <= self._shapes.longest_prompt
+
+    def _are_guesses(self, plan: StepPlan, rows: LogitRows) -> bool:
+        """Whether after every row of the step a token is chosen, and a graph has so many."""
+        largest = max(self._shapes.guess_sizes, default=0)
+        return plan.num_drafts > 0 and len(rows.sampled_rows) == len(rows.kept) == plan.num_tokens <= largest
+
+    def _pack_guesses(self, items: list[ScheduledSequence]) -> PackedStep:
+        num_rows = sum(item.num_new_tokens for item in items)
+        sizes = self._shapes.guess_sizes
+        size = sizes[bisect_left(sizes, num_rows)]
+        ints, num_tiles = self._stagings[StepKind.GUESSES].pack(items, items, {}, size)
+        return PackedStep(StepKind.GUESSES, ints, size, num_rows, num_rows, num_tiles=num_tiles)
 
     def _pack_decodes(self, items: list[ScheduledSequence]) -> PackedStep:
         sizes = self._shapes.batch_sizes
@@ -145,6 +189,14 @@ def batch_buckets(max_seqs: int) -> list[int]:
     sizes = [1, 2, 4, *range(8, 257, 8), *range(288, max_seqs + 1, 32)]
     kept = [size for size in sizes if size < max_seqs]
     return [*kept, max_seqs]
+
+
+def _guess_sizes(limits: EngineLimits) -> list[int]:
+    """Those up to the first that holds all rows that there can be; none where nothing is guessed."""
+    if not limits.draft_tokens:
+        return []
+    most_rows = min(limits.draft_rows, limits.max_num_seqs * (1 + limits.draft_tokens))
+    return [*(size for size in _GUESS_BUCKETS if size < most_rows), most_rows]
 
 
 def needs_history(sequence: Sequence) -> bool:

@@ -61,7 +61,11 @@ class ScheduledSequence:
 @dataclass
 class StepPlan:
     """What one step computes: decodes (one new token each, and guesses) first, then prompt chunks, which beside decodes
-    have at most `most_beside_decodes` tokens."""
+    have at most `most_beside_decodes` tokens.
+
+    `was_drafted` says whether guesses were asked for, `was_awaited` whether the step before was waited for because of
+    them.
+    """
 
     items: list[ScheduledSequence] = field(default_factory=list)
     num_tokens: int = 0
@@ -70,6 +74,8 @@ class StepPlan:
     max_items: int | None = None
     needs_known_tokens: bool = False
     most_beside_decodes: int = 0
+    was_drafted: bool = False
+    was_awaited: bool = False
 
     @property
     def is_full(self) -> bool:

@@ -15,6 +15,7 @@ from workbench.engine.fused_decoder import FusedDecoder
 from workbench.engine.fused_weights import FusedWeights, why_not
 from workbench.engine.graph_runner import GraphRunner
 from workbench.engine.low_bit_weight import LowBitKind, LowBitWeight
+from workbench.engine.measured_lookup import MeasuredLookup
 from workbench.engine.module_decoder import ModuleDecoder
 from workbench.engine.paged_step import KVPool
 from workbench.engine.runner import ModelRunner, probe_layers
@@ -51,7 +52,7 @@ def make_model(kind: str, device: str, hidden: int = 32, **more: bool):
     return model(made).eval().to(device).requires_grad_(False)
 
 
-def start(module, device: str, *, fast: bool, weights=None, **knobs) -> EngineClient:
+def start(module, device: str, *, fast: bool, weights=None, drafter=None, **knobs) -> EngineClient:
     layers = probe_layers(module, device) if weights is None else LAYERS
     bytes_per_token = sum(shape.elements_per_token for shape in layers.values()) * 4
     config = EngineConfig(max_num_seqs=4, max_num_batched_tokens=32, **knobs)
@@ -69,7 +70,14 @@ def start(module, device: str, *, fast: bool, weights=None, **knobs) -> EngineCl
         if device == "cuda":
             runner.capture()
     engine = Engine(
-        runner, limits, decode=lambda ids, _: " ".join(map(str, ids)), vocab_size=VOCAB, eos_token_ids=frozenset()
+        runner,
+        limits,
+        decode=lambda ids, _: " ".join(map(str, ids)),
+        vocab_size=VOCAB,
+        eos_token_ids=frozenset(),
+        drafter=drafter,
+        # Time that stands still makes guesses free; without them it does not matter.
+        clock=lambda: 0.0,
     )
 
     def connect(emit):
@@ -192,3 +200,50 @@ def test_buckets_cover_every_batch() -> None:
         sizes = batch_buckets(largest)
         assert sizes == sorted(set(sizes))
         assert sizes[-1] == largest
+
+
+class Oracle(MeasuredLookup):
+    """Guesses the answers that it knows, and sometimes another token in their place; waits every third time."""
+
+    def __init__(self, answers) -> None:
+        super().__init__(3)
+        self._known = [[*prompt, *answer] for prompt, answer in zip(PROMPTS, answers, strict=True)]
+        self._num_asked = self._num_guessed = 0
+
+    def wants(self, sequences) -> bool:
+        self._num_asked += 1
+        return self._num_asked % 3 == 0
+
+    def draft(self, room):
+        return {sequence: self._guess(sequence.token_ids, min(most, 3)) for sequence, most in room.items() if most > 0}
+
+    def _guess(self, token_ids, most: int) -> tuple[int, ...]:
+        (known,) = (known for known in self._known if known[: len(token_ids)] == token_ids)
+        guess = known[len(token_ids) :][:most]
+        self._num_guessed += 1
+        if guess and self._num_guessed % 2:
+            guess[-1] = (guess[-1] + 1) % VOCAB
+        return tuple(guess)
+
+
+GUESSED = {
+    "greedy": {},
+    "sampled": {"temperature": 2.0, "seed": 3},
+    "penalised": {"temperature": 1.0, "repetition_penalty": 1.4, "seed": 5, "logprobs": True},
+}
+
+
+@pytest.mark.parametrize(("kind", "name"), [*(("llama", name) for name in GUESSED), ("gemma2", "greedy")])
+def test_guesses_change_no_answer(kind: str, name: str, device: str) -> None:
+    params = SamplingParams(max_tokens=14, ignore_eos=True, **GUESSED[name])
+    plain = start(make_model(kind, device), device, fast=False)
+    expected = answers(plain, params)
+    plain.stop()
+    # Blocks that guesses cross.
+    module = make_model(kind, device)
+    guessing = start(module, device, fast=True, drafter=Oracle(expected), draft_tokens=3, block_size=4)
+    assert answers(guessing, params) == expected
+    stats = guessing.stats()
+    assert 5 < stats.accepted_draft_tokens_total < stats.draft_tokens_total - 2
+    assert stats.kv_blocks_used == 0
+    guessing.stop()

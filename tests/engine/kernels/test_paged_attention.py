@@ -8,8 +8,9 @@ import torch
 from workbench.engine.attention import AttentionOptions
 from workbench.engine.kernels.paged_chunk import attend_chunks
 from workbench.engine.kernels.paged_decode import DecodeTile, DecodeWorkspace, NewTokens, attend_decodes, num_splits
+from workbench.engine.kernels.paged_guesses import attend_guesses
 from workbench.engine.kernels.rope_store import rope_and_store
-from workbench.engine.kernels.tiles import CHUNK_QUERIES
+from workbench.engine.kernels.tiles import CHUNK_QUERIES, GUESS_QUERIES
 
 BLOCK_SIZE = 16
 LENGTHS = (1, 130, 64)
@@ -151,3 +152,28 @@ def test_decodes_that_bring_their_own_token(normed: bool, splits: int, kept: tor
     out = attend(qkv[:, : heads * dim].unflatten(1, (heads, dim)), keys, values, new)
     torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(keys.float(), first[1].float()) and torch.equal(values.float(), first[2].float())
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("splits", [1, 4])
+def test_guesses(name: str, splits: int, device: str) -> None:
+    """The last tokens of each sequence, the first of which may be in another tile, part or block than the others."""
+    heads, dim, pool, options = make_case(name, device)
+    counts = (1, 11, 5)
+    firsts = list(itertools.accumulate([0, *counts]))[:-1]
+    tiles = [
+        (first + offset, min(GUESS_QUERIES, count - offset), start, length - count + offset)
+        for first, count, start, length in zip(firsts, counts, pool.starts, LENGTHS, strict=True)
+        for offset in range(0, count, GUESS_QUERIES)
+    ]
+    tiles.append((0, 0, 0, 0))
+    query = torch.randn(sum(counts), heads, dim, device=device)
+    out = torch.full_like(query, float("nan"))
+    workspace = DecodeWorkspace.allocate(sum(counts) * splits, heads, pool.keys.shape[2], dim, device)
+    packed = torch.tensor(tiles, dtype=torch.int32, device=device)
+    attend_guesses(query, pool.keys, pool.values, pool.table, packed, options, out, workspace, splits)
+    for i, (first, count, length) in enumerate(zip(firsts, counts, LENGTHS, strict=True)):
+        span, at = slice(first, first + count), torch.arange(length - count, length, device=device)
+        expected = reference(query[span], *pool.held(i), at, options)
+        torch.testing.assert_close(out[span].double(), expected, rtol=1e-4, atol=1e-5)
+    assert not workspace.counters.any()

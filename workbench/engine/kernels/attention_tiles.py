@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["cap", "load_tile", "online", "scores"]
+__all__ = ["cap", "joined", "load_tile", "online", "scores"]
 
 
 @triton.jit
@@ -60,3 +60,28 @@ def online(s, v, maximum, weight, total):
     weight = weight * shrink + tl.sum(p, axis=1)
     total = total * shrink[:, None] + tl.dot(p.to(v.dtype), v, input_precision="ieee")
     return new_maximum, weight, total
+
+
+@triton.jit
+def joined(
+    sums, maxima, weights, slot, step, num_parts, mine, ROWS: tl.constexpr, DIM: tl.constexpr, DIM_PADDED: tl.constexpr,
+):  # fmt: skip
+    """Maximum, weight and weighted sum over all parts of rows. Theirs lie at `slot` [ROWS] for the first part, and
+    `step` further for each next one; other multiprocessors wrote them."""
+    dims = tl.arange(0, DIM_PADDED)
+    inside = mine[:, None] & (dims < DIM)[None, :]
+    maximum = tl.full([ROWS], float("-inf"), tl.float32)
+    weight = tl.zeros([ROWS], tl.float32)
+    total = tl.zeros([ROWS, DIM_PADDED], tl.float32)
+    for part in range(num_parts):
+        at = slot + part * step
+        m = tl.load(maxima + at, mask=mine, other=float("-inf"), cache_modifier=".cg")
+        w = tl.load(weights + at, mask=mine, other=0.0, cache_modifier=".cg")
+        t = tl.load(sums + at[:, None] * DIM + dims[None, :], mask=inside, other=0.0, cache_modifier=".cg")
+        new_maximum = tl.maximum(maximum, m)
+        base = tl.where(new_maximum == float("-inf"), 0.0, new_maximum)
+        old, new = tl.exp(maximum - base), tl.exp(m - base)
+        weight = weight * old + w * new
+        total = total * old[:, None] + t * new[:, None]
+        maximum = new_maximum
+    return maximum, weight, total

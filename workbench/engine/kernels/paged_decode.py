@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from workbench.engine.attention import AttentionOptions
-from workbench.engine.kernels.attention_tiles import cap, load_tile, online, scores
+from workbench.engine.kernels.attention_tiles import cap, joined, load_tile, online, scores
 
 __all__ = ["DecodeTile", "DecodeWorkspace", "NewTokens", "attend_decodes", "num_splits"]
 
@@ -62,9 +62,12 @@ class DecodeWorkspace:
     counters: torch.Tensor
 
     @classmethod
-    def allocate(cls, max_rows: int, num_heads: int, num_kv_heads: int, dim: int, device: str) -> DecodeWorkspace:
-        """Enough for any batch of up to `max_rows`: see `num_splits` for what rows times splits can come to."""
-        parts = max(max_rows, _WANTED_PROGRAMS // num_kv_heads, _MAX_SPLITS)
+    def allocate(
+        cls, max_rows: int, num_heads: int, num_kv_heads: int, dim: int, device: str, *, rows_at_once: int = 1
+    ) -> DecodeWorkspace:
+        """Enough for any batch of up to `max_rows`: see `num_splits` for what rows times splits can come to. So many
+        rows of a batch may be computed at once, and are then cut together."""
+        parts = max(max_rows, rows_at_once * max(_WANTED_PROGRAMS // num_kv_heads, _MAX_SPLITS))
 
         def new(*shape: int) -> torch.Tensor:
             return torch.empty(shape, dtype=torch.float32, device=device)
@@ -274,20 +277,10 @@ def _decode(
         tl.debug_barrier()
         arrived = tl.atomic_add(counters + row * KV_HEADS + kv_head, 1, sem="acq_rel", scope="gpu")
         if arrived == num_parts - 1:
-            maximum = tl.full([GROUP_PADDED], float("-inf"), tl.float32)
-            weight = tl.zeros([GROUP_PADDED], tl.float32)
-            total = tl.zeros([GROUP_PADDED, DIM_PADDED], tl.float32)
-            for other in range(num_parts):
-                slot = (row * SPLITS + other) * KV_HEADS * GROUP + heads
-                m = tl.load(maxima + slot, mask=members < GROUP, other=float("-inf"), cache_modifier=".cg")
-                w = tl.load(weights + slot, mask=members < GROUP, other=0.0, cache_modifier=".cg")
-                t = tl.load(sums + slot[:, None] * DIM + dims[None, :], mask=inside, other=0.0, cache_modifier=".cg")
-                new_maximum = tl.maximum(maximum, m)
-                base = tl.where(new_maximum == float("-inf"), 0.0, new_maximum)
-                old, new = tl.exp(maximum - base), tl.exp(m - base)
-                weight = weight * old + w * new
-                total = total * old[:, None] + t * new[:, None]
-                maximum = new_maximum
+            maximum, weight, total = joined(
+                sums, maxima, weights, row * SPLITS * KV_HEADS * GROUP + heads, KV_HEADS * GROUP, num_parts,
+                members < GROUP, GROUP_PADDED, DIM, DIM_PADDED,
+            )  # fmt: skip
             if SINKS:
                 weight += tl.exp(tl.load(sinks + heads, mask=members < GROUP, other=0.0).to(tl.float32) - maximum)
             total = total / tl.where(weight == 0.0, 1.0, weight)[:, None]
