@@ -17,6 +17,7 @@ import argparse
 import random
 import statistics
 import tempfile
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 
@@ -139,13 +140,16 @@ def main() -> None:
             kv_cache_tokens=arguments.kv_cache_tokens,
             isolation="thread" if arguments.known else None,
         )
-        return LlamaGPU(
+        started_s = time.monotonic()
+        llm = LlamaGPU(
             arguments.model,
             backend=arguments.backend,
             quant_type=arguments.quant_type,
             engine=config,
             check_plan=False,
         )
+        print(f"{llm.model_name} loaded in {time.monotonic() - started_s:.1f} s, {llm.runner_reason}", flush=True)
+        return llm
 
     with ExitStack() as stack:
         draft_model = arguments.draft_model

@@ -126,7 +126,7 @@ class EngineLaunch:
         """The draft model in memory; None where there is none. Raises what `load` raises."""
         if self.draft_files is None:
             return None
-        is_packed = self.draft_files.gguf_path is not None
+        is_packed = self.draft_files.gguf_path is not None and backend.device_type == "cpu"
         launch = replace(
             self,
             files=self.draft_files,
