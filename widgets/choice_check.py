@@ -29,7 +29,7 @@ class ChoiceCheck:
         engine = AUTO if choice.engine_name in (None, OUR_ENGINE) else choice.engine_name
         allowed_option(menu.engines, "engine_name", engine)
         self.cpu_offload_layers(backend, choice.cpu_offload_layers, is_spread=choice.parallel is not None)
-        self.draft_model(backend, engine, choice.draft_model, is_spread=choice.parallel is not None)
+        self.draft_model(engine, choice.draft_model, is_spread=choice.parallel is not None)
         if choice.parallel is None:
             self.gpus(backend, choice.gpus)
             return
@@ -48,9 +48,9 @@ class ChoiceCheck:
         if is_spread:
             raise ConfigError("cpu_offload_layers: goes with one GPU; choose one device first")
 
-    def draft_model(self, backend: str, engine: str, name: str | None, *, is_spread: bool) -> None:
+    def draft_model(self, engine: str, name: str | None, *, is_spread: bool) -> None:
         """A smaller model that guesses ahead."""
-        reason = None if name is None else self._menu.draft_reason(backend, engine, is_spread=is_spread)
+        reason = None if name is None else self._menu.draft_reason(engine, is_spread=is_spread)
         if reason is not None:
             raise ConfigError(f"draft_model {name!r} can't be used here: {reason}")
 

@@ -70,7 +70,7 @@ class ChoiceDraft:
     @property
     def draft_reason(self) -> str | None:
         """Why no draft model goes with what is chosen; None where one does."""
-        return self._menu.draft_reason(self.backend, self.engine_name, is_spread=self.spread is not None)
+        return self._menu.draft_reason(self.engine_name, is_spread=self.spread is not None)
 
     @property
     def problem(self) -> str:
@@ -182,7 +182,7 @@ class ChoiceDraft:
     def _choose_draft_model(self, value: str | None) -> None:
         name = str(value or "").strip() or None
         is_spread = self.spread is not None
-        self._check.draft_model(self.backend, self.engine_name, name, is_spread=is_spread)
+        self._check.draft_model(self.engine_name, name, is_spread=is_spread)
         self.draft_model = name
 
     def _choose_engine_name(self, value: str) -> None:

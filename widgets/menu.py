@@ -175,15 +175,13 @@ class Menu:
             count = facts.first_tensor_size(self.most_devices(backend), wants_most=has_gpus) or count
         return SpreadChoice.first(kind, count)
 
-    def draft_reason(self, backend: str, engine: str, *, is_spread: bool) -> str | None:
+    def draft_reason(self, engine: str, *, is_spread: bool) -> str | None:
         """Why no smaller model can guess ahead there; None where one can."""
-        from workbench.engine.config import NOT_ON_A_GPU, OVER_SEVERAL_DEVICES
+        from workbench.engine.config import OVER_SEVERAL_DEVICES
 
         if engine not in (AUTO, OUR_ENGINE):
             return f"goes with the workbench's own engine, not {engine}"
-        if is_spread:
-            return OVER_SEVERAL_DEVICES
-        return None if self._backend(backend).device_type == "cpu" else NOT_ON_A_GPU
+        return OVER_SEVERAL_DEVICES if is_spread else None
 
     def lists(self, backend: str, precision: str, kv_dtype: str, facts: ModelFacts) -> dict[str, tuple[Option, ...]]:
         """The options of every picker but the model's, by the picker's name, beside what is chosen so far."""

@@ -199,7 +199,7 @@ class LlamaGPU(Asking, HasTwin):
         """Raises ConfigError where a draft model cannot be used, before one is downloaded."""
         if self.parallel is not None:
             refuse_drafts(config, OVER_SEVERAL_DEVICES)
-        check_drafts(config, self.backend)
+        check_drafts(config)
 
     def _take(self, running: RunningModel, guard: LoadGuard | None) -> None:
         """Have what runs now as this object's model."""

@@ -55,9 +55,7 @@ class ModelsTab:
                     elem_id="wb-context",
                 )
                 with gr.Accordion("More: draft model", open=False, elem_id="wb-load-more"):
-                    self.draft = gr.Textbox(
-                        **{"value": "", **self._draft_state(AUTO)}, label="Draft model", max_lines=1, elem_id="wb-draft"
-                    )
+                    self.draft = gr.Textbox(info=_DRAFT_WORDS, label="Draft model", max_lines=1, elem_id="wb-draft")
                 self.reasons = gr.Markdown(_reasons(menu, AUTO), elem_classes="wb-figures", elem_id="wb-reasons")
                 with gr.Row(elem_classes="wb-bar-of-buttons"):
                     self.load = gr.Button("Load", variant="primary", size="sm", elem_id="wb-load")
@@ -78,7 +76,7 @@ class ModelsTab:
         return [self.model, self.backend, self.precision, self.context, self.draft]
 
     def _wire(self) -> None:
-        shown = [self.precision, self.draft, self.reasons]
+        shown = [self.precision, self.reasons]
         self.backend.input(self._follow_backend, [self.backend], shown, trigger_mode="always_last", **_OPTIONS)
         # Typed letter by letter, it is looked for once it is whole.
         self.model.input(self._drop_draft, [self.model], [self.draft], **_OPTIONS)
@@ -107,16 +105,9 @@ class ModelsTab:
     def _precisions(self, backend: str) -> list[tuple[str, str]]:
         return _choices(self._menu.precisions(backend))
 
-    async def _follow_backend(self, backend: str) -> tuple[Any, Any, str]:
+    async def _follow_backend(self, backend: str) -> tuple[Any, str]:
         precisions = gr.Dropdown(choices=self._precisions(backend), value=AUTO)
-        return precisions, gr.Textbox(**self._draft_state(backend)), _reasons(self._menu, backend)
-
-    def _draft_state(self, backend: str) -> dict[str, Any]:
-        """How the draft model's field is there: to be filled in, or empty with the reason."""
-        reason = self._menu.draft_reason(backend, AUTO, is_spread=False)
-        if reason is None:
-            return {"info": _DRAFT_WORDS, "interactive": True}
-        return {"info": f"not available: {reason}", "interactive": False, "value": ""}
+        return precisions, _reasons(self._menu, backend)
 
     async def _drop_draft(self, model: str) -> str:
         """It would have to share the vocabulary of another model too."""

@@ -43,10 +43,3 @@ async def test_what_is_chosen_is_what_is_loaded(tab, session):
     await tab._load(None, "default", "auto", "auto", 0, "")
     expected = LoadChoice("default", None, "int8", 2048, draft_model="org/small")
     assert session.loaded == [expected, LoadChoice("default")]
-
-
-def test_a_draft_model_is_refused_with_the_reason_where_there_can_be_none(tab):
-    assert tab._draft_state("auto")["interactive"] and tab._draft_state("cpu")["interactive"]
-    on_gpu = tab._draft_state("cuda")
-    assert (on_gpu["interactive"], on_gpu["value"]) == (False, "")
-    assert on_gpu["info"].startswith("not available: on a GPU")

@@ -122,14 +122,14 @@ def test_the_tokens_after_a_guess_have_the_models_own_distribution(llama, drafts
     assert chi_square < num_outcomes + 4 * (2 * num_outcomes) ** 0.5
 
 
-def test_a_gpu_refuses_it_in_words():
-    with pytest.raises(ConfigError, match="draft_tokens=4: on a GPU"):
-        resolve_limits(
-            EngineConfig(draft_tokens=4), on_gpu=True, model_max_context=64, kv_bytes_per_token=1, free_bytes=10**6
-        )
-    with pytest.raises(ConfigError, match="draft_tokens=0"):
-        EngineConfig(draft_tokens=0)
-    with pytest.raises(ConfigError, match="draft_model='x': on a GPU"):
-        resolve_limits(
-            EngineConfig(draft_model="x"), on_gpu=True, model_max_context=64, kv_bytes_per_token=1, free_bytes=10**6
-        )
+def test_a_gpu_computes_more_rows_at_once():
+    shape = {"model_max_context": 64, "kv_bytes_per_token": 1, "free_bytes": 10**6}
+    rows = [resolve_limits(EngineConfig(draft_tokens=4), on_gpu=gpu, **shape).draft_rows for gpu in (False, True)]
+    assert rows == [32, 64]
+
+
+def test_what_says_nothing_or_both_is_refused():
+    with pytest.raises(ConfigError, match="draft_tokens=-1"):
+        EngineConfig(draft_tokens=-1)
+    with pytest.raises(ConfigError, match="draft_tokens=0 and draft_model='x'"):
+        EngineConfig(draft_tokens=0, draft_model="x")

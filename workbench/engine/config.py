@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, fields
 from workbench.errors import ConfigError, OutOfMemoryError
 
 __all__ = [
-    "NOT_ON_A_GPU",
     "OVER_SEVERAL_DEVICES",
     "EngineConfig",
     "EngineLimits",
@@ -28,7 +27,6 @@ _DRAFT_MODEL_TOKENS = 5
 _CPU_DRAFT_ROWS, _GPU_DRAFT_ROWS = 32, 64
 # Why nothing is guessed ahead there.
 OVER_SEVERAL_DEVICES = "a model over several devices guesses nothing ahead"
-NOT_ON_A_GPU = "on a GPU a step begins before the last tokens are known, so there is nothing to guess from"
 
 
 @dataclass(frozen=True)

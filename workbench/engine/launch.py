@@ -92,7 +92,7 @@ class EngineLaunch:
         offload = self._offload(backend)
         self._check_context()
         if self.draft_files is not None:
-            check_drafts(self.config, backend)
+            check_drafts(self.config)
             check_same_vocabulary(self.files, self.draft_files)
         try:
             loaded = self._load_bare(progress, backend)
@@ -195,8 +195,8 @@ class EngineLaunch:
         return build_engine(loaded, backend, self.device_index, self.config, self.low_bit, plugins, draft)
 
 
-def check_drafts(config: EngineConfig, backend: Backend) -> None:
-    """Raises ConfigError where an engine on one device cannot have the draft model that the config names."""
+def check_drafts(config: EngineConfig) -> None:
+    """Raises ConfigError where the engine that the config names cannot have its draft model."""
     if config.draft_model is not None and config.engine_name != "paged":
         raise ConfigError(f"draft_model={config.draft_model!r}: goes with our own engine, not {config.engine_name!r}")
 

@@ -62,7 +62,7 @@ def build_plan(inputs: PlanInputs, rates_of: RatesOf, calibration: Calibration) 
     token_bytes = kv_bytes_per_token(inputs.shape, inputs.kv_dtype)
     if inputs.draft is not None:
         draft, draft_quant = inputs.draft
-        host_needed += total_bytes(draft, draft_quant, inputs.dtype)
+        host_needed += 0 if inputs.target.is_gpu else total_bytes(draft, draft_quant, inputs.dtype)
         token_bytes += kv_bytes_per_token(draft, inputs.dtype)
         notes.append(f"weights and cache are with those of the draft model {draft.name}, speeds without its guesses")
     predictor = _predictor(inputs, shares, rates_of(inputs.target).shared_by(_num_processes(inputs)), calibration)
@@ -150,7 +150,7 @@ def _device_plans(inputs: PlanInputs, shares: list[DeviceShare]) -> tuple[Device
 def _device_plan(inputs: PlanInputs, share: DeviceShare, target: Target) -> DevicePlan:
     parts = device_memory(inputs.shape, share, _workload(inputs), on_gpu=target.is_gpu)
     if inputs.draft is not None:
-        parts = with_draft(parts, *inputs.draft, _workload(inputs))
+        parts = with_draft(parts, *inputs.draft, _workload(inputs), on_gpu=target.is_gpu)
     parts = replace(parts, overhead=max(0, parts.overhead + inputs.overhead_offset))
     available = available_bytes(inputs, target)
     verdict = judge(parts.total, available)

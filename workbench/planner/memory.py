@@ -95,19 +95,24 @@ def device_memory(shape: ModelShape, share: DeviceShare, work: Workload, *, on_g
     blocks = share.batch * -(-work.context // BLOCK_TOKENS) + 1
     kv = blocks * BLOCK_TOKENS * kv_bytes_per_token(shape, work.kv_dtype, share.kv_heads, len(share.layers))
     activations = _activations(shape, share, work, on_gpu)
-    graphs = _NUM_GRAPHS * _NODES_PER_LAYER * len(share.layers) * _GRAPH_NODE_BYTES if on_gpu else 0
+    graphs = _graph_bytes(len(share.layers)) if on_gpu else 0
     workspace = _workspace(share, work, activations, on_gpu)
     return MemoryParts(weights, kv, activations, workspace, graphs, CONTEXT_BYTES if on_gpu else CPU_PROCESS_BYTES)
 
 
-def with_draft(parts: MemoryParts, shape: ModelShape, quant: QuantType, work: Workload) -> MemoryParts:
+def with_draft(parts: MemoryParts, shape: ModelShape, quant: QuantType, work: Workload, *, on_gpu: bool) -> MemoryParts:
     """A device's parts when it holds a draft model too, whose cache has as many tokens; its steps are smaller."""
     tokens = (work.batch * -(-work.context // BLOCK_TOKENS) + 1) * BLOCK_TOKENS
     return replace(
         parts,
         weights=parts.weights + total_bytes(shape, quant, work.dtype),
         kv=parts.kv + tokens * kv_bytes_per_token(shape, work.dtype),
+        graphs=parts.graphs + (_graph_bytes(shape.spec.num_layers) if on_gpu else 0),
     )
+
+
+def _graph_bytes(num_layers: int) -> int:
+    return _NUM_GRAPHS * _NODES_PER_LAYER * num_layers * _GRAPH_NODE_BYTES
 
 
 def host_load_peak(shape: ModelShape, work: Workload, share: DeviceShare, *, on_gpu: bool) -> int:

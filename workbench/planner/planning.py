@@ -10,7 +10,7 @@ from typing import Any
 
 from workbench.backends import Backend
 from workbench.engine import EngineConfig
-from workbench.engine.config import NOT_ON_A_GPU, OVER_SEVERAL_DEVICES
+from workbench.engine.config import OVER_SEVERAL_DEVICES
 from workbench.errors import ConfigError
 from workbench.models.vocabulary import check_vocabulary_sizes
 from workbench.parallel import GPUConfig
@@ -141,12 +141,12 @@ def _draft(
     model: str | os.PathLike[str] | ModelShape, target: ModelShape, devices: tuple[Target, ...], dtype: str
 ) -> tuple[ModelShape, QuantType]:
     """The shape of a draft model and how its weights are kept. Raises ConfigError where it cannot guess."""
-    shape = model if isinstance(model, ModelShape) else read_model_shape(model, packed=True)
-    if len(devices) > 1 or devices[0].is_gpu:
-        reason = OVER_SEVERAL_DEVICES if len(devices) > 1 else NOT_ON_A_GPU
-        raise ConfigError(f"draft_model={shape.name!r}: {reason}; leave it out")
+    is_packed = not devices[0].is_gpu
+    shape = model if isinstance(model, ModelShape) else read_model_shape(model, packed=is_packed)
+    if len(devices) > 1:
+        raise ConfigError(f"draft_model={shape.name!r}: {OVER_SEVERAL_DEVICES}; leave it out")
     check_vocabulary_sizes(target.name, target.spec.vocab_size, shape.name, shape.spec.vocab_size)
-    return shape, parse_quant_type("gguf" if shape.is_gguf else dtype)
+    return shape, parse_quant_type("gguf" if shape.is_gguf and is_packed else dtype)
 
 
 def _targets(
