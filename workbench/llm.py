@@ -65,7 +65,7 @@ class LlamaGPU(Asking, HasTwin):
         context_length: most tokens of one request; None takes the model's own, or what the KV pool holds.
         engine: all of the engine's knobs; `context_length` then goes into it.
         draft_model: a smaller model with the same vocabulary, named like `model_path`, that guesses tokens ahead: the
-            same text in fewer passes over the weights (`EngineConfig.draft_model`). On a CPU only.
+            same text in fewer passes over the weights (`EngineConfig.draft_model`).
         quantization_cache: where quantised weights are kept for the next load: the workbench's own cache when None;
             False keeps none.
         parallel: which GPUs to spread the model over, and how. With `prefer_gpu=False` or `backend="cpu"` the ids only

@@ -28,7 +28,7 @@ def command(
     batch: Annotated[int, typer.Option(help="Requests at the same time.")] = 1,
     kv_dtype: Annotated[str | None, typer.Option(help="Precision of keys and values.")] = None,
     cpu_offload_layers: Annotated[int | None, typer.Option(help="Layers kept in the host's memory.")] = None,
-    draft_model: Annotated[str | None, typer.Option(help="A model that guesses ahead, on a CPU.")] = None,
+    draft_model: Annotated[str | None, typer.Option(help="A model that guesses ahead.")] = None,
     parallel: Annotated[
         str | None, typer.Option(help="tensor, pipeline, data or hybrid; or sizes: tensor=2,data=2.")
     ] = None,

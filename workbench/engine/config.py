@@ -55,11 +55,11 @@ class EngineConfig:
             the GPU, and are copied there for each step (by accelerate): slow, since every token waits for the copies.
         draft_tokens: most tokens of each answer that are guessed ahead in a step, from what followed the same tokens
             before, and checked in one pass: the text stays the same to the bit, and text that repeats itself or its
-            prompt comes in fewer passes. Only where a step ends before the next begins: on a CPU. Default: none, and
-            5 with a draft model.
+            prompt comes in fewer passes. On a GPU only where that is expected to gain, by what was measured so far (and
+            in bf16 a tie may fall the other way). 0 for none. Default: none, and 5 with a draft model.
         draft_model: a smaller model with the same vocabulary that guesses those tokens instead, any that could be
-            loaded by itself; its weights stay packed if they come from a .gguf file, else they have the model's
-            precision. It guesses only as long as that brings more tokens a second. On a CPU only.
+            loaded by itself; from a .gguf file its weights stay packed on a CPU, else they have the model's
+            precision. It guesses only as long as that brings more tokens a second.
         engine_name: "paged"; "vllm" where that is installed, for models that outgrow a machine; or an engine that a
             plugin brings.
         isolation: "process" runs the engine in a process of its own: a busy notebook cell does not slow it, a crash of
