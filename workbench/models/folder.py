@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from workbench.errors import ModelFormatError, UnsafeModelError
-from workbench.models.safetensors_header import read_folder_headers, weight_files
+from workbench.safetensors_header import read_folder_headers, weight_files
 from workbench.models.spec import read_config, read_json_object
 
 __all__ = ["check_folder"]

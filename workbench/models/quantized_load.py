@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from workbench.errors import CacheError, ConfigError, ModelFormatError
@@ -15,7 +14,7 @@ from workbench.models.quantizing_load import QuantizingLoad, describe_quantized
 from workbench.models.tokenizer import load_tokenizer
 from workbench.progress import Progress, ProgressCallback
 from workbench.quantize import QuantizationCache, QuantizationConfig
-from workbench.quantize.packed_folder import PackedManifest, load_packed, read_manifest, verify_packed
+from workbench.quantize.packed_folder import PackedManifest, load_packed, packed_reader, read_manifest
 
 __all__ = ["load_packed_model", "load_quantized", "source_facts"]
 
@@ -127,19 +126,18 @@ def _read(
         completed_bytes += num_bytes
         progress(Progress("read quantised weights", min(completed_bytes, total_bytes), total_bytes))
 
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="workbench-checksum") as pool:
-        # The checksum is known before the model is handed out, and computed while the rest is done.
-        check = pool.submit(verify_packed, folder, manifest)
+    # What takes Python's time is done while the weights are being read.
+    with packed_reader(folder, manifest, device) as reader:
         tokenizer = load_tokenizer(files.folder, trust_remote_code=files.trust_remote_code)
         module = load_packed(
             folder,
             manifest,
+            reader,
             device=device,
             attn_implementation=attn_implementation,
             trust_remote_code=files.trust_remote_code,
             on_bytes=report,
         )
-        check.result()
     facts = QuantizedFacts(
         manifest.config, manifest.kept_layers, manifest.original_bytes, time.perf_counter() - started, from_cache
     )

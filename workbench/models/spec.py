@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import ModelFormatError
-from workbench.models.safetensors_header import read_folder_headers
+from workbench.safetensors_header import read_folder_headers
 
 __all__ = ["ModelSpec", "read_config", "read_json_object"]
 

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from workbench.errors import ModelFormatError
-from workbench.models.safetensors_header import TensorEntry
+from workbench.safetensors_header import TensorEntry
 from workbench.shell import allocate
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any
 
 from workbench.errors import DownloadError, ModelNotFoundError
 from workbench.models import ModelSource
-from workbench.models.safetensors_header import INDEX_NAME, read_folder_headers
+from workbench.safetensors_header import INDEX_NAME, read_folder_headers
 from workbench.models.spec import read_json_object
 from workbench.paths import home
 from workbench.planner.weight_shape import WeightShape

@@ -14,7 +14,7 @@ from workbench.models import Catalogue, ModelFiles, ModelSource, ModelSpec, pars
 from workbench.models.embedded import EMBEDDED_GGUF, embedded_folder
 from workbench.models.gguf_header import GgufHeader, read_gguf_header
 from workbench.models.presets import get_preset
-from workbench.models.safetensors_header import read_folder_headers
+from workbench.safetensors_header import read_folder_headers
 from workbench.models.spec import read_config
 from workbench.planner.architecture import require_known
 from workbench.planner.config_weights import EXACT_FAMILIES, weights_from_config

@@ -28,6 +28,7 @@ from workbench.quantize.packed_folder import (
     MANIFEST_NAME,
     PackedManifest,
     load_packed,
+    packed_reader,
     read_manifest,
     save_packed,
     verify_packed,
@@ -102,8 +103,8 @@ class QuantizationCache:
             if entry.name != name or entry.quantization_type != kind:
                 continue
             try:
-                verify_packed(entry.folder, entry.manifest)
-                model = load_packed(entry.folder, entry.manifest, device=device)
+                with packed_reader(entry.folder, entry.manifest, device) as reader:
+                    model = load_packed(entry.folder, entry.manifest, reader, device=device)
             except ModelFormatError:
                 self.remove(entry.folder.name)
                 continue

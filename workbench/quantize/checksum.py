@@ -4,32 +4,60 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["file_checksum", "has_checksum"]
+__all__ = ["PieceChecksum", "file_checksum", "has_checksum", "num_threads"]
 
-_PIECE_BYTES = 64 << 20
+_PIECE_BYTES = 8 << 20
 _CHUNK_BYTES = 1 << 20
-_MOST_THREADS = 8
+_MOST_THREADS = 16
 # One that says nothing of how it was made is SHA-256 of the whole file.
 _BY_PIECES = "pieces:"
 
 
+@dataclass(frozen=True)
+class PieceChecksum:
+    """SHA-256 over the SHA-256 of each `piece_bytes` of a file, as text."""
+
+    text: str
+    piece_bytes: int
+
+    @classmethod
+    def parse(cls, text: str) -> PieceChecksum | None:
+        """None for what is no checksum by pieces."""
+        size = text.removeprefix(_BY_PIECES).partition(":")[0]
+        is_one = text.startswith(_BY_PIECES) and size.isdigit() and int(size) > 0
+        return cls(text, int(size)) if is_one else None
+
+    @classmethod
+    def of(cls, digests: Sequence[bytes], piece_bytes: int) -> PieceChecksum:
+        """That of a file whose pieces have these SHA-256."""
+        digest = hashlib.sha256(b"".join(digests)).hexdigest()
+        return cls(f"{_BY_PIECES}{piece_bytes}:{digest}", piece_bytes)
+
+
+def num_threads() -> int:
+    """How many threads read or sum up a file at once."""
+    return min(_MOST_THREADS, os.cpu_count() or 1)
+
+
 def file_checksum(path: Path, piece_bytes: int = _PIECE_BYTES) -> str:
-    """SHA-256 over the SHA-256 of each piece, with the piece's size. Raises OSError."""
+    """The text of its `PieceChecksum`. Raises OSError."""
     begins = range(0, path.stat().st_size, piece_bytes)
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), thread_name_prefix="workbench-checksum") as pool:
-        digests = pool.map(lambda begin: _digest(path, begin, piece_bytes), begins)
-        return f"{_BY_PIECES}{piece_bytes}:{hashlib.sha256(b''.join(digests)).hexdigest()}"
+    with ThreadPoolExecutor(num_threads(), thread_name_prefix="workbench-checksum") as pool:
+        digests = list(pool.map(lambda begin: _digest(path, begin, piece_bytes), begins))
+    return PieceChecksum.of(digests, piece_bytes).text
 
 
 def has_checksum(path: Path, wanted: str) -> bool:
     """Whether `wanted` is what `file_checksum` gave for this file, or its SHA-256. Raises OSError."""
-    if not wanted.startswith(_BY_PIECES):
-        return _digest(path, 0, path.stat().st_size).hex() == wanted
-    size = wanted.removeprefix(_BY_PIECES).partition(":")[0]
-    return size.isdigit() and int(size) > 0 and file_checksum(path, int(size)) == wanted
+    by_pieces = PieceChecksum.parse(wanted)
+    if by_pieces is not None:
+        return file_checksum(path, by_pieces.piece_bytes) == wanted
+    return _digest(path, 0, path.stat().st_size).hex() == wanted
 
 
 def _digest(path: Path, begin: int, num_bytes: int) -> bytes:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.errors import ModelFormatError
 from workbench.quantize.checksum import file_checksum, has_checksum
 from workbench.quantize.config import QuantizationConfig
+from workbench.quantize.packed_reader import PackedReader
 from workbench.shell import build_shell, place, quiet_transformers, restore_buffers
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = [
     "PackedRecord",
     "is_packed_folder",
     "load_packed",
+    "packed_reader",
     "read_manifest",
     "save_packed",
     "verify_packed",
@@ -133,55 +135,61 @@ def verify_packed(folder: Path, manifest: PackedManifest) -> None:
         raise ModelFormatError(f"{path} is damaged: its checksum is not the one that was written")
 
 
+def packed_reader(folder: Path, manifest: PackedManifest, device: str) -> PackedReader:
+    """What reads the folder's weights onto `device`, and begins when it is entered."""
+    return PackedReader(folder / WEIGHTS_NAME, manifest.sha256, device)
+
+
 def load_packed(
     folder: Path,
     manifest: PackedManifest,
+    reader: PackedReader,
     *,
     device: str,
     attn_implementation: str | None = None,
     trust_remote_code: bool = False,
     on_bytes: Callable[[int], None] = lambda num_bytes: None,
 ) -> PreTrainedModel:
-    """The model again on `device`, matrix by matrix. Raises ModelFormatError where file and config contradict."""
-    from safetensors import SafetensorError, safe_open
+    """The model again on `device`, of what `reader` is reading.
+
+    Raises ModelFormatError for weights that are damaged, and where file and config contradict.
+    """
     from transformers import AutoConfig
 
     from workbench.backends import torch_dtype
-    from workbench.quantize.layers import WeightUsers, put_packed
-    from workbench.quantize.methods import weight_from_file
 
     with quiet_transformers():
         config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=trust_remote_code)
         shell = build_shell(config, torch_dtype(manifest.dtype), attn_implementation, trust_remote_code)
-        packed = {}
+        tensors = reader.tensors(on_bytes)
         try:
-            with safe_open(folder / WEIGHTS_NAME, framework="pt") as file:
-                of_record: dict[str, list[tuple[str, str]]] = {record.name: [] for record in manifest.records}
-                for name in file.keys():
-                    owner, _, leaf = name.rpartition(".")
-                    if owner in of_record and not leaf == "bias":
-                        of_record[owner].append((leaf, name))
-                        continue
-                    tensor = _own(file.get_tensor(name), device)
-                    on_bytes(tensor.nbytes)
-                    place(shell, name, tensor)
-                for record in manifest.records:
-                    tensors = {leaf: file.get_tensor(name) for leaf, name in of_record[record.name]}
-                    if device == "cpu":  # elsewhere they are copied anyway
-                        tensors = {leaf: _own(tensor, device) for leaf, tensor in tensors.items()}
-                    on_bytes(sum(tensor.nbytes for tensor in tensors.values()))
-                    packed[record.name] = weight_from_file(record.kind, tensors, record.facts, device)
-            restore_buffers(shell, device)
-            for record in manifest.records:
-                users = WeightUsers(record.linears, record.embeddings)
-                put_packed(shell, users, packed.pop(record.name), torch_dtype(record.dtype))
-        except (KeyError, AttributeError, SafetensorError) as error:
+            _fill(shell, tensors, manifest, device)
+        except (KeyError, AttributeError) as error:
             raise ModelFormatError(f"{folder} does not fit its config.json: {error}") from error
     missing = [name for name, parameter in shell.named_parameters() if parameter.is_meta]
     if missing:
         raise ModelFormatError(f"{folder} lacks {len(missing)} of the model's tensors, first {missing[0]!r}")
     shell.eval().requires_grad_(False)
     return shell
+
+
+def _fill(shell: PreTrainedModel, tensors: dict[str, torch.Tensor], manifest: PackedManifest, device: str) -> None:
+    """Takes the tensors out of the dict: a method may make others of them."""
+    from workbench.backends import torch_dtype
+    from workbench.quantize.layers import WeightUsers, put_packed
+    from workbench.quantize.methods import weight_from_file
+
+    of_record: dict[str, dict[str, torch.Tensor]] = {record.name: {} for record in manifest.records}
+    for name in list(tensors):
+        owner, _, leaf = name.rpartition(".")
+        if owner in of_record and leaf != "bias":
+            of_record[owner][leaf] = tensors.pop(name)
+        else:
+            place(shell, name, tensors.pop(name))
+    restore_buffers(shell, device)
+    for record in manifest.records:
+        packed = weight_from_file(record.kind, of_record.pop(record.name), record.facts, device)
+        put_packed(shell, WeightUsers(record.linears, record.embeddings), packed, torch_dtype(record.dtype))
 
 
 def _collect(model: nn.Module) -> tuple[dict[str, torch.Tensor], tuple[PackedRecord, ...]]:
@@ -234,11 +242,6 @@ def _record(found: dict[str, Any]) -> PackedRecord:
     return PackedRecord(
         **{**found, "linears": tuple(found["linears"]), "embeddings": tuple(found["embeddings"])},
     )
-
-
-def _own(tensor: torch.Tensor, device: str) -> torch.Tensor:
-    """In memory of its own: the file may be removed or change while the model lives."""
-    return tensor.clone() if device == "cpu" else tensor.to(device)
 
 
 def _copy_surroundings(source: Path, folder: Path) -> None:

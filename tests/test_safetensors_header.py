@@ -8,7 +8,7 @@ from model_folders import copy_folder, edit_header, save_preset
 from safetensors import safe_open
 
 from workbench.errors import ModelFormatError
-from workbench.models.safetensors_header import INDEX_NAME, read_folder_headers, read_header, weight_files
+from workbench.safetensors_header import INDEX_NAME, read_folder_headers, read_header, weight_files
 
 _NORM = "model.norm.weight"
 
