@@ -3,9 +3,9 @@
     python benchmarks/quantized_cache.py --model random:llama-3.2-1b --device cpu --types "int8;int4"
     python benchmarks/quantized_cache.py --model random:llama-3.1-8b --device cuda:0 --cold
 
-A model with random weights is first written as bf16 safetensors (`--folder`: a checkpoint that is there). Both ways take
-turns, and each time is that of `load_model` as a whole, tokenizer and checksum included. With `--cold` the files leave
-the system's page cache before each load, as far as it lets them.
+A model with random weights is first written as bf16 safetensors (`--folder`: one that is there). Both ways take turns,
+and each time is that of `load_model` as a whole, tokenizer and checksum included. With `--cold` the files leave the
+system's page cache before each load, as far as it lets them.
 """
 
 from __future__ import annotations

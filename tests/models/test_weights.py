@@ -6,8 +6,8 @@ from transformers import AutoConfig, PreTrainedModel, Qwen3VLMoeForConditionalGe
 
 from workbench.models.byte_tokenizer import make_byte_tokenizer
 from workbench.models.random_model import preset_config
-from workbench.safetensors_header import TensorEntry
 from workbench.models.weights import matches_shell
+from workbench.safetensors_header import TensorEntry
 from workbench.shell import build_shell
 
 

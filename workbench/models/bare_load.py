@@ -12,11 +12,11 @@ from workbench.models.files import ModelFiles
 from workbench.models.gguf_weights import fill_from_gguf
 from workbench.models.load_memory import all_or_nothing, check_memory
 from workbench.models.loaded_model import LoadedModel, count_bytes, describe_loaded
-from workbench.safetensors_header import read_folder_headers
 from workbench.models.tokenizer import load_tokenizer
 from workbench.models.weights import check_fits, names_match, stream_weights
 from workbench.progress import Progress, ProgressCallback, no_progress
 from workbench.quantize.memory import storage_bytes
+from workbench.safetensors_header import read_folder_headers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

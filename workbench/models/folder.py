@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from workbench.errors import ModelFormatError, UnsafeModelError
-from workbench.safetensors_header import read_folder_headers, weight_files
 from workbench.models.spec import read_config, read_json_object
+from workbench.safetensors_header import read_folder_headers, weight_files
 
 __all__ = ["check_folder"]
 

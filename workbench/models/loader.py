@@ -15,13 +15,13 @@ from workbench.models.loaded_model import LoadedModel, count_bytes, describe_loa
 from workbench.models.model_part import ModelPart
 from workbench.models.quantized_load import load_packed_model, load_quantized
 from workbench.models.random_model import fill_randomly, make_random_model, make_random_shell
-from workbench.safetensors_header import read_folder_headers
 from workbench.models.tokenizer import Tokenizer, load_tokenizer
 from workbench.models.weights import blaming_files, check_fits, load_by_rules, matches_shell, stream_weights
 from workbench.progress import Progress, ProgressCallback, no_progress
 from workbench.quantize import QuantizationCache, QuantizationConfig
 from workbench.quantize.memory import storage_bytes
 from workbench.quantize.packed_folder import is_packed_folder
+from workbench.safetensors_header import read_folder_headers
 from workbench.shell import build_shell, quiet_transformers
 
 if TYPE_CHECKING:

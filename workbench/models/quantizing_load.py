@@ -12,13 +12,13 @@ from workbench.models.files import ModelFiles
 from workbench.models.load_memory import check_memory
 from workbench.models.loaded_model import LoadedModel, QuantizedFacts, count_bytes, describe_loaded, is_tied
 from workbench.models.random_model import make_random_model
-from workbench.safetensors_header import read_folder_headers
 from workbench.models.tokenizer import Tokenizer, load_tokenizer
 from workbench.models.weight_reader import WeightReader
 from workbench.models.weights import blaming_files, check_fits, load_by_rules, matches_shell, stream_weights
 from workbench.progress import Progress, ProgressCallback
 from workbench.quantize import QuantizationConfig
 from workbench.quantize.memory import storage_bytes
+from workbench.safetensors_header import read_folder_headers
 from workbench.shell import build_shell, quiet_transformers
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from workbench.backends.dtypes import torch_dtype
 from workbench.errors import ModelFormatError, WorkbenchError
 from workbench.models.files import ModelFiles
-from workbench.safetensors_header import TensorEntry
 from workbench.models.spec import ModelSpec, read_config
 from workbench.models.weight_reader import READABLE_DTYPES, WeightReader
 from workbench.progress import Progress, ProgressCallback
+from workbench.safetensors_header import TensorEntry
 from workbench.shell import place, restore_buffers
 
 if TYPE_CHECKING:

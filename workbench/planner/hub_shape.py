@@ -13,10 +13,10 @@ from typing import Any
 
 from workbench.errors import DownloadError, ModelNotFoundError
 from workbench.models import ModelSource
-from workbench.safetensors_header import INDEX_NAME, read_folder_headers
 from workbench.models.spec import read_json_object
 from workbench.paths import home
 from workbench.planner.weight_shape import WeightShape
+from workbench.safetensors_header import INDEX_NAME, read_folder_headers
 
 __all__ = ["HubShape", "read_hub_shape"]
 

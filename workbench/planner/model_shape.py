@@ -14,12 +14,12 @@ from workbench.models import Catalogue, ModelFiles, ModelSource, ModelSpec, pars
 from workbench.models.embedded import EMBEDDED_GGUF, embedded_folder
 from workbench.models.gguf_header import GgufHeader, read_gguf_header
 from workbench.models.presets import get_preset
-from workbench.safetensors_header import read_folder_headers
 from workbench.models.spec import read_config
 from workbench.planner.architecture import require_known
 from workbench.planner.config_weights import EXACT_FAMILIES, weights_from_config
 from workbench.planner.hub_shape import read_hub_shape
 from workbench.planner.weight_shape import WeightRole, WeightShape
+from workbench.safetensors_header import read_folder_headers
 
 __all__ = ["ModelShape", "read_model_shape", "shape_of_files"]
 

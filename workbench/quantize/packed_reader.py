@@ -130,7 +130,7 @@ class PackedReader:
                 if tensor is None:
                     view = memoryview(bytearray(stop - start))
                 else:
-                    view = memoryview(tensor[offset : offset + stop - start].numpy())
+                    view = tensor[offset : offset + stop - start].numpy().data
                 self._fill(view, start)
                 sum_up(view)
 
@@ -141,7 +141,7 @@ class PackedReader:
             self._local.staging = torch.empty(self._piece_bytes, dtype=torch.uint8, pin_memory=True)
             self._local.stream = torch.cuda.Stream(self._device)
         staging: torch.Tensor = self._local.staging
-        view = memoryview(staging.numpy())
+        view = staging.numpy().data
         for at in range(begin, end, _CHUNK_BYTES):
             chunk = view[at - begin : min(at + _CHUNK_BYTES, end) - begin]
             self._fill(chunk, at)
