@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from workbench.engine.attention import AttentionOptions
+from workbench.engine.low_bit_method import LowBitEmbedding, LowBitLinear
 from workbench.engine.low_bit_weight import LowBitKind, LowBitWeight
 
 __all__ = ["FusedLayer", "FusedWeights", "Weight", "why_not"]
@@ -34,7 +35,8 @@ def why_not(module: torch.nn.Module) -> str | None:
     layer = next(iter(_held_layers(module).values()))
     if layer.mlp.gate_proj.bias is not None or layer.self_attn.o_proj.bias is not None:
         return "its output or feed-forward layers have biases"
-    if any(type(linear) is not torch.nn.Linear for linear in (layer.self_attn.q_proj, layer.mlp.gate_proj)):
+    known = (torch.nn.Linear, LowBitLinear)
+    if any(type(linear) not in known for linear in (layer.self_attn.q_proj, layer.mlp.gate_proj)):
         return f"its weights are held by {type(layer.mlp.gate_proj).__name__}"
     return None
 
@@ -73,8 +75,8 @@ class FusedWeights:
     def take(cls, module: torch.nn.Module, kind: LowBitKind | None = None) -> FusedWeights:
         """Take over a model's weights, layer by layer, so that nothing is held twice.
 
-        Without `kind` the model's own linears become views of the joined ones, and it stays usable; with it they are
-        left empty.
+        Without `kind` the model's own linears become views of the joined ones, and it stays usable; with it, and where
+        they are in low bits already, they are left empty.
         """
         model: Any = module.model
         lm_head: Any = module.lm_head
@@ -85,7 +87,9 @@ class FusedWeights:
         head: Weight | None = getattr(lm_head, "weight", None)
         norm: torch.Tensor | None = getattr(model.norm, "weight", None)
         eps: float = getattr(model.norm, "variance_epsilon", layers[0].eps)
-        if kind in (LowBitKind.INT8, LowBitKind.INT4):
+        if isinstance(model.embed_tokens, LowBitEmbedding):
+            embedding, head = _taken_vocabulary(model.embed_tokens, lm_head)
+        elif kind in (LowBitKind.INT8, LowBitKind.INT4):
             is_tied = head is embedding
             head = None if head is None else _packed_vocabulary(lm_head)
             embedding = head if is_tied or embedding is None else _packed_vocabulary(model.embed_tokens)
@@ -141,6 +145,8 @@ def _take_layer(layer: Any, config: Any, kind: LowBitKind | None) -> FusedLayer:
 
 def _join(linears: tuple[torch.nn.Linear, ...], kind: LowBitKind | None) -> Weight:
     """One weight for linears of the same input."""
+    if isinstance(linears[0], LowBitLinear):
+        return _taken([linear for linear in linears if isinstance(linear, LowBitLinear)])
     weights = [linear.weight.detach() for linear in linears]
     joined = weights[0] if len(weights) == 1 else torch.cat(weights)
     if kind is not None:
@@ -161,6 +167,22 @@ def _packed_vocabulary(module: Any) -> LowBitWeight:
     packed = LowBitWeight.pack(module.weight.detach(), LowBitKind.INT8)
     _leave_empty(module)
     return packed
+
+
+def _taken(linears: list[LowBitLinear]) -> LowBitWeight:
+    """Of linears in low bits, which are left empty."""
+    joined = LowBitWeight.joined([linear.low_bit for linear in linears])
+    for linear in linears:
+        linear.leave_empty()
+    return joined
+
+
+def _taken_vocabulary(table: LowBitEmbedding, head: LowBitLinear) -> tuple[LowBitWeight, LowBitWeight]:
+    """Embedding and head, one and the same where they share their memory; both modules are left empty."""
+    embedding, is_tied = table.low_bit, table.key == head.key
+    table.leave_empty()
+    taken = _taken([head])
+    return (taken if is_tied else embedding), taken
 
 
 def _leave_empty(module: Any) -> None:

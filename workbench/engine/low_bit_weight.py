@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -72,6 +73,16 @@ class LowBitWeight:
             wide /= scales[part, None]
             data[part] = wide.round_().to(torch.int8) if kind is LowBitKind.INT8 else wide.to(data.dtype)
         return cls(kind, data, scales, weight.shape[1])
+
+    @classmethod
+    def joined(cls, weights: Sequence[LowBitWeight]) -> LowBitWeight:
+        """One weight with the rows of all, in their order: what packing them together would give."""
+        first = weights[0]
+        if len(weights) == 1:
+            return first
+        # As bytes: not every device joins 8-bit floats.
+        data = torch.cat([weight.data.view(torch.uint8) for weight in weights]).view(first.data.dtype)
+        return cls(first.kind, data, torch.cat([weight.scales for weight in weights]), first.columns)
 
     def dense(self, dtype: torch.dtype) -> torch.Tensor:
         """The weights [rows, columns] that the numbers stand for."""

@@ -126,14 +126,14 @@ def plan_runner(
     if num_host_layers:
         obstacle = f"the weights of {num_host_layers} layers stay in the host's memory"
     if obstacle is not None:
-        _refuse(low_bit, obstacle)
+        _refuse(low_bit, obstacle, module)
         return RunnerPlan(module, device, num_kv_heads, obstacle=obstacle, keep_module=keep_module)
     from workbench.engine.fused_weights import FusedWeights, why_not
     from workbench.engine.low_bit_weight import LowBitKind
 
     why_unfused = "the model makes embeddings by it too" if keep_module else why_not(module)
     if why_unfused is not None:
-        _refuse(low_bit, why_unfused)
+        _refuse(low_bit, why_unfused, module)
         return RunnerPlan(module, device, num_kv_heads, why_unfused=why_unfused)
     weights = FusedWeights.take(module, None if low_bit is None else LowBitKind.parse(low_bit))
     if torch.device(device).type == "cuda":
@@ -141,6 +141,11 @@ def plan_runner(
     return RunnerPlan(module, device, num_kv_heads, weights=weights)
 
 
-def _refuse(low_bit: str | None, reason: str) -> None:
-    if low_bit is not None:
+def _refuse(low_bit: str | None, reason: str, module: torch.nn.Module) -> None:
+    """Unless its matrices were packed for torch's operators when it was loaded."""
+    from workbench.engine.low_bit_method import LowBitLinear
+    from workbench.quantize.packed_weight import PackedModule
+
+    packed = [type(part) for part in module.modules() if isinstance(part, PackedModule)]
+    if low_bit is not None and (not packed or LowBitLinear in packed):
         raise BackendUnavailableError(f"quant_type={low_bit!r} is not available for this model here: {reason}")

@@ -27,6 +27,8 @@ from workbench.shell import build_shell, quiet_transformers
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from workbench.quantize.methods import Method
+
 __all__ = ["load_model", "load_shell"]
 
 
@@ -39,15 +41,17 @@ def load_model(
     keep_packed: bool = False,
     quantization: QuantizationConfig | None = None,
     cache: QuantizationCache | None = None,
+    method: Method | None = None,
     part: ModelPart | None = None,
     progress: ProgressCallback = no_progress,
 ) -> LoadedModel:
     """The model on torch device `device` ("cpu", "cuda:0") with weights in `dtype` ("fp32", "bf16", "fp16").
 
     `attn_implementation` is a name registered with transformers. `quantization` makes the matrices smaller as they are
-    read, unless `cache` holds them so already; a folder of quantised weights needs none. With `keep_packed` the weights
-    of a .gguf file stay as they are (on the CPU), and ConfigError is raised for a model that has no such file. With
-    `part` only that part of the model takes memory; its facts (`spec`) are still those of the whole.
+    read, unless `cache` holds them so already, and `method` packs them in place of the type's own; a folder of
+    quantised weights needs none. With `keep_packed` the weights of a .gguf file stay as they are (on the CPU), and
+    ConfigError is raised for a model that has no such file. With `part` only that part of the model takes memory; its
+    facts (`spec`) are still those of the whole.
 
     Raises `ModelFormatError`, `OutOfMemoryError` or whatever `progress` raises (`LoadCancelled`); after any of them,
     and after KeyboardInterrupt, the memory is given back even while the exception is kept.
@@ -58,7 +62,7 @@ def load_model(
     elif files.path is not None and is_packed_folder(files.path):
         load = partial(load_packed_model, asked=quantization)
     elif quantization is not None:
-        load = partial(load_quantized, quantization=quantization, cache=cache)
+        load = partial(load_quantized, quantization=quantization, cache=cache, method=method)
     else:
         load = _load_random if files.source.kind == "random" else _load_folder
     with all_or_nothing(device):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workbench.errors import CacheError, ConfigError, ModelFormatError
 from workbench.models.files import ModelFiles
@@ -15,6 +16,9 @@ from workbench.models.tokenizer import load_tokenizer
 from workbench.progress import Progress, ProgressCallback
 from workbench.quantize import QuantizationCache, QuantizationConfig
 from workbench.quantize.packed_folder import PackedManifest, load_packed, packed_reader, read_manifest
+
+if TYPE_CHECKING:
+    from workbench.quantize.methods import Method
 
 __all__ = ["load_packed_model", "load_quantized", "source_facts"]
 
@@ -30,17 +34,21 @@ def load_quantized(
     *,
     quantization: QuantizationConfig,
     cache: QuantizationCache | None,
+    method: Method | None = None,
 ) -> LoadedModel:
     """The model with its matrices as `quantization` says; of the original never more than one is in memory.
 
-    With `cache` a model that was quantised the same way before is taken from there, and one that was not is put there;
-    a cache that cannot be written to is reported as a warning. Files whose weights must be rearranged first are the
-    exception: they are loaded whole and then quantised.
+    `method` packs them; None takes the one that goes by that name. With `cache` a model that was quantised the same way
+    before is taken from there, and one that was not is put there; a cache that cannot be written to is reported as a
+    warning. Files whose weights must be rearranged first are the exception: they are loaded whole and then quantised.
     """
     from workbench.quantize.methods import choose_method
 
-    method = choose_method(quantization, device.partition(":")[0])
+    method = method or choose_method(quantization, device.partition(":")[0])
     source = source_facts(files)
+    # A plugin's method need not be of our class.
+    if getattr(method, "cache_name", None):
+        source["kept_by"] = method.cache_name
     if not getattr(method, "packs", False) or files.path is None or files.trust_remote_code:
         cache = None
     if cache is not None:
@@ -48,7 +56,7 @@ def load_quantized(
         if found is not None:
             progress(Progress("read quantised weights", 0, None))
             try:
-                return _read(files, found.folder, found.manifest, device, attn_implementation, progress, True)
+                return _read(files, found.folder, found.manifest, device, attn_implementation, progress, True, method)
             except ModelFormatError as error:
                 _log.warning("%s; it is dropped and made again", error)
                 cache.remove(found.folder.name)
@@ -115,6 +123,7 @@ def _read(
     attn_implementation: str | None,
     progress: ProgressCallback,
     from_cache: bool,
+    method: Method | None = None,
 ) -> LoadedModel:
     started = time.perf_counter()
     total_bytes = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
@@ -137,6 +146,7 @@ def _read(
             attn_implementation=attn_implementation,
             trust_remote_code=files.trust_remote_code,
             on_bytes=report,
+            more_kinds=getattr(method, "weight_kinds", {}),
         )
     facts = QuantizedFacts(
         manifest.config, manifest.kept_layers, manifest.original_bytes, time.perf_counter() - started, from_cache

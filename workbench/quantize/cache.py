@@ -100,7 +100,8 @@ class QuantizationCache:
         """The model that was kept under `name` last; None if there is none. A damaged one is removed."""
         kind = QuantizationType.parse(quantization_type).value
         for entry in reversed(self.entries()):
-            if entry.name != name or entry.quantization_type != kind:
+            # What a method keeps apart, only its own loads can read.
+            if entry.name != name or entry.quantization_type != kind or entry.manifest.source.get("kept_by"):
                 continue
             try:
                 with packed_reader(entry.folder, entry.manifest, device) as reader:

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import ModelFormatError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
     from transformers import PreTrainedModel
+
+    from workbench.quantize.packed_weight import PackedWeight
 
 __all__ = [
     "MANIFEST_NAME",
@@ -149,8 +152,9 @@ def load_packed(
     attn_implementation: str | None = None,
     trust_remote_code: bool = False,
     on_bytes: Callable[[int], None] = lambda num_bytes: None,
+    more_kinds: Mapping[str, type[PackedWeight]] = MappingProxyType({}),
 ) -> PreTrainedModel:
-    """The model again on `device`, of what `reader` is reading.
+    """The model again on `device`, of what `reader` is reading; `more_kinds` of weights are those of its own method.
 
     Raises ModelFormatError for weights that are damaged, and where file and config contradict.
     """
@@ -163,7 +167,7 @@ def load_packed(
         shell = build_shell(config, torch_dtype(manifest.dtype), attn_implementation, trust_remote_code)
         tensors = reader.tensors(on_bytes)
         try:
-            _fill(shell, tensors, manifest, device)
+            _fill(shell, tensors, manifest, device, more_kinds)
         except (KeyError, AttributeError) as error:
             raise ModelFormatError(f"{folder} does not fit its config.json: {error}") from error
     missing = [name for name, parameter in shell.named_parameters() if parameter.is_meta]
@@ -173,7 +177,13 @@ def load_packed(
     return shell
 
 
-def _fill(shell: PreTrainedModel, tensors: dict[str, torch.Tensor], manifest: PackedManifest, device: str) -> None:
+def _fill(
+    shell: PreTrainedModel,
+    tensors: dict[str, torch.Tensor],
+    manifest: PackedManifest,
+    device: str,
+    more_kinds: Mapping[str, type[PackedWeight]],
+) -> None:
     """Takes the tensors out of the dict: a method may make others of them."""
     from workbench.backends import torch_dtype
     from workbench.quantize.layers import WeightUsers, put_packed
@@ -188,7 +198,7 @@ def _fill(shell: PreTrainedModel, tensors: dict[str, torch.Tensor], manifest: Pa
             place(shell, name, tensors.pop(name))
     restore_buffers(shell, device)
     for record in manifest.records:
-        packed = weight_from_file(record.kind, of_record.pop(record.name), record.facts, device)
+        packed = weight_from_file(record.kind, of_record.pop(record.name), record.facts, device, more_kinds)
         put_packed(shell, WeightUsers(record.linears, record.embeddings), packed, torch_dtype(record.dtype))
 
 

@@ -43,6 +43,9 @@ class StreamingQuantizer:
         self._first_config = replace(config, preserve_accuracy=False) if self.can_refine else config
         names = {id(parameter): name for name, parameter in shell.named_parameters()}
         self._sites = {names[id(site.weight)]: site for site in find_sites(shell, bool(config.memory_efficient))}
+        find_head = getattr(shell, "get_output_embeddings", None)
+        head = None if find_head is None else find_head()
+        self._head = None if head is None else names.get(id(head.weight))
         self._packed: dict[str, PackedWeight] = {}
         self._dtypes: dict[str, torch.dtype] = {}
         self._errors: dict[str, float] = {}
@@ -55,7 +58,7 @@ class StreamingQuantizer:
     def take(self, name: str, weight: torch.Tensor) -> torch.Tensor | None:
         """Pack a weight that `takes` names; gives it back if it stays as it is."""
         site = self._sites[name]
-        packed = self._method.pack(weight, self._first_config, WeightUse(site.is_table))
+        packed = self._method.pack(weight, self._first_config, self._use(name))
         if packed is None:
             self._kept.append(site.name)
             return self._take_higher(name, weight)
@@ -90,7 +93,7 @@ class StreamingQuantizer:
             if site.name in self._kept:
                 continue
             weight = read(name)
-            packed = self._method.pack(weight, self._config, WeightUse(site.is_table, inputs.mean_square(site.name)))
+            packed = self._method.pack(weight, self._config, self._use(name, inputs.mean_square(site.name)))
             assert packed is not None  # it was packed before, by the same shape
             if site.linears:
                 self._measure(name, packed, weight, inputs)
@@ -99,12 +102,15 @@ class StreamingQuantizer:
             site = self._sites[name]
             self._kept.append(site.name)
             weight = read(name)
-            packed = self._method.pack_higher(weight, self._config, WeightUse(site.is_table))
+            packed = self._method.pack_higher(weight, self._config, self._use(name))
             if packed is None:
                 put_plain(self._shell, site, weight)
             else:
                 put_packed(self._shell, site, packed, self._dtypes[name])
         return tuple(self._kept)
+
+    def _use(self, name: str, column_weights: torch.Tensor | None = None) -> WeightUse:
+        return WeightUse(self._sites[name].is_table, column_weights, is_head=name == self._head)
 
     def _measure(self, name: str, packed: PackedWeight, weight: torch.Tensor, inputs: LayerInputs) -> None:
         rows = inputs.rows(self._sites[name].name, weight)
@@ -114,7 +120,7 @@ class StreamingQuantizer:
         return {name: site.weight.numel() for name, site in self._sites.items()}
 
     def _take_higher(self, name: str, weight: torch.Tensor) -> torch.Tensor | None:
-        packed = self._method.pack_higher(weight, self._config, WeightUse(self._sites[name].is_table))
+        packed = self._method.pack_higher(weight, self._config, self._use(name))
         if packed is None:
             return weight
         self._keep(name, packed, weight)

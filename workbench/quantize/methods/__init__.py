@@ -93,9 +93,15 @@ def choose_method(config: QuantizationConfig, device_type: str) -> Method:
 
 
 def weight_from_file(
-    kind: str, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, int | bool], device: str
+    kind: str,
+    tensors: Mapping[str, torch.Tensor],
+    facts: Mapping[str, int | bool],
+    device: str,
+    more_kinds: Mapping[str, type[PackedWeight]] = MappingProxyType({}),
 ) -> PackedWeight:
-    """The packed weight that a file describes. Raises ModelFormatError for a kind that this version does not know."""
-    if kind not in _WEIGHTS:
-        raise ModelFormatError(f"weights of the kind {kind!r} are not known here; known are {', '.join(_WEIGHTS)}")
-    return _WEIGHTS[kind].from_file(tensors, facts, device)
+    """The packed weight that a file describes, of the kinds known here and `more_kinds`. Raises ModelFormatError for
+    one of another kind."""
+    known = {**_WEIGHTS, **more_kinds}
+    if kind not in known:
+        raise ModelFormatError(f"weights of the kind {kind!r} are not known here; known are {', '.join(known)}")
+    return known[kind].from_file(tensors, facts, device)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import nn
@@ -20,11 +21,14 @@ class Method(ABC):
     """Stateless; one object a method.
 
     With `needs_samples` it cannot work without texts to calibrate on; with `weighs_columns` it rounds better when it
-    knows how much each column counts.
+    knows how much each column counts. `weight_kinds` are the packed weights that only it makes, by their kind, and
+    `cache_name` sets what it keeps apart from what another method keeps for the same config.
     """
 
     needs_samples = False
     weighs_columns = False
+    weight_kinds: Mapping[str, type[PackedWeight]] = MappingProxyType({})
+    cache_name: str | None = None
 
     @property
     def packs(self) -> bool:
