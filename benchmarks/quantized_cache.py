@@ -23,6 +23,8 @@ from typing import Any
 
 import torch
 
+from workbench.engine.low_bit_method import LowBitMethod
+from workbench.engine.low_bit_weight import LowBitKind
 from workbench.models import Catalogue, ModelFiles, load_model
 from workbench.quantize import QuantizationCache, QuantizationConfig
 
@@ -37,6 +39,9 @@ _CONFIGS = {
     "fp8": QuantizationConfig("fp8", preserve_accuracy=False),
 }
 
+# Of these a GPU's engine packs the weights for kernels of its own.
+_ENGINE = ("engine int8", "engine int4", "engine fp8")
+
 
 def main() -> None:
     options = _options()
@@ -49,12 +54,12 @@ def main() -> None:
         rows = []
         for name in options.types:
             cache = QuantizationCache(Path(kept))
-            _timed(files, options, _CONFIGS[name], cache, folder)
+            _timed(files, options, name, cache, folder)
             (entry,) = cache.entries()
             pairs = []
             for _ in range(options.rounds):
-                quantised_s, _ = _timed(files, options, _CONFIGS[name], None, folder)
-                cached_s, from_cache = _timed(files, options, _CONFIGS[name], cache, entry.folder)
+                quantised_s, _ = _timed(files, options, name, None, folder)
+                cached_s, from_cache = _timed(files, options, name, cache, entry.folder)
                 assert from_cache
                 pairs.append((quantised_s, cached_s))
             ratio = min(one for one, _ in pairs) / min(other for _, other in pairs)
@@ -86,19 +91,21 @@ def _checkpoint(options: argparse.Namespace) -> Iterator[Path]:
 def _timed(
     files: ModelFiles,
     options: argparse.Namespace,
-    config: QuantizationConfig | None,
+    name: str | None,
     cache: QuantizationCache | None,
     read: Path,
 ) -> tuple[float, bool]:
     """Seconds of one load, and whether it came from the cache; `read` is the folder that it will read."""
     _forget()
+    method = LowBitMethod(LowBitKind(name.removeprefix("engine "))) if name in _ENGINE else None
+    config = method.config if method else _CONFIGS.get(name)
     if options.cold:
         for path in read.glob("*.safetensors"):
             with path.open("rb") as file:
                 os.fdatasync(file.fileno())
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     began_s = time.perf_counter()
-    loaded = load_model(files, device=options.device, dtype="bf16", quantization=config, cache=cache)
+    loaded = load_model(files, device=options.device, dtype="bf16", quantization=config, cache=cache, method=method)
     if options.device != "cpu":
         torch.cuda.synchronize()
     elapsed_s = time.perf_counter() - began_s
@@ -122,11 +129,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", default="random:llama-3.2-1b")
     parser.add_argument("--folder", help="a checkpoint that is there")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--types", type=lambda text: text.split(";"), default=list(_CONFIGS), help="by semicolons")
+    parser.add_argument("--types", type=lambda text: text.split(";"), default=None, help="by semicolons")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--cold", action="store_true")
     parser.add_argument("--scratch", help="folder for large files")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.types = options.types or [*(() if options.device == "cpu" else _ENGINE), *_CONFIGS]
+    return options
 
 
 if __name__ == "__main__":
