@@ -31,6 +31,7 @@ void workbench_pack(
     case WeightKind::kInt4Float: return pack_integers<WeightKind::kInt4Float>(bytes, scales, minima, rows, columns, packed);
     case WeightKind::kInt8Half: return pack_integers<WeightKind::kInt8Half>(bytes, scales, minima, rows, columns, packed);
     case WeightKind::kInt8Float: return pack_integers<WeightKind::kInt8Float>(bytes, scales, minima, rows, columns, packed);
+    case WeightKind::kInt8Row: return pack_integers<WeightKind::kInt8Row>(bytes, scales, minima, rows, columns, packed);
     case WeightKind::kBf16: return pack_bf16(static_cast<const uint16_t*>(levels), rows, columns, packed);
     case WeightKind::kFloat: return pack_floats(static_cast<const float*>(levels), rows, columns, packed);
     }

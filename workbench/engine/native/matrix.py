@@ -96,11 +96,18 @@ def _kind(holder: torch.nn.Module) -> WeightKind:
                 return WeightKind.INT4_HALF if is_half else WeightKind.INT4_FLOAT
             return WeightKind.INT8_HALF if is_half else WeightKind.INT8_FLOAT
         case Int8Linear() | Int8Embedding():
-            return WeightKind.INT8_FLOAT
+            return WeightKind.INT8_ROW
         case Int4Linear() | Int4Embedding():
-            return WeightKind.INT4_FLOAT
+            return WeightKind.INT4_HALF if _fits_halves(holder.scales_and_zeros) else WeightKind.INT4_FLOAT
     plain: Any = holder
     return _PLAIN_KINDS[plain.weight.dtype]
+
+
+def _fits_halves(scales_and_zeros: torch.Tensor) -> bool:
+    """Whether scales are as exact in half precision, and minima small enough for it: they are of all but odd models."""
+    scales, zeros = scales_and_zeros.float().unbind(-1)
+    minima = zeros - 8 * scales
+    return torch.equal(scales.half().float(), scales) and bool(minima.half().isfinite().all())
 
 
 @dataclass(frozen=True)

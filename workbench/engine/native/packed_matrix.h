@@ -2,7 +2,7 @@
 //
 //   4 bits  a block = groups x 256 bytes of levels, then groups x (16 scales, 16 minima)
 //           byte 4 * row + c of the j-th 64 bytes of a group: low half column 4j + c, high half column 16 + 4j + c
-//   8 bits  a block = groups x 512 bytes of levels + 128, then groups x 16 scales
+//   8 bits  a block = groups x 512 bytes of levels + 128, then groups x 16 scales, or 16 for whole rows
 //           byte 4 * row + c of the j-th 64 bytes of a group: column 4j + c
 //   bf16    a block = columns / 2 x 64 bytes: 16 rows of two columns each
 //   float   a block = columns x 64 bytes: 16 rows of one column each
@@ -21,7 +21,9 @@
 
 constexpr int kBlockRows = 16;
 
-enum class WeightKind : int32_t { kInt4Half = 0, kInt4Float = 1, kInt8Half = 2, kInt8Float = 3, kBf16 = 4, kFloat = 5 };
+enum class WeightKind : int32_t {
+    kInt4Half = 0, kInt4Float = 1, kInt8Half = 2, kInt8Float = 3, kBf16 = 4, kFloat = 5, kInt8Row = 6
+};
 
 // What the C interface hands over: `data` packed as above (64-byte aligned), `bias` [rows] floats or null.
 struct PackedMatrix {
@@ -45,10 +47,14 @@ struct PackedMatrix {
 
 template <WeightKind kind> struct Layout {
     static constexpr bool is_int4 = kind == WeightKind::kInt4Half || kind == WeightKind::kInt4Float;
-    static constexpr bool has_floats = kind == WeightKind::kInt4Float || kind == WeightKind::kInt8Float;
+    static constexpr bool is_by_row = kind == WeightKind::kInt8Row;
+    static constexpr bool has_floats =
+        is_by_row || kind == WeightKind::kInt4Float || kind == WeightKind::kInt8Float;
     static constexpr int level_bytes = is_int4 ? 256 : 512;
     static constexpr int vector_bytes = has_floats ? 64 : 32;
     static constexpr int scale_bytes = vector_bytes * (is_int4 ? 2 : 1);
+    // From one group's scales to the next one's.
+    static constexpr int scale_stride = is_by_row ? 0 : scale_bytes;
 };
 
 inline int64_t block_bytes(WeightKind kind, int columns) {
@@ -58,6 +64,7 @@ inline int64_t block_bytes(WeightKind kind, int columns) {
     case WeightKind::kInt4Float: return groups * 384;
     case WeightKind::kInt8Half: return (groups * 544 + 63) / 64 * 64;
     case WeightKind::kInt8Float: return groups * 576;
+    case WeightKind::kInt8Row: return groups * 512 + 64;
     case WeightKind::kBf16: return int64_t(columns) * 32;
     default: return int64_t(columns) * 64;
     }
@@ -84,7 +91,7 @@ template <WeightKind kind> inline void load_levels(const uint8_t* at, __m512i (&
 }
 
 // `levels` [rows, columns] (0..15, or for 8 bits -128..127 as signed bytes), `scales` and `minima` [rows, groups]
-// (no minima for 8 bits) -> packed blocks. Rows that fill up the last block are zero.
+// (no minima for 8 bits; scales by row are the same in all groups) -> packed blocks. Rows that fill up the last block are zero.
 template <WeightKind kind>
 void pack_integers(
     const uint8_t* levels, const float* scales, const float* minima, int rows, int columns, uint8_t* packed
@@ -112,7 +119,7 @@ void pack_integers(
                     real && L::is_int4 ? minima[int64_t(row) * groups + group] : 0.0f,
                 };
                 for (int i = 0; i < L::scale_bytes / L::vector_bytes; ++i) {
-                    uint8_t* at = out_scales + group * L::scale_bytes + i * L::vector_bytes;
+                    uint8_t* at = out_scales + group * L::scale_stride + i * L::vector_bytes;
                     if (L::has_floats) std::memcpy(at + 4 * r, &values[i], 4);
                     else {
                         const uint16_t half = uint16_t(_cvtss_sh(values[i], 0));
@@ -159,7 +166,7 @@ template <WeightKind kind> void unpack_integer_row(const PackedMatrix& matrix, i
     const int r = row % kBlockRows;
     for (int group = 0; group < matrix.groups(); ++group) {
         const uint8_t* levels = block + int64_t(group) * L::level_bytes;
-        const uint8_t* scales = block + int64_t(matrix.groups()) * L::level_bytes + group * L::scale_bytes;
+        const uint8_t* scales = block + int64_t(matrix.groups()) * L::level_bytes + group * L::scale_stride;
         alignas(64) float scale[16], minimum[16] = {};
         _mm512_store_ps(scale, load_scales<kind>(scales));
         if (L::is_int4) _mm512_store_ps(minimum, load_scales<kind>(scales + L::vector_bytes));
@@ -185,6 +192,7 @@ inline void unpack_row(const PackedMatrix& matrix, int row, float* out) {
     case WeightKind::kInt4Float: return unpack_integer_row<WeightKind::kInt4Float>(matrix, row, out);
     case WeightKind::kInt8Half: return unpack_integer_row<WeightKind::kInt8Half>(matrix, row, out);
     case WeightKind::kInt8Float: return unpack_integer_row<WeightKind::kInt8Float>(matrix, row, out);
+    case WeightKind::kInt8Row: return unpack_integer_row<WeightKind::kInt8Row>(matrix, row, out);
     case WeightKind::kFloat: return unpack_float_row(matrix, row, out);
     case WeightKind::kBf16: break;
     }

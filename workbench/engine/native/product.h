@@ -36,9 +36,9 @@ inline void integer_rows(
         prefetch<L::level_bytes>(block + int64_t(group) * L::level_bytes);
         __m512i weights[8];
         load_levels<kind>(block + int64_t(group) * L::level_bytes, weights);
-        const __m512 scale = load_scales<kind>(scales + group * L::scale_bytes);
+        const __m512 scale = load_scales<kind>(scales + group * L::scale_stride);
         const __m512 minimum =
-            L::is_int4 ? load_scales<kind>(scales + group * L::scale_bytes + L::vector_bytes) : _mm512_setzero_ps();
+            L::is_int4 ? load_scales<kind>(scales + group * L::scale_stride + L::vector_bytes) : _mm512_setzero_ps();
         for (int r = 0; r < num_rows; ++r) {
             const int64_t at = first_group + int64_t(r) * groups + group;
             const int32_t* columns = reinterpret_cast<const int32_t*>(levels + int64_t(r) * x.columns + group * kGroup);
@@ -150,6 +150,8 @@ inline void multiply_block(
         return rows_times_block<WeightKind::kInt8Half>(data, x, first_row, num_rows, out, out_stride);
     case WeightKind::kInt8Float:
         return rows_times_block<WeightKind::kInt8Float>(data, x, first_row, num_rows, out, out_stride);
+    case WeightKind::kInt8Row:
+        return rows_times_block<WeightKind::kInt8Row>(data, x, first_row, num_rows, out, out_stride);
     case WeightKind::kBf16:
         return rows_times_block<WeightKind::kBf16>(data, x, first_row, num_rows, out, out_stride);
     case WeightKind::kFloat:

@@ -12,7 +12,7 @@ GROUP = 32
 
 
 class WeightKind(IntEnum):
-    """How a packed matrix keeps its numbers: bits, and the type of scales and minima."""
+    """How a packed matrix keeps its numbers: bits, and the type of scales and minima; INT8_ROW has a float a row."""
 
     INT4_HALF = 0
     INT4_FLOAT = 1
@@ -20,6 +20,7 @@ class WeightKind(IntEnum):
     INT8_FLOAT = 3
     BF16 = 4
     FLOAT = 5
+    INT8_ROW = 6
 
 
 class MatrixStruct(Structure):

@@ -108,9 +108,9 @@ inline void integer_tile(
     for (int group = 0; group < groups; ++group) {
         // The next group's product is under way while this one's is scaled.
         if (group + 1 < groups) multiply(group + 1);
-        const __m512 scale = load_scales<kind>(scales + group * L::scale_bytes);
+        const __m512 scale = load_scales<kind>(scales + group * L::scale_stride);
         const __m512 minimum =
-            L::is_int4 ? load_scales<kind>(scales + group * L::scale_bytes + L::vector_bytes) : _mm512_setzero_ps();
+            L::is_int4 ? load_scales<kind>(scales + group * L::scale_stride + L::vector_bytes) : _mm512_setzero_ps();
         for (int r = 0; r < kTileHeight; ++r) {
             const int64_t place = (first_row + r) * groups + group;
             __m512i dot = _mm512_load_si512(dots[group & 1][r]);
