@@ -11,7 +11,7 @@ from pathlib import Path
 
 __all__ = ["PieceChecksum", "file_checksum", "has_checksum", "num_threads"]
 
-_PIECE_BYTES = 8 << 20
+_PIECE_BYTES = 16 << 20
 _CHUNK_BYTES = 1 << 20
 _MOST_THREADS = 16
 # One that says nothing of how it was made is SHA-256 of the whole file.

@@ -26,9 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["PackedReader"]
 
-_CHUNK_BYTES = 1 << 20
 # Of a file whose checksum says nothing of pieces.
-_PIECE_BYTES = 8 << 20
+_PIECE_BYTES = 16 << 20
+# Page-locked memory is a piece for each thread that reads for a GPU; so many hide the time that sums take.
+_MOST_GPU_THREADS = 8
+# The system's limit for one call is 1024.
+_MOST_VIEWS = 512
 
 
 class PackedReader:
@@ -104,7 +107,8 @@ class PackedReader:
         if not self._is_on_cpu:
             # What was there before may still be at work in memory that is handed out again.
             torch.cuda.current_stream(self._device).synchronize()
-        self._pool = ThreadPoolExecutor(num_threads(), thread_name_prefix="workbench-read")
+        count = num_threads() if self._is_on_cpu else min(num_threads(), _MOST_GPU_THREADS)
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="workbench-read")
         self._pieces = [
             self._pool.submit(self._read_piece, begin, min(begin + self._piece_bytes, size_bytes))
             for begin in range(0, size_bytes, self._piece_bytes)
@@ -125,14 +129,13 @@ class PackedReader:
         return end - begin, digest.digest()
 
     def _read_to_host(self, begin: int, end: int, sum_up: Callable[[memoryview], None]) -> None:
-        for at in range(begin, end, _CHUNK_BYTES):
-            for start, stop, tensor, offset in self._spans(at, min(at + _CHUNK_BYTES, end)):
-                if tensor is None:
-                    view = memoryview(bytearray(stop - start))
-                else:
-                    view = tensor[offset : offset + stop - start].numpy().data
-                self._fill(view, start)
-                sum_up(view)
+        views = [
+            memoryview(bytearray(stop - start)) if tensor is None else tensor[at : at + stop - start].numpy().data
+            for start, stop, tensor, at in self._spans(begin, end)
+        ]
+        self._fill(views, begin)
+        for view in views:
+            sum_up(view)
 
     def _read_through_staging(self, begin: int, end: int, sum_up: Callable[[memoryview], None]) -> None:
         import torch
@@ -141,16 +144,15 @@ class PackedReader:
             self._local.staging = torch.empty(self._piece_bytes, dtype=torch.uint8, pin_memory=True)
             self._local.stream = torch.cuda.Stream(self._device)
         staging: torch.Tensor = self._local.staging
-        view = staging.numpy().data
-        for at in range(begin, end, _CHUNK_BYTES):
-            chunk = view[at - begin : min(at + _CHUNK_BYTES, end) - begin]
-            self._fill(chunk, at)
-            sum_up(chunk)
+        view = staging.numpy().data[: end - begin]
+        self._fill([view], begin)
         with torch.cuda.stream(self._local.stream):
-            for start, stop, tensor, offset in self._spans(begin, end):
+            for start, stop, tensor, at in self._spans(begin, end):
                 if tensor is not None:
                     part = staging[start - begin : stop - begin]
-                    tensor[offset : offset + stop - start].copy_(part, non_blocking=True)
+                    tensor[at : at + stop - start].copy_(part, non_blocking=True)
+        # While the device copies.
+        sum_up(view)
         self._local.stream.synchronize()
 
     def _spans(self, begin: int, end: int) -> Iterator[tuple[int, int, torch.Tensor | None, int]]:
@@ -168,13 +170,20 @@ class PackedReader:
                 yield at, stop, tensor, at - self._begins[index]
             at = stop
 
-    def _fill(self, view: memoryview, at: int) -> None:
-        filled = 0
-        while filled < len(view):
-            count = 0 if self._is_ended.is_set() else os.preadv(self._file, [view[filled:]], at + filled)
-            if not count:
-                raise ModelFormatError(f"{self._path} ended while it was read")
-            filled += count
+    def _fill(self, views: list[memoryview], at: int) -> None:
+        """Read into all of them, one after the other: in few calls, since after each a thread waits for its turn to run
+        Python beside whoever reads the config and builds the model meanwhile."""
+        for first in range(0, len(views), _MOST_VIEWS):
+            some = views[first : first + _MOST_VIEWS]
+            while some:
+                count = 0 if self._is_ended.is_set() else os.preadv(self._file, some, at)
+                if not count:
+                    raise ModelFormatError(f"{self._path} ended while it was read")
+                at += count
+                while some and count >= len(some[0]):
+                    count -= len(some.pop(0))
+                if some and count:
+                    some[0] = some[0][count:]
 
     def _unreadable(self, error: OSError) -> ModelFormatError:
         return ModelFormatError(f"{self._path} cannot be read: {error.strerror or error}")
