@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import math
 import statistics
+import threading
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import Timeout
 
 from workbench.planner.machine_file import MachineFile
 
-__all__ = ["Calibration", "Observation", "model_class_of", "remember"]
+__all__ = ["Calibration", "Observation", "Observing", "count_while_it_runs", "model_class_of", "remember"]
 
 _log = logging.getLogger(__name__)
 _FILE = MachineFile("calibration.json")
@@ -50,6 +52,22 @@ class Observation:
         return 1 / _LARGEST_FACTOR < self.measured / self.predicted < _LARGEST_FACTOR
 
 
+class Observing(Protocol):
+    """Something that runs in this process and has measured what is not kept yet."""
+
+    def observations(self) -> Sequence[Observation]: ...
+
+
+_running: weakref.WeakSet[Observing] = weakref.WeakSet()
+_running_lock = threading.Lock()
+
+
+def count_while_it_runs(source: Observing) -> None:
+    """Have `Calibration.read` ask it too, for as long as it lives."""
+    with _running_lock:
+        _running.add(source)
+
+
 class Calibration:
     """Corrections from observations, oldest first. Those of the same class of model on the same device count; where
     there are none, those of other models on it."""
@@ -59,9 +77,12 @@ class Calibration:
 
     @classmethod
     def read(cls) -> Calibration:
-        """What this machine remembers."""
+        """What this machine remembers, and what models that are loaded in this process measured since."""
         rows = _FILE.read().get("observations", [])
-        return cls([row for row in map(_parse, rows if isinstance(rows, list) else []) if row is not None])
+        kept = [row for row in map(_parse, rows if isinstance(rows, list) else []) if row is not None]
+        with _running_lock:
+            sources = list(_running)
+        return cls([*kept, *(row for source in sources for row in source.observations())])
 
     def factor(self, kind: str, device: str, model_class: str, size: int) -> float:
         """What to multiply a predicted time with; 1.0 where nothing is known. Runs of the nearest size count."""

@@ -9,7 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from workbench.number_text import three_digits
-from workbench.planner.calibration import Observation, remember
+from workbench.planner.calibration import Observation, count_while_it_runs, remember
 from workbench.planner.report import byte_text
 from workbench.planner.result import Plan
 from workbench.telemetry import RequestRow
@@ -76,7 +76,7 @@ class Comparison:
 
 
 class LoadRecord:
-    """Collects what one load and its runs measure. `save` keeps it for the next plans.
+    """Collects what one load and its runs measure. Plans of this process count it at once, `save` keeps it for others.
 
     `finished` may be called from any thread, and is quick: it does no arithmetic and writes no file.
     """
@@ -90,6 +90,7 @@ class LoadRecord:
         self._runs: list[RequestRow] = []
         self._num_saved = 0
         self._lock = threading.Lock()
+        count_while_it_runs(self)
 
     def loaded(self, *, weight_bytes: int, measured_bytes: int) -> None:
         """The model is loaded: `measured_bytes` is what that took, the cache not counted."""
