@@ -117,7 +117,7 @@ class RunningReply:
             figures = await self._turns()
         except asyncio.CancelledError:
             message.status = MessageStatus.STOPPED
-            message.figures = self._measured("abort").going_on_from(before)
+            message.figures = self._measured("abort", before).going_on_from(before)
         except Exception as error:
             message.failure = Failure.of(error)
             message.status = MessageStatus.FAILED
@@ -196,13 +196,16 @@ class RunningReply:
             message.steps = tuple(done if one is step else one for one in message.steps)
             self._changed.set()
 
-    def _measured(self, finish_reason: str) -> ReplyFigures:
-        """Figures of a reply that was stopped before the engine told its own."""
+    def _measured(self, finish_reason: str, before: ReplyFigures | None) -> ReplyFigures:
+        """Figures of a reply that was stopped before the engine told its own; `before` are those of the text that it
+        goes on from."""
         live, now_s = self.live, self._clock()
         decode_s = now_s - live.first_token_s if live.first_token_s else 0.0
         state = self._source.state()
         # Of earlier turns the prompt has the text.
         prompt = live.num_prompt_tokens - live.num_tokens_before if live.num_prompt_tokens is not None else None
+        if prompt is None and before is not None:
+            prompt = before.context_tokens
         return ReplyFigures(
             model=state.model,
             finish_reason=finish_reason,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -20,7 +21,7 @@ from dashboards.sources.openai_wire import (
     scored_of_completion,
 )
 from workbench.conversation import ContextUse, ReplyFigures, ScoredToken, measure_context
-from workbench.errors import ConfigError, EngineStoppedError, InferenceError, RequestError
+from workbench.errors import ConfigError, EngineStoppedError, InferenceError, RequestError, WorkbenchError
 from workbench.server.settings import is_loopback
 from workbench.server.tools import Function, ToolCall
 
@@ -83,11 +84,20 @@ class EndpointSource:
         path = "/v1/chat/completions" if is_chat else "/v1/completions"
         body = chat_body(ask, model) if is_chat else completion_body(ask, model)
         reply = _StreamedReply(model, self._models.get(model), is_chat)
-        async with self._streaming(path, body) as events:
-            async for event in events:
-                piece = reply.take(event)
-                if piece is not None:
-                    yield piece
+        # The endpoint tells it at the end, which a reply that is stopped has not.
+        counting = asyncio.ensure_future(self._count_prompt(ask, model))
+        try:
+            async with self._streaming(path, body) as events:
+                async for event in events:
+                    if counting is not None and counting.done():
+                        yield ReplyPiece(num_prompt_tokens=counting.result())
+                        counting = None
+                    piece = reply.take(event)
+                    if piece is not None:
+                        yield piece
+        finally:
+            if counting is not None:
+                counting.cancel()
         yield reply.last_piece()
 
     async def context_use(
@@ -98,9 +108,7 @@ class EndpointSource:
         if not (state.is_ready and state.max_context and self._can_count):
             return None
         counts: dict[str, int] = {}
-        told: dict[str, Any] = {"tools": [function.as_tool() for function in functions]} if functions else {}
-        if thinking is not None:
-            told["chat_template_kwargs"] = {"enable_thinking": thinking}
+        told = _told(functions, thinking)
 
         async def count(counted: Messages) -> None:
             body = {"model": state.model, "messages": list(counted), **told}
@@ -150,6 +158,17 @@ class EndpointSource:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+
+    async def _count_prompt(self, ask: ChatAsk, model: str) -> int | None:
+        """Tokens of the prompt, None where they can't be told: a reply that goes on is left open, which is counted
+        otherwise."""
+        if ask.prompt is not None or ask.continues or not (self._models.get(model) and self._can_count):
+            return None
+        body = {"model": model, "messages": list(ask.messages), **_told(ask.functions, ask.thinking)}
+        try:
+            return int((await self._request("POST", "/tokenize", body))["count"])
+        except (WorkbenchError, KeyError, TypeError, ValueError):
+            return None
 
     async def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         try:
@@ -250,6 +269,14 @@ class _StreamedReply:
             function = delta.get("function") or {}
             parts[1] += function.get("name") or ""
             parts[2] += function.get("arguments") or ""
+
+
+def _told(functions: tuple[Function, ...], thinking: bool | None) -> dict[str, Any]:
+    """What the model is told beside the messages, as /tokenize takes it."""
+    told: dict[str, Any] = {"tools": [function.as_tool() for function in functions]} if functions else {}
+    if thinking is not None:
+        told["chat_template_kwargs"] = {"enable_thinking": thinking}
+    return told
 
 
 async def _events(reply: httpx.Response) -> AsyncIterator[dict[str, Any]]:

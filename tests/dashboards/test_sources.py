@@ -12,7 +12,7 @@ from live_endpoint import USE_KEY, start_endpoint, wait_until_idle
 from dashboards.running_reply import RunningReply
 from dashboards.sources import ChatAsk, EndpointSource, SessionSource
 from dashboards.toolbox import BUILT_IN_TOOLS, Toolbox
-from workbench.conversation import Conversation, Message, MessageStatus
+from workbench.conversation import Conversation, Message, MessageStatus, ReplyFigures
 from workbench.engine import SamplingParams, StructureKind, StructureSpec
 from workbench.errors import ConfigError, EngineStoppedError, InferenceError, RequestError
 from workbench.server.settings import ServerSettings
@@ -39,6 +39,13 @@ async def source(request, session, endpoint):
 async def _text(source, ask) -> str:
     async with aclosing(source.stream(ask)) as pieces:
         return "".join([piece.text async for piece in pieces])
+
+
+async def _last(source) -> ReplyFigures:
+    """The figures of a reply that was not stopped, to the same question."""
+    ask = ChatAsk(({"role": "user", "content": "Tell me a story."},), params=SamplingParams(max_tokens=1))
+    async with aclosing(source.stream(ask)) as pieces:
+        return [piece.figures async for piece in pieces if piece.figures][0]
 
 
 async def _asked_for_the_time(source, max_tokens) -> Message:
@@ -123,12 +130,12 @@ async def test_a_stopped_reply_keeps_what_has_come(source, session):
     ask = ChatAsk(params=SamplingParams(max_tokens=1800, ignore_eos=True))
     reply = RunningReply.of(source, conversation, ask)
     async for message in reply.updates(0.01):
-        if len(message.text) > 10:
+        if len(message.text) > 10 and reply.live.num_prompt_tokens is not None:
             reply.stop()
     assert reply.message.status is MessageStatus.STOPPED and len(reply.message.text) > 10
     assert reply.message.figures.num_generated_tokens > 1
-    # How full the context is can be told where the prompt has been counted here.
-    assert ("context" in reply.message.note) is (not source.is_remote)
+    assert "context" in reply.message.note
+    assert reply.message.figures.num_prompt_tokens == (await _last(source)).num_prompt_tokens
     await asyncio.to_thread(wait_until_idle, session.llm)
     before = reply.message.figures
     conversation.resume()
