@@ -9,10 +9,12 @@ import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from filelock import Timeout
 
+from workbench.paths import settings_folder
 from workbench.planner.machine_file import MachineFile
 
 __all__ = ["Calibration", "Observation", "Observing", "count_while_it_runs", "model_class_of", "remember"]
@@ -58,14 +60,15 @@ class Observing(Protocol):
     def observations(self) -> Sequence[Observation]: ...
 
 
-_running: weakref.WeakSet[Observing] = weakref.WeakSet()
+# With the folder in which their measurements will be kept.
+_running: weakref.WeakKeyDictionary[Observing, Path] = weakref.WeakKeyDictionary()
 _running_lock = threading.Lock()
 
 
 def count_while_it_runs(source: Observing) -> None:
     """Have `Calibration.read` ask it too, for as long as it lives."""
     with _running_lock:
-        _running.add(source)
+        _running[source] = settings_folder()
 
 
 class Calibration:
@@ -81,7 +84,7 @@ class Calibration:
         rows = _FILE.read().get("observations", [])
         kept = [row for row in map(_parse, rows if isinstance(rows, list) else []) if row is not None]
         with _running_lock:
-            sources = list(_running)
+            sources = [source for source, folder in _running.items() if folder == settings_folder()]
         return cls([*kept, *(row for source in sources for row in source.observations())])
 
     def factor(self, kind: str, device: str, model_class: str, size: int) -> float:
