@@ -118,8 +118,8 @@ class LlamaGPU(Asking, HasTwin):
         self.stands_in_for = None if stand_in is None else self.model_path
         if stand_in is not None:
             self.model_path, backend, quant_type = stand_in.model, stand_in.backend, stand_in.quant_type
-            engine, context_length, device_index = None, stand_in.context_length, 0
-            parallel = draft_model = None
+            engine = _stand_in_engine(engine or EngineConfig(), stand_in.context_length)
+            context_length, device_index, parallel, draft_model = None, 0, None, None
         self.prefer_gpu = prefer_gpu
         self.auto_detect_aws = auto_detect_aws
         self.quant_type = quant_type
@@ -512,6 +512,16 @@ def _engine_config(
     if engine.draft_model is not None:
         raise ConfigError("draft_model is given beside engine, which has one too: give one of the two")
     return replace(engine, draft_model=draft_name)
+
+
+def _stand_in_engine(asked: EngineConfig, context_length: int) -> EngineConfig:
+    """Of what was asked for, how the engine runs, and nothing that was sized for the other model."""
+    return EngineConfig(
+        context_length=context_length,
+        enable_prefix_caching=asked.enable_prefix_caching,
+        native_kernels=asked.native_kernels,
+        isolation=asked.isolation,
+    )
 
 
 def _choose_cache(cache: QuantizationCache | bool | None) -> QuantizationCache | None:

@@ -34,11 +34,32 @@ class Driver:
         return 250_000
 
 
-def test_nvidia_devices_are_numbered_and_what_they_cannot_tell_is_left_out():
+def test_nvidia_devices_are_numbered():
     numbers = NVIDIASensors(Driver()).read()
     assert numbers["gpu1_memory_used_bytes"] == 11
     assert numbers["gpu0_load_percent"] == 50
     assert numbers["gpu0_power_watts"] == 250
+
+
+def test_what_the_driver_keeps_for_itself_is_not_in_use():
+    class Newer(Driver):
+        nvmlMemory_v2 = 2
+
+        def nvmlDeviceGetMemoryInfo(self, handle, version=None):
+            if self.has_call and version == 2:
+                return SimpleNamespace(used=0, reserved=616, total=1000)
+            assert version is None, "the driver has no such call"
+            return SimpleNamespace(used=616, total=1000)
+
+    driver = Newer()
+    driver.has_call = True
+    assert NVIDIASensors(driver).read()["gpu0_memory_used_bytes"] == 0
+    driver.has_call = False
+    assert NVIDIASensors(driver).read()["gpu0_memory_used_bytes"] == 616
+
+
+def test_what_a_device_cannot_tell_is_left_out():
+    numbers = NVIDIASensors(Driver()).read()
     assert "gpu0_temperature_celsius" not in numbers
 
 

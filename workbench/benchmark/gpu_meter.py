@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.backends.nvml import driver_uuid
+from workbench.backends.nvml import device_used_bytes, driver_uuid
 
 __all__ = ["GPUMeter", "used_bytes_by_gpu"]
 
@@ -45,7 +45,7 @@ class GPUMeter:
         if self._driver is None:
             return None
         try:
-            return int(self._driver.nvmlDeviceGetMemoryInfo(self._handle).used)
+            return device_used_bytes(self._driver, self._handle)
         except Exception:
             return None
 
@@ -59,10 +59,7 @@ def used_bytes_by_gpu(driver: Any = None) -> dict[str, int]:
             driver = pynvml
         driver.nvmlInit()
         handles = [driver.nvmlDeviceGetHandleByIndex(index) for index in range(driver.nvmlDeviceGetCount())]
-        return {
-            str(driver.nvmlDeviceGetUUID(handle)): int(driver.nvmlDeviceGetMemoryInfo(handle).used)
-            for handle in handles
-        }
+        return {str(driver.nvmlDeviceGetUUID(handle)): device_used_bytes(driver, handle) for handle in handles}
     # As above.
     except Exception:
         return {}

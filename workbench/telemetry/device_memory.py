@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import psutil
 
-from workbench.backends.nvml import driver_uuid
+from workbench.backends.nvml import device_used_bytes, driver_uuid
 
 __all__ = ["DeviceMemory", "NVMLDriver"]
 
@@ -75,7 +75,7 @@ class DeviceMemory:
         if self._handle is None and self.driver_reason is None:
             self._open()
         if self._handle is not None and self._driver is not None:
-            return int(self._driver.nvmlDeviceGetMemoryInfo(self._handle).used)
+            return device_used_bytes(self._driver, self._handle)
         if torch is None:
             return None
         free_bytes, total_bytes = torch.cuda.mem_get_info(self._index)

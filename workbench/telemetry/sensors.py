@@ -7,6 +7,8 @@ from typing import Any
 
 import psutil
 
+from workbench.backends.nvml import device_used_bytes
+
 __all__ = ["AMDSensors", "HostSensors", "NVIDIASensors", "machine_sensors"]
 
 _MILLI = 1000.0
@@ -48,7 +50,7 @@ class NVIDIASensors:
         numbers: dict[str, float] = {}
         for index, handle in enumerate(self._handles):
             memory = self._driver.nvmlDeviceGetMemoryInfo(handle)
-            numbers[f"gpu{index}_memory_used_bytes"] = float(memory.used)
+            numbers[f"gpu{index}_memory_used_bytes"] = float(device_used_bytes(self._driver, handle))
             numbers[f"gpu{index}_memory_total_bytes"] = float(memory.total)
             for name, ask in self._questions(handle).items():
                 value = _answer(ask)
