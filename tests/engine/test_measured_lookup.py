@@ -72,6 +72,14 @@ def test_a_pause_of_the_machine_is_not_taken_for_the_price():
     assert before <= price.of(1) < before + 0.3
 
 
+def test_a_bad_beginning_is_forgotten():
+    price = measured(plain_s=1.0, guessed_s=50.0)
+    assert price.of(1) > 10
+    for _ in range(600):
+        price.note(1, 1.0, guessed=False)
+    assert price.of(1) == GuessPrice().of(1)
+
+
 def test_steps_with_pieces_of_prompts_say_nothing():
     drafter = MeasuredLookup(4)
     for _ in range(4):

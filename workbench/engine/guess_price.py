@@ -12,6 +12,10 @@ _UNKNOWN_EXTRA = 0.3
 _WEIGHT = 0.1
 # What takes many times as long as usual was held up by something else.
 _MOST_TIMES = 3.0
+# What is not known is taken for as many steps with guesses.
+_UNKNOWN_WEIGHT = 4
+# What steps with guesses took is forgotten after so many without: it may have been the machine's first, or a busy hour.
+_MOST_PLAIN_STEPS = 512
 
 
 @dataclass
@@ -36,6 +40,7 @@ class _Steps:
 
     plain: _Mean = field(default_factory=_Mean)
     guessed: _Mean = field(default_factory=_Mean)
+    num_plain_since: int = 0
 
 
 @dataclass
@@ -48,13 +53,18 @@ class GuessPrice:
         """A step of so many answers took so long, from the end of the one before it on."""
         steps = self._of(num_answers)
         (steps.guessed if guessed else steps.plain).note(seconds)
+        steps.num_plain_since = 0 if guessed else steps.num_plain_since + 1
+        if steps.num_plain_since > _MOST_PLAIN_STEPS:
+            steps.guessed, steps.num_plain_since = _Mean(), 0
 
     def of(self, num_answers: int) -> float:
         """How many tokens guesses must bring a step of so many answers, at least, to be worth it."""
         steps = self._of(num_answers)
         extra = _UNKNOWN_EXTRA
-        if steps.plain.num_noted > 1 and steps.guessed.num_noted > 1:
-            extra = max(0.0, steps.guessed.seconds / max(steps.plain.seconds, 1e-9) - 1)
+        num_known = steps.guessed.num_noted - 1
+        if steps.plain.num_noted > 1 and num_known > 0:
+            measured = max(0.0, steps.guessed.seconds / max(steps.plain.seconds, 1e-9) - 1)
+            extra += (measured - extra) * num_known / (num_known + _UNKNOWN_WEIGHT)
         return extra * num_answers
 
     def _of(self, num_answers: int) -> _Steps:
