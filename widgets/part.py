@@ -10,6 +10,7 @@ import traitlets
 from widgets.cell_run import note_made, runs_unwatched
 from widgets.saved_twin import SavedTwin
 from widgets.shared_session import let_go
+from widgets.silent_comm import SilentComm
 from workbench.twin import Twin, is_headless
 
 __all__ = ["Part"]
@@ -34,6 +35,13 @@ class Part:
     def twin(self) -> Twin:
         """The widget in words, as it stands now."""
         raise NotImplementedError
+
+    def open(self) -> None:
+        """Make it known to pages. Where none is asked for it talks to nobody: an executed notebook would save the state
+        of each widget, with its code."""
+        if is_headless() and self.comm is None:
+            self.comm = SilentComm()
+        super().open()
 
     def close(self) -> None:
         """Take the widget away, with its layout model, which ipywidgets would leave open. Also called by `__del__`."""

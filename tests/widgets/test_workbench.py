@@ -217,9 +217,17 @@ def test_text_and_page_are_the_same_in_every_run(open_panel, session):
     assert "application/vnd.jupyter.widget-view+json" in bundle
 
 
-def test_headless_shows_text_only(open_panel, session, monkeypatch):
+def test_headless_shows_text_only_and_leaves_no_code_in_an_executed_notebook(
+    front_end, open_panel, session, monkeypatch
+):
     monkeypatch.setenv("WORKBENCH_HEADLESS", "1")
-    assert list(open_panel(session=session)._repr_mimebundle_()) == ["text/plain", "text/html"]
+    panel = open_panel(session=session)
+    assert list(panel._repr_mimebundle_()) == ["text/plain", "text/html"]
+    panel.picker.choose("context_length", 256)
+    assert panel.picker.context_length == 256
+    # nbconvert keeps the state of every widget that it hears of: of these only the plain boxes are left.
+    assert panel.model_id not in front_end.opened() and panel.chat.model_id not in front_end.opened()
+    assert "_esm" not in str(front_end._messages)
 
 
 def test_what_a_panel_refuses_leaves_the_open_one_alone(front_end, open_panel, session):
