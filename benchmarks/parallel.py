@@ -10,6 +10,7 @@ import os
 import signal
 import time
 
+from benchmarks.pinning import pin
 from workbench import EngineConfig, LlamaGPU
 from workbench.engine import Generation
 from workbench.errors import EngineStoppedError
@@ -66,7 +67,7 @@ def _pinned_rate(model: str, num_tokens: int, cores: list[int]) -> float:
     strategy = "data" if len(cores) > 1 else "tensor"
     with _open(model, GPUConfig(num_gpus=len(cores), strategy=strategy), num_threads=1) as llm:
         for core, replica in zip(cores, llm.replicas(), strict=True):
-            os.sched_setaffinity(replica.ranks[0].process_id, {core})
+            pin(replica.ranks[0].process_id, core)
         _run(llm, 16, 2)
         return _run(llm, 64, num_tokens)
 

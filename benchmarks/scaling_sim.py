@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.pinning import pin
 from workbench.aws import InstanceCatalogue
 from workbench.aws.prices import TablePrices
 from workbench.parallel import ParallelShape
@@ -155,7 +156,7 @@ def check(num_tokens: int) -> None:
             with LlamaGPU(model, prefer_gpu=False, quant_type="fp32", engine=engine, parallel=config) as llm:
                 for core, replica in enumerate(llm.replicas()):
                     for number, rank in enumerate(replica.ranks):
-                        os.sched_setaffinity(rank.process_id, {(core + number) % os.cpu_count()})
+                        pin(rank.process_id, (core + number) % os.cpu_count())
                 _generate(llm, num_requests, 2)
                 return _generate(llm, num_requests, num_tokens)
 

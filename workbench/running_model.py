@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.device_choice import DeviceChoice
 from workbench.distributed.cluster.config import ClusterConfig
-from workbench.distributed.precision import check_precision
 from workbench.engine.isolation.choice import IsolationChoice
 from workbench.engine.isolation.start import start_running
 from workbench.engine.launch import EngineFacts, EngineLaunch
@@ -116,19 +115,10 @@ class ModelStart:
     def _run_over_ranks(
         self, spread: Spread, config: GPUConfig, plugins: PluginManager, progress: ProgressCallback
     ) -> RunningModel:
-        launch = self.launch
-        check_precision(launch.quantization)
         from workbench.distributed.parallel_engine import ParallelEngine
 
         engine = ParallelEngine(
-            launch.files,
-            spread.backend,
-            spread.device_indexes,
-            config,
-            dtype=launch.dtype,
-            engine=launch.config,
-            plugins=plugins,
-            progress=progress,
+            self.launch, spread.backend, spread.device_indexes, config, plugins=plugins, progress=progress
         )
         return RunningModel(
             engine.client, engine.facts, engine.tokenizer, engine.status, engine.isolation, ranks=engine

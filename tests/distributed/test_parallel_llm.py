@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from distributed.group_model import ENGINE, PROMPTS, Said, answers, save_model
 
-from workbench import LlamaGPU
+from workbench import EngineConfig, LlamaGPU
 from workbench.device_choice import choose_device
 from workbench.errors import ConfigError, EngineStoppedError
 from workbench.parallel import GPUConfig
@@ -38,41 +38,35 @@ def test_replicas_answer_alike_survive_one_and_come_back(model: str) -> None:
         assert first.num_in_flight == second.num_in_flight == 0
         assert llm.degraded_reason is None
         assert llm.stats().requests_total == 4
-
-        _kill_under_load(llm, first.ranks[0].process_id, undisturbed)
-        assert llm.degraded_reason == "replicas [0] of 2 have stopped"
-        assert llm.is_loaded
-        assert llm.batch_infer(_TEXTS, max_tokens=8) == expected
-
-        llm.restart_replica(0)
-        assert llm.degraded_reason is None
-        assert llm.batch_infer(_TEXTS, max_tokens=8) == expected
-        processes = [rank.process_id for replica in llm.replicas() for rank in replica.ranks]
-    _assert_gone(processes)
-
-
-def test_engines_in_processes_of_their_own_are_replicas_too(model: str) -> None:
-    config = GPUConfig(num_gpus=2, strategy="data", load_balancing="round_robin")
-    engine = replace(ENGINE, isolation="process")
-    options = {"prefer_gpu": False, "quant_type": "fp32", "engine": engine, "parallel": config}
-    with _open(model) as one, LlamaGPU(model, **options) as llm:
-        undisturbed = [generation.result(60) for generation in _start_all(one)]
-        assert (llm.isolation, llm.isolation_reason) == ("process", "as asked")
-        first, second = llm.replicas()
         processes = [rank.process_id for rank in (*first.ranks, *second.ranks)]
-        assert len({os.getpid(), *processes}) == 3
+        assert (llm.isolation, len({os.getpid(), *processes})) == ("process", 3)
         assert llm.weight_bytes == 2 * one.weight_bytes
         assert llm.limits.num_blocks == 2 * one.limits.num_blocks
 
         _kill_under_load(llm, processes[0], undisturbed)
         assert llm.degraded_reason == "replicas [0] of 2 have stopped"
         assert llm.replicas()[0].death.ended_process.startswith("replica 0 of 2's process was killed (SIGKILL)")
-        llm.restart_stopped()
+        assert llm.is_loaded
+        assert llm.batch_infer(_TEXTS, max_tokens=8) == expected
+
+        assert llm.restart_stopped() == [0]
         assert llm.degraded_reason is None
-        processes.append(llm.replicas()[0].ranks[0].process_id)
         assert [g.result(60).token_ids for g in _start_all(llm)] == [said.token_ids for said in undisturbed]
         assert {replica.num_in_flight for replica in llm.replicas()} == {0}
+        processes.append(llm.replicas()[0].ranks[0].process_id)
     _assert_gone(processes)
+
+
+def test_copies_can_be_what_one_device_can_have(tmp_path: Path) -> None:
+    # No rank can hold a share of such a family, nor of such weights.
+    model = str(save_model(tmp_path / "model", "gpt2", bos_token_id=0, eos_token_id=0))
+    options = {"prefer_gpu": False, "quant_type": "int8", "engine": EngineConfig(kv_cache_tokens=4096)}
+    with LlamaGPU(model, **options) as one:
+        expected = one.batch_infer(_TEXTS, max_tokens=8)
+    with LlamaGPU(model, parallel=GPUConfig(num_gpus=2, strategy="data"), **options) as llm:
+        assert llm.precision == "int8"
+        assert llm.batch_infer(_TEXTS, max_tokens=8) == expected
+        assert {replica.requests_total for replica in llm.replicas()} == {2}
 
 
 def test_the_engine_of_a_group_may_have_a_process_of_its_own(model: str) -> None:

@@ -49,7 +49,7 @@ def test_a_spread_model_answers_loses_a_replica_and_comes_back(tmp_path: Path) -
                     labels = f'{{model_name="{session.llm.model_name}",replica="{number}"}}'
                     assert f"workbench_replica_up{labels} {up}" in figures
                     assert f"workbench_pipeline_bubble_ratio{labels}" in figures
-                assert stats["replicas"][0]["ended"].startswith("replica 0 of 2 was killed (SIGKILL)")
+                assert stats["replicas"][0]["ended"].startswith("replica 0 of 2's process was killed (SIGKILL)")
 
                 # The config that is in use starts what of it has died, beside what lives.
                 living = stats["replicas"][1]["ranks"]
@@ -67,10 +67,10 @@ def test_a_spread_model_answers_loses_a_replica_and_comes_back(tmp_path: Path) -
                     os.kill(replica["ranks"][0]["process_id"], signal.SIGKILL)
                 reply = admin.post("/v1/completions", json=body)
                 assert reply.status_code == 503
-                assert "of 2 was killed (SIGKILL)" in reply.json()["error"]["message"]
+                assert "of 2's process was killed (SIGKILL)" in reply.json()["error"]["message"]
                 assert admin.get("/health").json() == {"status": "engine_dead"}
                 stats = admin.get("/v1/multi-gpu/stats").json()["multi_gpu_stats"]
-                assert stats["state"] == "dead" and "of 2 was killed (SIGKILL)" in stats["reason"]
+                assert stats["state"] == "dead" and "of 2's process was killed (SIGKILL)" in stats["reason"]
                 assert [replica["num_in_flight"] for replica in stats["replicas"]] == [0, 0]
                 assert admin.post("/v1/multi-gpu/config", json=spread).status_code == 200
                 assert admin.post("/v1/completions", json=body).json()["choices"][0]["text"] == whole

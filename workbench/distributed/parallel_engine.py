@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,15 +11,16 @@ from workbench.distributed.group_figures import GroupFigures, RankFigures
 from workbench.distributed.group_launch import GroupLaunch
 from workbench.distributed.nursery import RankNursery
 from workbench.distributed.pooled_client import PooledClient
+from workbench.distributed.precision import check_precision
 from workbench.distributed.running_group import LoadingGroup, RunningGroup
 from workbench.engine import EngineStats
 from workbench.engine.client import EngineClient
 from workbench.engine.config import OVER_SEVERAL_DEVICES, EngineConfig, EngineLimits, refuse_drafts
-from workbench.engine.isolation.choice import choose_isolation
+from workbench.engine.isolation.choice import IsolationChoice, choose_isolation
 from workbench.engine.launch import EngineFacts, EngineLaunch, Launch
 from workbench.engine.runner_status import RunnerStatus
 from workbench.errors import ConfigError, EngineStoppedError
-from workbench.models import ModelFiles, Tokenizer
+from workbench.models import Tokenizer
 from workbench.models.model_code import import_model_code
 from workbench.parallel import GPUConfig
 from workbench.plugins import PluginManager
@@ -45,39 +47,41 @@ class ReplicaFigures:
 
 class ParallelEngine:
     """One or more groups of processes behind one client. `isolation` says where their engines run: here, or each in a
-    process of its own, which is then also the only process of a group of one.
+    process of its own, which is then also the only process of a group of one: a copy of the whole model, which can be
+    whatever one device can have.
 
-    `device_indexes` are the backend's, one per id in `config.gpu_ids`; on the CPU the ids only number the ranks. Making
-    one starts the processes; `client.stop()` ends them. Raises what `build_group` raises.
+    `launch` is what one device would run, and `device_indexes` are the backend's, one per id in `config.gpu_ids`; on
+    the CPU the ids only number the ranks. Making one starts the processes; `client.stop()` ends them. Raises what
+    `build_group` and EngineLaunch raise.
     """
 
     def __init__(
         self,
-        files: ModelFiles,
+        launch: EngineLaunch,
         backend: Backend,
         device_indexes: Sequence[int],
         config: GPUConfig,
         *,
-        dtype: str,
-        engine: EngineConfig,
         plugins: PluginManager | None = None,
         progress: ProgressCallback = no_progress,
     ) -> None:
+        engine = launch.config
+        if engine.engine_name != "paged":
+            raise ConfigError(f"engine_name={engine.engine_name!r}: runs on one device; leave parallel out")
         refuse_drafts(engine, OVER_SEVERAL_DEVICES)
         if engine.cpu_offload_layers:
             raise ConfigError("cpu_offload_layers: over several devices every rank holds its share; leave it out")
         self.config = config
-        self._files = files
+        self._files = launch.files
+        self._whole = replace(launch, config=replace(engine, memory_fraction=config.memory_fraction))
         self._backend = backend
         self._device_indexes = list(device_indexes)
-        self._dtype = dtype
-        self._engine = replace(engine, memory_fraction=config.memory_fraction)
         self._plugins = plugins
         self._progress = progress
         self._nursery = RankNursery() if backend.device_type == "cpu" else None
-        self.isolation = choose_isolation(engine, backend)
-        if self.isolation.mode == "thread":
-            self.isolation = replace(self.isolation, reason="the loop runs here, its ranks are processes")
+        self.isolation = _isolation(engine, backend, config)
+        if self.isolation.mode == "thread" or not config.shape.is_whole:
+            check_precision(launch.quantization)
         self._groups: dict[int, RunningGroup] = {}
         self._loading: dict[int, LoadingGroup] = {}
         self.client: EngineClient | PooledClient
@@ -202,23 +206,13 @@ class ParallelEngine:
 
     def _launch(self, replica_id: int) -> Launch:
         """What a process builds: a whole model by itself, or ranks."""
-        launch = self._group_launch(replica_id)
-        if len(launch.device_indexes) > 1:
-            return launch
-        engine = self._engine
+        if not self.config.shape.is_whole:
+            return self._group_launch(replica_id)
+        engine = self._whole.config
         if self._backend.device_type == "cpu" and engine.num_threads is None:
             num_cores = self._backend.device(0).num_cores
             engine = replace(engine, num_threads=max(1, num_cores // self.config.shape.data))
-        return EngineLaunch(
-            files=self._files,
-            backend_name=self._backend.name,
-            device_index=launch.device_indexes[0],
-            dtype=self._dtype,
-            quantization=None,
-            low_bit=None,
-            cache=None,
-            config=engine,
-        )
+        return replace(self._whole, device_index=self._device_indexes[replica_id], config=engine)
 
     def _group_launch(self, replica_id: int) -> GroupLaunch:
         shape = self.config.shape
@@ -232,8 +226,8 @@ class ParallelEngine:
             device_indexes=tuple(indexes),
             tensor_size=shape.tensor,
             num_stages=shape.pipeline,
-            dtype=self._dtype,
-            config=self._engine,
+            dtype=self._whole.dtype,
+            config=self._whole.config,
             num_groups=shape.data,
             name=self._name_of(replica_id),
             spans=known,
@@ -251,3 +245,16 @@ class ParallelEngine:
             nursery=self._nursery,
             progress=self._progress,
         )
+
+
+def _isolation(engine: EngineConfig, backend: Backend, config: GPUConfig) -> IsolationChoice:
+    """As for one device, but that copies of the whole model are processes on a CPU too, where nothing else is asked."""
+    choice = choose_isolation(engine, backend)
+    if choice.mode == "thread" and engine.isolation is None and config.shape.is_whole:
+        # Not where the backend is an object of this process.
+        with contextlib.suppress(ConfigError):
+            apart = choose_isolation(replace(engine, isolation="process"), backend)
+            return replace(apart, reason="every copy of the model is a process of its own")
+    if choice.mode == "thread":
+        return replace(choice, reason="the loop runs here, its ranks are processes")
+    return choice

@@ -37,6 +37,11 @@ class ParallelShape:
     pipeline: int = 1
     data: int = 1
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether each replica is the whole model on one device."""
+        return self.tensor == self.pipeline == 1
+
 
 @dataclass(frozen=True, init=False)
 class GPUConfig:

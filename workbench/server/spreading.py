@@ -34,7 +34,8 @@ def check_spread(llm: LlamaGPU, parallel: GPUConfig) -> None:
     """Refuse what the model forbids while it goes on serving: loading would find that out too late."""
     spec, shape = llm.spec, parallel.shape
     try:
-        check_precision(llm.quantization)
+        if not shape.is_whole:
+            check_precision(llm.quantization)
     except ConfigError as error:
         raise invalid(f"the model cannot be spread so: {error}") from None
     try:
