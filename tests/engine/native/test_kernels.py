@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from workbench.engine.native.matrix import Arena
+from workbench.engine.native.structs import WeightKind
 from workbench.quantize import QuantizationConfig
 from workbench.quantize.grouped_weight import GroupedWeight
 from workbench.quantize.methods.int4 import Int4Weight
@@ -120,6 +121,24 @@ def test_rows_that_fill_up_the_last_block_are_zero_and_what_is_no_number_stays_s
     matrix = arena.pack(holder)
     assert _multiply(library, matrix, torch.randn(3, 64))[:, 37:].abs().max() == 0
     assert _multiply(library, matrix, torch.full((1, 64), torch.nan))[:, :37].isnan().all()
+
+
+def test_quantised_weights_take_no_more_than_torchs_layout(library) -> None:
+    int4 = Int4Weight.pack(torch.randn(192, 1536).bfloat16(), QuantizationConfig("int4")).linear(None)
+    for holder in (_int8(192, 1536), int4, _grouped(192, 1536, 4, torch.float16), _bf16(192, 1536)):
+        held = sum(tensor.nbytes for tensor in (*holder.parameters(), *holder.buffers()))
+        assert Arena(library, [holder]).num_bytes == pytest.approx(held, rel=0.01)
+
+
+def test_scales_that_half_precision_would_change_are_floats(library) -> None:
+    """Tiny ones, here; the product is as exact as with others."""
+    weight = torch.randn(64, 64).mul(1e-6).bfloat16()
+    holder = Int4Weight.pack(weight, QuantizationConfig("int4")).linear(None)
+    arena = Arena(library, [holder])
+    matrix = arena.pack(holder)
+    assert matrix.kind == WeightKind.INT4_FLOAT
+    x = torch.randn(8, 64)
+    assert _error(_multiply(library, matrix, x).double(), _rounded(x, "int4") @ _exact(holder).T) < 4e-3
 
 
 def _attend(library, keys, values, table, block_size, kv_head, first, last, queries, scale) -> torch.Tensor:
