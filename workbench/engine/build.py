@@ -80,8 +80,7 @@ def build_engine(
     num_threads = None if on_gpu else config.num_threads or backend.device(device_index).num_cores
     if num_threads:
         torch.set_num_threads(num_threads)
-    warm_up_tokens = min(config.max_num_batched_tokens or (8192 if on_gpu else 1), loaded.spec.max_context)
-    layers = _layers(loaded, warm_up_tokens)
+    layers = _layers(loaded, _warm_up_tokens(config, loaded.spec.max_context, on_gpu=on_gpu))
     embedder = Embedder(loaded.module, loaded.embedding, loaded.device) if loaded.embedding else None
     plan = plan_runner(
         loaded.module,
@@ -206,6 +205,12 @@ class _Drafting:
         loaded, num_tokens = self.loaded, limits.num_blocks * limits.block_size
         kv_bytes = num_tokens * self.kv_bytes_per_token
         return DraftFacts(loaded.files.name, loaded.spec, loaded.dtype, loaded.weight_bytes, kv_bytes)
+
+
+def _warm_up_tokens(config: EngineConfig, max_context: int, *, on_gpu: bool) -> int:
+    """As many as one step can have: no more than the cache holds."""
+    most = config.max_num_batched_tokens or (8192 if on_gpu else 1)
+    return min(most, max_context, config.kv_cache_tokens or most)
 
 
 def _layers(loaded: LoadedModel, num_tokens: int) -> dict[int, LayerShape]:
