@@ -113,6 +113,11 @@ def test_splits_fill_the_device_and_are_powers_of_two() -> None:
         assert 1 <= splits <= 32
     assert num_splits(1, 8, 8192) == 32
     assert num_splits(256, 8, 8192) == 1
+    assert num_splits(32, 8, 8192) == 2
+    # Whatever the rows, their parts have room.
+    for kv_heads in (1, 8, 32):
+        parts = DecodeWorkspace.allocate(256, 32, kv_heads, 16, "cpu").sums.shape[0]
+        assert max(rows * num_splits(rows, kv_heads, 8192) for rows in range(1, 257)) <= parts
 
 
 @pytest.mark.parametrize("normed", [False, True])

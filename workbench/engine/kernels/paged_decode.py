@@ -28,7 +28,10 @@ _MANY_PROGRAMS = 1024
 
 def num_splits(rows: int, num_kv_heads: int, max_length: int) -> int:
     """Into how many parts each row's keys are cut, so that the device is filled; a power of two."""
-    useful = max(1, min(_MAX_SPLITS, max_length // _TILE, _WANTED_PROGRAMS // max(1, rows * num_kv_heads)))
+    programs = max(1, rows * num_kv_heads)
+    # Where whole rows leave the device half full or just fill it, halves of rows balance better.
+    wanted = 2 * _WANTED_PROGRAMS if _WANTED_PROGRAMS // 2 < programs <= _WANTED_PROGRAMS else _WANTED_PROGRAMS
+    useful = max(1, min(_MAX_SPLITS, max_length // _TILE, wanted // programs))
     return 1 << (useful.bit_length() - 1)
 
 
@@ -67,7 +70,7 @@ class DecodeWorkspace:
     ) -> DecodeWorkspace:
         """Enough for any batch of up to `max_rows`: see `num_splits` for what rows times splits can come to. So many
         rows of a batch may be computed at once, and are then cut together."""
-        parts = max(max_rows, rows_at_once * max(_WANTED_PROGRAMS // num_kv_heads, _MAX_SPLITS))
+        parts = max(max_rows, rows_at_once * max(2 * _WANTED_PROGRAMS // num_kv_heads, _MAX_SPLITS))
 
         def new(*shape: int) -> torch.Tensor:
             return torch.empty(shape, dtype=torch.float32, device=device)

@@ -22,6 +22,8 @@ constexpr int THREADS = WARPS * 32;
 // Bytes that all threads read at once, and how often they do before they say that a stage is free.
 constexpr int CHUNK = THREADS * 16;
 constexpr int READS = KIND == INT4 ? 8 : 4;
+// Whether registers are left to have more under way at once.
+constexpr bool ROOMY = KIND != INT4;
 // Columns that share a scale in INT4.
 constexpr int GROUP = 128;
 constexpr int ATTENDED = HEADS * DIM;
@@ -274,21 +276,30 @@ DEVICE void stream_all(Block& b, const Step& step) {
 
 DEVICE u32 tagged(float v, u32 tag) { return (u32)narrow(v) | tag << 16; }
 
-// Eight neighbouring values as pairs, once all carry the tag.
-DEVICE void load_tagged_8(u32 (&pairs)[4], const u32* source, u32 tag) {
-    for (;;) {
-        const Words a = load_told_16(source), c = load_told_16(source + 4);
-        u32 wrong = 0;
+// Eight neighbouring values, as they were told and as pairs.
+struct Eight {
+    Words first, last;
+    DEVICE void look(const u32* source) { first = load_told_16(source), last = load_told_16(source + 4); }
+    // Bits above the lower 16 where one does not carry the tag.
+    DEVICE u32 wrong(u32 tag) const {
+        u32 bits = 0;
 #pragma unroll
-        for (int n = 0; n < 4; ++n) wrong |= (a.at[n] ^ tag << 16) | (c.at[n] ^ tag << 16);
-        if (wrong >> 16 == 0) {
-            pairs[0] = pair_of(a.at[0], a.at[1]), pairs[1] = pair_of(a.at[2], a.at[3]);
-            pairs[2] = pair_of(c.at[0], c.at[1]), pairs[3] = pair_of(c.at[2], c.at[3]);
-            return;
-        }
-        again();
+        for (int n = 0; n < 4; ++n) bits |= (first.at[n] ^ tag << 16) | (last.at[n] ^ tag << 16);
+        return bits;
     }
-}
+    // Looks until all carry the tag.
+    DEVICE void wait(const u32* source, u32 tag) {
+        for (;;) {
+            look(source);
+            if (wrong(tag) >> 16 == 0) return;
+            again();
+        }
+    }
+    DEVICE Words pairs() const {
+        return {{pair_of(first.at[0], first.at[1]), pair_of(first.at[2], first.at[3]), pair_of(last.at[0], last.at[1]),
+                 pair_of(last.at[2], last.at[3])}};
+    }
+};
 
 // ---- The vector: a thread's own columns, normalised, as the tensor cores take them.
 
@@ -576,6 +587,24 @@ DEVICE void multiply_unit(Block& b, const Vector<L>& v, const Product& p, int un
     }
 }
 
+// A unit's sums over a warp's lanes, as sums of a warp.
+DEVICE void join_lanes(const Block& b, const float (&sums)[READS], u32 buffer, int unit) {
+    // Of four lanes each takes the sum of one read in four, and eight times four become one.
+#pragma unroll
+    for (int four = 0; four < READS; four += 4) {
+        float sum = 0;
+#pragma unroll
+        for (int n = 0; n < 4; ++n) {
+            const float one = from_lane(sums[four + n], (b.lane & ~3) | b.lane >> 3);
+            if ((b.lane & 3) == n) sum = one;
+        }
+        sum += from_partner(sum, 4);
+        sum += from_partner(sum, 8);
+        sum += from_partner(sum, 16);
+        if (b.lane < 4) store_shared_float(buffer + ((unit * READS + four + b.lane) * SUM_STRIDE + b.warp) * 4, sum);
+    }
+}
+
 // A product, what it is of, and where a row's sum goes.
 struct Use {
     Product product;
@@ -616,25 +645,20 @@ DEVICE void multiply(Block& b, const Use& use, float eps) {
             if (use.add != nullptr) add = low(load_told_4(use.add + row));
         }
         int used = 0;
+        float pending[READS] = {};
         for (int unit = window; unit < end && used < UNITS; unit += unit_rows, ++used) {
             float sums[READS];
             multiply_unit<L>(b, v, p, unit, sums);
-            // Of four lanes each takes the sum of one read in four, and eight times four become one.
+            if (ROOMY) {
+                // Of the unit before, while tensor cores are at work on this one; of the first there is none.
+                join_lanes(b, pending, buffer, used > 0 ? used - 1 : 0);
 #pragma unroll
-            for (int four = 0; four < READS; four += 4) {
-                float sum = 0;
-#pragma unroll
-                for (int n = 0; n < 4; ++n) {
-                    const float one = from_lane(sums[four + n], (b.lane & ~3) | b.lane >> 3);
-                    if ((b.lane & 3) == n) sum = one;
-                }
-                sum += from_partner(sum, 4);
-                sum += from_partner(sum, 8);
-                sum += from_partner(sum, 16);
-                if (b.lane < 4)
-                    store_shared_float(buffer + ((used * READS + four + b.lane) * SUM_STRIDE + b.warp) * 4, sum);
+                for (int n = 0; n < READS; ++n) pending[n] = sums[n];
+            } else {
+                join_lanes(b, sums, buffer, used);
             }
         }
+        if (ROOMY) join_lanes(b, pending, buffer, used - 1);
         meet(THREADS);
         if (own) {
             constexpr int COUNT = L::ROW_THREADS / 32;
@@ -666,15 +690,14 @@ DEVICE void unpack(const u32 (&pairs)[4], float (&out)[8]) {
     for (int n = 0; n < 4; ++n) out[2 * n] = low(pairs[n]), out[2 * n + 1] = high(pairs[n]);
 }
 
-// Eight dims of a head, normalised and rotated to a position, rounded where the model's code does.
-DEVICE void rotate(const u32* head, u32 tag, const u16* norm, const Words& cos, const Words& sin, float eps, int dim, float (&out)[8]) {
+// Eight dims of a head, normalised and rotated to a position, rounded where the model's code does; `other` are those
+// that they rotate with.
+DEVICE void rotate(const Eight& own, const Eight& other, const u16* norm, const Words& cos, const Words& sin, float eps,
+                   int dim, float (&out)[8]) {
     const int partner = dim ^ (DIM / 2);
     float x[8], y[8], c[8], s[8];
-    u32 own[4], other[4];
-    load_tagged_8(own, head + dim, tag);
-    load_tagged_8(other, head + partner, tag);
-    unpack(own, x);
-    unpack(other, y);
+    unpack(own.pairs().at, x);
+    unpack(other.pairs().at, y);
     unpack(cos.at, c);
     unpack(sin.at, s);
     if (HEAD_NORMS) {
@@ -745,6 +768,9 @@ DEVICE void attend_part(Block& b, const Step& step, const Span& span, int layer,
     const Words sin = load_16(step.sin + (u64)span.position * DIM + lane_dim);
     float query[8], sums[8] = {}, most = -infinity(), weight = 0;
     bool has_query = false;
+    // The step's own token is no part of the pool yet.
+    const bool has_own = part == 0 && b.warp < BUNCH;
+    Words own_key = {}, own_value = {};
     // At least one turn, also where there are no tokens: the query is waited for in the first.
     int token = span.first_token(b, part);
     for (int round = span.begin + part * span.part_tokens; round < last || !has_query; round += TURNS * TURN_TOKENS) {
@@ -759,10 +785,39 @@ DEVICE void attend_part(Block& b, const Step& step, const Span& span, int layer,
                 value[turn] = load_16(values + at);
             }
         }
-        if (!has_query)
-            rotate(step.qkv + (kv_head * SHARERS + member) * DIM, tag, (const u16*)b.layer_field(layer, 10), cos, sin,
-                   step.eps, lane_dim, query);
-        has_query = true;
+        if (!ROOMY && !has_query) {
+            Eight own, other;
+            own.wait(step.qkv + (kv_head * SHARERS + member) * DIM + lane_dim, tag);
+            other.wait(step.qkv + (kv_head * SHARERS + member) * DIM + (lane_dim ^ (DIM / 2)), tag);
+            rotate(own, other, (const u16*)b.layer_field(layer, 10), cos, sin, step.eps, lane_dim, query);
+            has_query = true;
+        }
+        if (ROOMY && !has_query) {
+            // All that others tell is looked for at once: one look after the other would take as long as all of this.
+            const u32* const query_head = step.qkv + (kv_head * SHARERS + member) * DIM;
+            const u32* const key_head = step.qkv + (HEADS + kv_head) * DIM;
+            Eight heads[2], own_heads[2], told_value;
+            for (u32 wrong = ~0u; wrong >> 16 != 0;) {
+                if (wrong != ~0u) again();
+                heads[0].look(query_head + lane_dim), heads[1].look(query_head + (lane_dim ^ DIM / 2));
+                if (has_own) {
+                    own_heads[0].look(key_head + lane_dim), own_heads[1].look(key_head + (lane_dim ^ DIM / 2));
+                    told_value.look(key_head + KV_HEADS * DIM + lane_dim);
+                }
+                wrong = heads[0].wrong(tag) | heads[1].wrong(tag);
+                if (has_own) wrong |= own_heads[0].wrong(tag) | own_heads[1].wrong(tag) | told_value.wrong(tag);
+            }
+            if (has_own) {
+                float rotated[8];
+                rotate(own_heads[0], own_heads[1], (const u16*)b.layer_field(layer, 11), cos, sin, step.eps, lane_dim,
+                       rotated);
+#pragma unroll
+                for (int n = 0; n < 4; ++n) own_key.at[n] = pack(rotated[2 * n], rotated[2 * n + 1]);
+                own_value = told_value.pairs();
+            }
+            rotate(heads[0], heads[1], (const u16*)b.layer_field(layer, 10), cos, sin, step.eps, lane_dim, query);
+            has_query = true;
+        }
         float scores[TURNS], joint = most;
 #pragma unroll
         for (int turn = 0; turn < TURNS; ++turn) {
@@ -786,15 +841,19 @@ DEVICE void attend_part(Block& b, const Step& step, const Span& span, int layer,
         }
         token += TURNS * TURN_TOKENS;
     }
-    if (part == 0 && b.warp < BUNCH) {
-        // The step's own token is no part of the pool yet.
-        float rotated[8], v[8];
-        Words own_key, own_value;
-        rotate(step.qkv + (HEADS + kv_head) * DIM, tag, (const u16*)b.layer_field(layer, 11), cos, sin, step.eps, lane_dim,
-               rotated);
+    if (has_own) {
+        float v[8];
+        if (!ROOMY) {
+            float rotated[8];
+            Eight own, other;
+            own.wait(step.qkv + (HEADS + kv_head) * DIM + lane_dim, tag);
+            other.wait(step.qkv + (HEADS + kv_head) * DIM + (lane_dim ^ (DIM / 2)), tag);
+            rotate(own, other, (const u16*)b.layer_field(layer, 11), cos, sin, step.eps, lane_dim, rotated);
 #pragma unroll
-        for (int n = 0; n < 4; ++n) own_key.at[n] = pack(rotated[2 * n], rotated[2 * n + 1]);
-        load_tagged_8(own_value.at, step.qkv + (HEADS + KV_HEADS + kv_head) * DIM + lane_dim, tag);
+            for (int n = 0; n < 4; ++n) own_key.at[n] = pack(rotated[2 * n], rotated[2 * n + 1]);
+            own.wait(step.qkv + (HEADS + KV_HEADS + kv_head) * DIM + lane_dim, tag);
+            own_value = own.pairs();
+        }
         if (bunch == 0 && b.warp == 0 && place == 0) {
             const u64 at = ((u64)step.slots[0] * KV_HEADS + kv_head) * DIM + lane_dim;
             store_16(keys + at, own_key);
