@@ -1,8 +1,10 @@
 """The GPU's runner end to end, steps overlapping: the same greedy text and the same draws as the plain runner."""
 
 import copy
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from unittest.mock import MagicMock, patch
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from workbench.engine.attention import LayerShape, register_attention
 from workbench.engine.client import EngineClient
 from workbench.engine.config import EngineConfig, resolve_limits
 from workbench.engine.core import EngineCore
+from workbench.engine.device_steps import DeviceSteps
 from workbench.engine.engine import Engine
 from workbench.engine.fused_decoder import FusedDecoder
 from workbench.engine.fused_weights import FusedWeights, why_not
@@ -74,10 +77,28 @@ class Replayed:
         self.out = self._step()
 
 
-def start(module, device: str, *, fast: bool, weights=None, drafter=None, **knobs) -> EngineClient:
+@contextmanager
+def captured_on_the_host():
+    """`DeviceSteps.capture` as on a GPU, line by line; a replay computes the step anew, to where its result lies."""
+    capture = DeviceSteps._capture
+
+    def capture_and_remember(steps, step):
+        captured = capture(steps, step)
+        captured.graph.replay.side_effect = lambda: captured.out.copy_(step())
+        return captured
+
+    with ExitStack() as stack:
+        for name in ("Stream", "current_stream", "stream", "synchronize", "graph"):
+            stack.enter_context(patch.object(torch.cuda, name, MagicMock()))
+        stack.enter_context(patch.object(torch.cuda, "CUDAGraph", lambda: MagicMock()))
+        stack.enter_context(patch.object(DeviceSteps, "_capture", capture_and_remember))
+        yield
+
+
+def start(module, device: str, *, fast: bool, weights=None, drafter=None, captures=False, **knobs) -> EngineClient:
     layers = probe_layers(module, device) if weights is None else LAYERS
     bytes_per_token = sum(shape.elements_per_token for shape in layers.values()) * 4
-    config = EngineConfig(max_num_seqs=4, max_num_batched_tokens=32, **knobs)
+    config = EngineConfig(**{"max_num_seqs": 4, "max_num_batched_tokens": 32, **knobs})
     limits = resolve_limits(
         config, on_gpu=False, model_max_context=256, kv_bytes_per_token=bytes_per_token, free_bytes=2**28
     )
@@ -91,6 +112,9 @@ def start(module, device: str, *, fast: bool, weights=None, drafter=None, **knob
         runner = GraphRunner(decoder, limits, device, num_kv_heads=1)
         if device == "cuda":
             runner.capture()
+        elif captures:
+            with captured_on_the_host():
+                runner.capture()
         else:
             runner.steps._graphs = ReplayedOnTheHost(runner.steps)
     engine = Engine(
@@ -257,7 +281,7 @@ GUESSED = {
 }
 
 
-@pytest.mark.parametrize(("kind", "name"), [*(("llama", name) for name in GUESSED), ("gemma2", "greedy")])
+@pytest.mark.parametrize(("kind", "name"), [("llama", "sampled"), ("llama", "penalised"), ("gemma2", "greedy")])
 def test_guesses_change_no_answer(kind: str, name: str, device: str) -> None:
     params = SamplingParams(max_tokens=14, ignore_eos=True, **GUESSED[name])
     plain = start(make_model(kind, device), device, fast=False)
@@ -271,3 +295,31 @@ def test_guesses_change_no_answer(kind: str, name: str, device: str) -> None:
     assert 5 < stats.accepted_draft_tokens_total < stats.draft_tokens_total - 2
     assert stats.kv_blocks_used == 0
     guessing.stop()
+
+
+def test_captured_steps_of_every_kind_change_no_answer(device: str) -> None:
+    """A prompt alone, one in chunks beside decodes, one row, two, and guesses: all replays but the chunks."""
+    params = SamplingParams(max_tokens=5, ignore_eos=True)
+    plain = start(make_model("llama", device), device, fast=False)
+    expected = answers(plain, params)
+    plain.stop()
+    fast = start(
+        make_model("llama", device),
+        device,
+        fast=True,
+        captures=True,
+        drafter=Oracle(expected),
+        draft_tokens=2,
+        max_num_seqs=2,
+        max_num_batched_tokens=16,
+    )
+    steps = fast._core._engine._runner.steps
+    sizes = {StepKind.PROMPT: [16], StepKind.GUESSES: [6], StepKind.DECODES: [1, 2]}
+    assert set(steps._graphs) == {(kind, size) for kind in sizes for size in sizes[kind]}
+    alone = fast.submit(PROMPTS[0], SamplingParams(max_tokens=2, ignore_eos=True))
+    assert alone.result(timeout_s=120).token_ids == expected[0][:2]
+    together = [fast.submit(prompt, params) for prompt in PROMPTS[:2]]
+    assert [generation.result(timeout_s=120).token_ids for generation in together] == expected[:2]
+    if device == "cpu":
+        assert all(captured.graph.replay.called for captured in steps._graphs.values())
+    fast.stop()
