@@ -14,11 +14,11 @@ from workbench.engine.engine import Engine
 from workbench.engine.sampler import SampledTokens
 
 
-def make_engine(limits, draft_model, *, model=hashed_token, max_context=None, runner=FakeRunner):
+def make_engine(limits, draft_model, *, model=hashed_token, max_context=None, runner=FakeRunner, overlaps=False):
     """An engine whose drafts are never judged by the time they take."""
     drafter = DraftModel(runner(limits, model=draft_model), limits, max_context or limits.max_context)
     engine = Engine(
-        FakeRunner(limits, model=model),
+        FakeRunner(limits, model=model, overlaps=overlaps),
         limits,
         decode=spell,
         vocab_size=VOCAB_SIZE,
@@ -56,6 +56,24 @@ def test_guesses_of_a_draft_model_change_no_answer(name, draft_model):
         assert 0.2 * num_drafted < num_accepted < 0.9 * num_drafted
     else:
         assert num_accepted < 0.2 * num_drafted
+
+
+@pytest.mark.parametrize("draft_model", [hashed_token, sometimes_right])
+@pytest.mark.parametrize("name", ["roomy", "preempting", "one context"])
+def test_guesses_between_overlapping_steps_change_no_answer(name, draft_model):
+    limits = replace(LIMITS[name], draft_tokens=4)
+    num_drafted = num_accepted = 0
+    for seed in range(4):
+        rng = random.Random(seed)
+        engine, drafter = make_engine(limits, draft_model, overlaps=True)
+        requests, aborted, chunks = run_random_traffic(engine, rng, limits.max_context, 40, 0.3)
+        check_answers(requests, answers_of(chunks), aborted, limits.max_context, hashed_token)
+        assert drafter.pool.num_used_blocks == 0
+        stats = engine.stats()
+        num_drafted += stats.draft_tokens_total
+        num_accepted += stats.accepted_draft_tokens_total
+    assert num_drafted > 10
+    assert num_accepted > (0.8 if draft_model is hashed_token else 0.2) * num_drafted
 
 
 def test_a_right_draft_saves_steps_and_computes_a_shared_prompt_once():

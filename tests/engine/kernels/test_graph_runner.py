@@ -14,6 +14,7 @@ from workbench.engine.client import EngineClient
 from workbench.engine.config import EngineConfig, resolve_limits
 from workbench.engine.core import EngineCore
 from workbench.engine.device_steps import DeviceSteps
+from workbench.engine.draft_model import DraftModel
 from workbench.engine.engine import Engine
 from workbench.engine.fused_decoder import FusedDecoder
 from workbench.engine.fused_weights import FusedWeights, why_not
@@ -95,28 +96,38 @@ def captured_on_the_host():
         yield
 
 
-def start(module, device: str, *, fast: bool, weights=None, drafter=None, captures=False, **knobs) -> EngineClient:
+def make_runner(module, limits, device: str, *, fast: bool, layers, weights=None, captures=False):
+    pool = KVPool(layers, limits.num_blocks + 1, limits.block_size, torch.float32, device)
+    if not fast:
+        return ModelRunner(module, pool, device)
+    if why_not(module) is None:
+        decoder = FusedDecoder(module, pool, 256, 4, weights)
+    else:
+        decoder = ModuleDecoder(module, pool, 4)
+    runner = GraphRunner(decoder, limits, device, num_kv_heads=1)
+    if device == "cuda":
+        runner.capture()
+    elif captures:
+        with captured_on_the_host():
+            runner.capture()
+    else:
+        runner.steps._graphs = ReplayedOnTheHost(runner.steps)
+    return runner
+
+
+def start(
+    module, device: str, *, fast: bool, weights=None, drafter=None, draft=None, captures=False, **knobs
+) -> EngineClient:
     layers = probe_layers(module, device) if weights is None else LAYERS
     bytes_per_token = sum(shape.elements_per_token for shape in layers.values()) * 4
     config = EngineConfig(**{"max_num_seqs": 4, "max_num_batched_tokens": 32, **knobs})
     limits = resolve_limits(
         config, on_gpu=False, model_max_context=256, kv_bytes_per_token=bytes_per_token, free_bytes=2**28
     )
-    pool = KVPool(layers, limits.num_blocks + 1, limits.block_size, torch.float32, device)
-    runner = ModelRunner(module, pool, device)
-    if fast:
-        if why_not(module) is None:
-            decoder = FusedDecoder(module, pool, 256, 4, weights)
-        else:
-            decoder = ModuleDecoder(module, pool, 4)
-        runner = GraphRunner(decoder, limits, device, num_kv_heads=1)
-        if device == "cuda":
-            runner.capture()
-        elif captures:
-            with captured_on_the_host():
-                runner.capture()
-        else:
-            runner.steps._graphs = ReplayedOnTheHost(runner.steps)
+    runner = make_runner(module, limits, device, fast=fast, layers=layers, weights=weights, captures=captures)
+    if draft is not None:
+        its_runner = make_runner(draft, limits, device, fast=True, layers=layers)
+        drafter = DraftModel(its_runner, limits, limits.max_context)
     engine = Engine(
         runner,
         limits,
@@ -323,3 +334,17 @@ def test_captured_steps_of_every_kind_change_no_answer(device: str) -> None:
     if device == "cpu":
         assert all(captured.graph.replay.called for captured in steps._graphs.values())
     fast.stop()
+
+
+def test_a_draft_model_on_graphs_guesses_what_the_model_chooses(device: str) -> None:
+    params = SamplingParams(max_tokens=12, temperature=1.0, seed=3, ignore_eos=True)
+    plain = start(make_model("llama", device), device, fast=False)
+    expected = answers(plain, params)
+    plain.stop()
+    # Once on the plain runner's steps, and on a GPU between those that overlap.
+    fast = device == "cuda"
+    client = start(make_model("llama", device), device, fast=fast, draft=make_model("llama", device), draft_tokens=3)
+    assert answers(client, params) == expected
+    stats = client.stats()
+    assert stats.accepted_draft_tokens_total > 0.9 * stats.draft_tokens_total > 5
+    client.stop()
