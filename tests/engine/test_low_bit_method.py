@@ -8,8 +8,13 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from workbench.backends import get_backend
+from workbench.engine import runner_choice
 from workbench.engine.attention import LayerShape
+from workbench.engine.build import _warm_up_tokens
+from workbench.engine.config import EngineConfig
 from workbench.engine.fused_weights import FusedWeights
+from workbench.engine.launch import EngineLaunch
 from workbench.engine.low_bit_method import LowBitMethod
 from workbench.engine.low_bit_weight import LowBitKind, LowBitWeight
 from workbench.engine.runner_choice import plan_runner
@@ -17,7 +22,8 @@ from workbench.errors import BackendUnavailableError
 from workbench.models import Catalogue, load_model
 from workbench.models.byte_tokenizer import make_byte_tokenizer
 from workbench.models.weight_reader import WeightReader
-from workbench.quantize import QuantizationCache
+from workbench.progress import no_progress
+from workbench.quantize import QuantizationCache, parse_quant_type
 
 VOCAB = 272
 IDS = torch.tensor([[5, 6, 7, 8]])
@@ -123,3 +129,38 @@ def test_a_model_packed_for_torchs_operators_runs_on_them(tmp_path: Path) -> Non
     for module in (load(folder, None).module, load(folder, LowBitKind.INT8).module):
         with pytest.raises(BackendUnavailableError, match="the device is a CPU"):
             plan_runner(module, layers, "cpu", "int8")
+
+
+@pytest.mark.parametrize(
+    ("low_bit", "hidden", "kind"),
+    [("int4", 128, "LowBitLinear"), ("int4", 64, "Int4Linear"), ("fp8", 64, "LowBitLinear")],
+)
+def test_a_launch_packs_for_the_engine_what_its_kernels_take(
+    low_bit: str, hidden: int, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_folder(tmp_path / "model", is_tied=True, hidden=hidden)
+    # As on a GPU that has the kernels.
+    monkeypatch.setattr(runner_choice, "kernels_unavailable_reason", lambda device, layers: None)
+    launch = EngineLaunch(
+        files=Catalogue().resolve(str(folder)),
+        backend_name="cpu",
+        device_index=0,
+        dtype="bf16",
+        quantization=parse_quant_type(low_bit).config,
+        low_bit=low_bit,
+        cache=QuantizationCache(tmp_path / "cache"),
+        config=EngineConfig(),
+    )
+    for _ in range(2):
+        loaded = launch.load(no_progress, get_backend("cpu"))
+        assert type(loaded.module.model.layers[0].self_attn.q_proj).__name__ == kind
+    assert loaded.quantized.from_cache
+    plan = plan_runner(loaded.module, {0: LayerShape(2, hidden // 4, hidden // 4)}, "cpu", low_bit)
+    assert (plan.weights is not None) == (kind == "LowBitLinear")
+
+
+def test_the_warm_up_has_no_more_tokens_than_the_cache() -> None:
+    assert _warm_up_tokens(EngineConfig(kv_cache_tokens=2048), 131072, on_gpu=True) == 2048
+    assert _warm_up_tokens(EngineConfig(), 131072, on_gpu=True) == 8192
+    assert _warm_up_tokens(EngineConfig(kv_cache_tokens=10**6), 4096, on_gpu=True) == 4096
+    assert _warm_up_tokens(EngineConfig(), 131072, on_gpu=False) == 1

@@ -141,7 +141,7 @@ class PackedReader:
         import torch
 
         if not hasattr(self._local, "staging"):
-            self._local.staging = torch.empty(self._piece_bytes, dtype=torch.uint8, pin_memory=True)
+            self._local.staging = _page_locked(self._piece_bytes)
             self._local.stream = torch.cuda.Stream(self._device)
         staging: torch.Tensor = self._local.staging
         view = staging.numpy().data[: end - begin]
@@ -187,6 +187,12 @@ class PackedReader:
 
     def _unreadable(self, error: OSError) -> ModelFormatError:
         return ModelFormatError(f"{self._path} cannot be read: {error.strerror or error}")
+
+
+def _page_locked(num_bytes: int) -> torch.Tensor:
+    import torch
+
+    return torch.empty(num_bytes, dtype=torch.uint8, pin_memory=True)
 
 
 def _torch_dtype(entry: TensorEntry) -> torch.dtype:
