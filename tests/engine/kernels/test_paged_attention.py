@@ -182,3 +182,11 @@ def test_guesses(name: str, splits: int, device: str) -> None:
         expected = reference(query[span], *pool.held(i), at, options)
         torch.testing.assert_close(out[span].double(), expected, rtol=1e-4, atol=1e-5)
     assert not workspace.counters.any()
+
+
+def test_the_workspace_holds_the_parts_of_every_step_with_guesses() -> None:
+    for kv_heads, rows in itertools.product((1, 2, 3, 5, 8, 32), range(2, 65)):
+        workspace = DecodeWorkspace.allocate(1, 1, kv_heads, 1, "cpu", rows_at_once=GUESS_QUERIES)
+        splits = num_splits(-(-rows // GUESS_QUERIES), kv_heads, 131072)
+        assert splits == 1 or rows * splits <= workspace.maxima.shape[0], (kv_heads, rows)
+        assert rows * kv_heads <= workspace.counters.shape[0]
