@@ -1,4 +1,7 @@
-"""A small reverse proxy as a hub has it: takes a prefix off the path, and passes everything on as it comes."""
+"""A small reverse proxy as a hub has it: takes a prefix off the path, and passes streams on as they come.
+
+Like jupyter-server-proxy it knows one by what the call accepts, and keeps any other answer back until its end.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,11 @@ def reverse_proxy(target: str, prefix: str, *, says_prefix: bool) -> Iterator[st
         sent = client.build_request(request.method, url, headers=headers, content=await request.body())
         answer = await client.send(sent, stream=True)
         kept = {k: v for k, v in answer.headers.items() if k.lower() not in _HOP_BY_HOP}
+
+        if request.headers.get("accept") != "text/event-stream":
+            whole = b"".join([piece async for piece in answer.aiter_raw()])
+            await answer.aclose()
+            return Response(whole, answer.status_code, kept)
 
         async def pieces():
             try:

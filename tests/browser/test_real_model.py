@@ -152,6 +152,10 @@ def test_a_restarted_kernel_leaves_no_server_socket_or_child(lab):
         lab.page.wait_for_timeout(100)
     assert not set(before) & set(_kernels())
     assert not _answers(url)
+    # What is left on the page says so.
+    lab.page.locator(".wb-panel.jupyter-widgets-disconnected").first.wait_for()
+    words = lab.page.evaluate("() => getComputedStyle(document.querySelector('.wb-panel'), '::before').content")
+    assert "run the cell again" in words
 
 
 def _serve(lab):

@@ -24,7 +24,8 @@ def client_snippets(
 ) -> dict[str, str]:
     """A first call of `model` at `base_url` (ending in /v1): for a shell, openai's package and LangChain.
 
-    `through_jupyter` sends Jupyter's token, which is read from a variable, for its proxy.
+    `through_jupyter` sends what Jupyter's proxy wants: a token of Jupyter's, which is read from a variable, and the
+    word by which it knows that an answer is a stream.
     """
     authorization = f' -H "Authorization: Bearer ${KEY_VARIABLE}"' if needs_key else ""
     body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}], "stream": true}}'
@@ -32,8 +33,11 @@ def client_snippets(
     address, query = shlex.quote(base_url + "/chat/completions"), ""
     if through_jupyter:
         # The shell puts the variable in.
-        address += f'"?token=${TOKEN_VARIABLE}"'
-        query = f', default_query={{"token": os.environ["{TOKEN_VARIABLE}"]}}'
+        address += f'"?token=${TOKEN_VARIABLE}" -H "Accept: text/event-stream"'
+        query = (
+            f',\n    default_query={{"token": os.environ["{TOKEN_VARIABLE}"]}},'
+            '\n    default_headers={"Accept": "text/event-stream"},\n'
+        )
     return {
         "curl": (f"curl -N {address}{authorization} -H 'Content-Type: application/json' \\\n  -d {shlex.quote(body)}"),
         "openai": (

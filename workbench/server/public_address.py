@@ -80,6 +80,7 @@ def public_address(
         "JupyterHub": "Callers from outside need a JupyterHub token as well: add ?token=... or sign in first.",
         "SageMaker": "Reached with the session of a signed-in browser; programs outside of it are turned away.",
     }.get(via.split(",")[0], "Callers need Jupyter's token as well: add ?token=... or sign in first.")
+    note += " Answers are streamed to calls that send `Accept: text/event-stream`."
     local = None if server is None else f"{server.url.rstrip('/')}/proxy/{port}/"
     return PublicAddress(via, path, note, local, takes_token=not via.startswith("SageMaker"))
 

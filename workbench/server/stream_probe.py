@@ -37,7 +37,8 @@ def probe_stream(
 ) -> StreamProbe:
     """Stream a short reply from the OpenAI-compatible `base_url` (ending in /v1) and time its events. Never raises
     for what the network or the server does: the message says it."""
-    headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+    # By this word Jupyter's proxy knows a stream.
+    headers = {"accept": "text/event-stream"} | ({"authorization": f"Bearer {api_key}"} if api_key else {})
     try:
         with httpx.Client(timeout=_TIMEOUT_S, trust_env=False, params=query, headers=headers) as client:
             times_s = _event_times(client, base_url, _NUM_TOKENS, clock)
@@ -57,7 +58,7 @@ def probe_stream(
             False,
             len(times_s),
             f"{len(times_s)} events came all at once: something in between holds the stream back "
-            "(jupyter-server-proxy 4.4 or newer passes it on).",
+            "(jupyter-server-proxy 4.4 or newer passes it on to calls with `Accept: text/event-stream`, as this one).",
         )
     return StreamProbe(True, True, len(times_s), f"Streams: {len(times_s)} events, one by one.")
 
