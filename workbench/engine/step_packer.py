@@ -60,7 +60,8 @@ class StepShapes:
                 max_table=max_table,
                 block_size=limits.block_size,
                 padding_slot=padding_slot,
-                max_choices=max(limits.max_num_seqs, *guess_sizes, 1),
+                # Prompts that are computed beside guesses are followed by a token each.
+                max_choices=limits.max_num_seqs + max(guess_sizes, default=0),
                 all_tiles=kind is StepKind.GUESSES,
             )
             for kind, count in most_tokens.items()

@@ -34,7 +34,7 @@ def test_add_rms_norm(device):
 
 def test_ints_go_to_a_device_and_back(device):
     on_gpu = device != "cpu"
-    for count in (1, 700, 20_000):
+    for count in (0, 1, 700, 20_000):
         host = torch.arange(count, dtype=torch.int32, pin_memory=on_gpu)
         back = torch.zeros(count, dtype=torch.int32, pin_memory=on_gpu)
         there = torch.zeros(count + 1, dtype=torch.int32, device=device)

@@ -19,8 +19,9 @@ _MOST_INTS = 16 * 1024
 
 def copy_ints(source: torch.Tensor, target: torch.Tensor) -> None:
     """`target[:] = source`, int32 of one length; where one is on a device, the copy is put on its queue."""
-    if _reaches(source, target) and source.shape[0] <= _MOST_INTS:
-        count = source.shape[0]
+    count = source.shape[0]
+    # A step after which nothing is chosen gives no tokens.
+    if 0 < count <= _MOST_INTS and _reaches(source, target):
         _copy_ints[(triton.cdiv(count, _BLOCK),)](source, target, count, BLOCK=_BLOCK, num_warps=4)
     else:
         target.copy_(source, non_blocking=True)
