@@ -293,6 +293,18 @@ def test_it_is_plain_values_and_html() -> None:
     assert "host while loading: 2 GB of 1 GB: does not fit" in short._repr_html_()
 
 
+def test_a_draft_model_on_a_gpu_is_counted_there_and_not_on_the_host() -> None:
+    facts = {"instance": "g6e.xlarge", "context": 4096}
+    alone = plan("random:llama-3.1-8b", **facts)
+    helped = plan("random:llama-3.1-8b", draft_model="random:llama-3.2-1b", **facts)
+    draft = plan("random:llama-3.2-1b", **facts)
+    parts = [one.devices[0].parts for one in (alone, helped, draft)]
+    for name in ("weights", "kv", "graphs"):
+        own, both, other = (getattr(part, name) for part in parts)
+        assert both == own + other, name
+    assert helped.host_load_bytes == alone.host_load_bytes
+
+
 def test_a_name_is_escaped_in_html() -> None:
     made = replace(plan("random:tiny", backend="cpu"), model="<script>")
     assert "<script" not in made._repr_html_()

@@ -22,7 +22,7 @@ from workbench.plugins import PluginManager
 
 __all__ = ["StartedVLLM", "VLLMShape", "engine_arguments", "start_vllm"]
 
-# Settings of ours that it has not, all of them None where they are left out.
+# Settings of ours that it has not, all of them None where they are left out; 0 asks for nothing either.
 _NOT_VLLMS = (
     "num_threads",
     "cpu_offload_layers",
@@ -146,7 +146,7 @@ def _check(files: ModelFiles, launch: EngineLaunch, config: EngineConfig) -> Non
     if launch.quantization is not None:
         raise ConfigError("quant_type: the vllm engine takes weights as their files have them; leave it out")
     for name in _NOT_VLLMS:
-        if getattr(config, name) is not None:
+        if getattr(config, name):
             raise ConfigError(f"{name}={getattr(config, name)!r}: the vllm engine has no such setting; leave it out")
 
 
