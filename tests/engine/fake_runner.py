@@ -5,6 +5,8 @@ It computes steps as the real runners do, so scheduler, block pool and engine ca
 
 from __future__ import annotations
 
+from collections import deque
+
 import torch
 
 from workbench.engine.config import EngineLimits
@@ -46,20 +48,24 @@ def spell(token_ids, skip_special_tokens=True) -> str:
 
 
 class FakeRunner:
-    """See Runner. With `overlaps` a token is fed to the step after it before the host knows it.
+    """See Runner, and with `num_lanes` PipelinedRunner. With `overlaps` a token is fed to a later step before the
+    host knows it: one of the last steps', of which as many are kept as there are lanes.
 
     `fails_at(plan)` may raise instead of computing a step. `model` gives what follows.
     """
 
-    def __init__(self, limits: EngineLimits, *, overlaps=False, fails_at=None, model=hashed_token) -> None:
+    def __init__(self, limits: EngineLimits, *, overlaps=False, num_lanes=1, fails_at=None, model=hashed_token) -> None:
         self._model = model
         self.limits = limits
         self.overlaps = overlaps
+        self.num_lanes = num_lanes
         self.fails_at = fails_at
         self.memory: dict[int, int] = {}
         self.plans = []
         self.num_overlapped = 0
-        self._chosen = {}
+        self._chosen = deque(maxlen=num_lanes)
+        self._in_flight = set()
+        self.most_in_flight = 0
 
     def needs_history(self, sequence) -> bool:
         return sequence.params.logprobs
@@ -74,10 +80,18 @@ class FakeRunner:
                 self.memory[self._slot(item.sequence, position)] = token_id
         rows = LogitRows(plan.items)
         choices = [self._choices(item) for item in rows.sampled]
-        self._chosen = {item.sequence: chosen[0] for item, chosen in zip(rows.sampled, choices, strict=True)}
+        self._chosen.append({item.sequence: chosen[0] for item, chosen in zip(rows.sampled, choices, strict=True)})
         token_ids = [token_id for chosen in choices for token_id in chosen]
         tokens = SampledTokens(token_ids, [None] * len(token_ids), [False] * len(token_ids))
-        return LaunchedStep(rows.sampled, lambda: tokens, rows.pick_scored(torch.zeros(len(rows.kept), VOCAB_SIZE)))
+        number = len(self.plans)
+        self._in_flight.add(number)
+        self.most_in_flight = max(self.most_in_flight, len(self._in_flight))
+
+        def wait() -> SampledTokens:
+            self._in_flight.discard(number)
+            return tokens
+
+        return LaunchedStep(rows.sampled, wait, rows.pick_scored(torch.zeros(len(rows.kept), VOCAB_SIZE)))
 
     def _check_plan(self, plan) -> None:
         sequences = [item.sequence for item in plan.items]
@@ -97,7 +111,7 @@ class FakeRunner:
             return known
         assert self.overlaps and not self.needs_history(item.sequence) and item.num_new_tokens == 1 and not known
         self.num_overlapped += 1
-        return [self._chosen[item.sequence]]
+        return [next(chosen[item.sequence] for chosen in reversed(self._chosen) if item.sequence in chosen)]
 
     def _choices(self, item) -> list[int]:
         seen = [self.memory[self._slot(item.sequence, position)] for position in range(item.end)]

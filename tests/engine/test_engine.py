@@ -79,14 +79,16 @@ def test_guesses_between_overlapping_steps_change_no_answer(name, model):
         assert num_accepted > 20 and num_awaited > 0
 
 
+@pytest.mark.parametrize("num_lanes", [1, 2], ids=["a lane", "two lanes"])
 @pytest.mark.parametrize("overlaps", [False, True], ids=["in turn", "overlapping"])
 @pytest.mark.parametrize("name", LIMITS)
-def test_random_traffic_gives_every_answer_what_it_gets_alone(name, overlaps):
+def test_random_traffic_gives_every_answer_what_it_gets_alone(name, overlaps, num_lanes):
     limits, num_preemptions, num_overlapped, num_hits = LIMITS[name], 0, 0, 0
     for seed in range(6):
         rng = random.Random(seed)
-        engine, runner = make_engine(limits, overlaps=overlaps)
+        engine, runner = make_engine(limits, overlaps=overlaps, num_lanes=num_lanes)
         requests, aborted, chunks = run_random_traffic(engine, rng, limits.max_context, 60, 0.4)
+        assert runner.most_in_flight == num_lanes + overlaps
         check_answers(requests, answers_of(chunks), aborted, limits.max_context)
         stats = engine.stats()
         assert (stats.num_running, stats.num_waiting, stats.kv_blocks_used) == (0, 0, 0)

@@ -21,24 +21,24 @@ from workbench.engine.step_plan import ScheduledSequence, StepPlan
 
 __all__ = ["KernelGroupRunner"]
 
-# One step is computed, the next one waits behind it.
-_NUM_OVERLAPPING = 2
-
 
 class KernelGroupRunner:
     """See Runner, and with several stages PipelinedRunner. Every rank of a stage does the same, and its first one tells
-    of it: that of the last stage which tokens are chosen. A pipeline computes up to `num_lanes` steps at once."""
+    of it: that of the last stage which tokens are chosen. A pipeline computes up to `num_lanes` steps at once; one more
+    waits behind them."""
+
+    overlaps = True
 
     def __init__(
         self, group: RankGroup, limits: EngineLimits, vocab_size: int, *, num_stages: int = 1, num_lanes: int = 1
     ) -> None:
-        self.overlaps = num_stages == 1
         self.num_lanes = num_lanes
-        self._num_logit_lanes = max(num_lanes, _NUM_OVERLAPPING)
-        self.logits_shape = (self._num_logit_lanes, max(limits.max_num_batched_tokens, limits.max_num_seqs), vocab_size)
+        self._num_in_flight = num_lanes + 1
+        self.logits_shape = (self._num_in_flight, max(limits.max_num_batched_tokens, limits.max_num_seqs), vocab_size)
         self._group = group
         self._ranks_per_stage = group.size // num_stages
-        self._packer = StepPacker(StepShapes.of(limits), pinned=False)
+        num_slots = self._num_in_flight if num_stages > 1 else 1
+        self._packer = StepPacker(StepShapes.of(limits), pinned=False, num_slots=num_slots)
         self._logits = map_logits(group.shared_fd, self.logits_shape, makes_it=True)
         self._num_steps = 0
         self._chosen: dict[int, Chosen] = {}
@@ -60,7 +60,7 @@ class KernelGroupRunner:
         step, rows = self._packer.pack(plan)
         by_host = any(needs_history(item.sequence) for item in rows.sampled)
         is_scored = any(item.sequence.wants_prompt_logprobs for item in plan.items)
-        number, lane = self._num_steps, self._num_steps % self._num_logit_lanes
+        number, lane = self._num_steps, self._num_steps % self._num_in_flight
         self._num_steps += 1
         if not self._num_missing:
             self._working_since_s = time.perf_counter()

@@ -12,6 +12,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 
 from workbench.distributed.model_share import ModelShare
 from workbench.distributed.place import share as span_of
@@ -63,7 +64,7 @@ class KernelRank:
 
     def __init__(
         self, module: PreTrainedModel, share: ModelShare, group: TensorGroup, pool: KVPool, device: str,
-        limits: EngineLimits, num_in_flight: int,
+        limits: EngineLimits, num_in_flight: int, tokens_group: dist.ProcessGroup | None = None,
     ) -> None:  # fmt: skip
         place = share.place
         self._answers, self._chooses = place.tensor_rank == 0, place.is_last_stage
@@ -72,7 +73,16 @@ class KernelRank:
         first_key = next(iter(pool.keys.values()))
         hidden_size = module.config.get_text_config().hidden_size
         most_tokens = shapes.layouts[StepKind.MIXED].max_tokens
-        self._link = StageLink(place, most_tokens, hidden_size, first_key.dtype, device)
+        self._link = StageLink(
+            place,
+            most_tokens,
+            hidden_size,
+            first_key.dtype,
+            device,
+            num_slots=num_in_flight,
+            max_chosen=limits.max_num_seqs,
+            tokens_group=tokens_group,
+        )
         self._steps = _device_steps(module, share, group, pool, device, limits, self._link, num_in_flight)
         on_gpu = torch.device(device).type == "cuda"
         num_ints = max(layout.num_ints for layout in shapes.layouts.values())
@@ -101,14 +111,16 @@ class KernelRank:
         ints = self._buffers[self._turn][: len(message.ints)]
         ints.numpy()[:] = message.ints
         step = replace(message.step, ints=ints)
+        self._link.await_tokens(step.fed_slots)
         self._link.receive(step.size)
         begun = _Moment(self._device)
         out = self._steps.run(step)
+        ended = _Moment(self._device)
         self._link.send(out)
+        self._link.exchange_tokens(step.slot, self._steps.chosen(step.num_sampled))
         # A later step overwrites what a graph gives.
         logits = out.clone() if message.wants_logits and self._chooses else None
         wait = self._steps.fetch(step.num_sampled if self._chooses else 0)
-        ended = _Moment(self._device)
 
         def busy_s() -> float:
             return ended.since(begun)
@@ -154,7 +166,7 @@ def _device_steps(
         device,
         next(iter(pool.keys.values())).shape[2],
         num_in_flight=num_in_flight,
-        neighbours=Neighbours(link.incoming, not share.place.is_last_stage),
+        neighbours=Neighbours(link.incoming, link.fed, not share.place.is_last_stage),
     )
 
 

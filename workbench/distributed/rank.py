@@ -86,7 +86,7 @@ def _serve(connection: Connection, shared_fd: int) -> None:
     job = first
     if job.num_threads:
         torch.set_num_threads(job.num_threads)
-    group = _meet(job)
+    group, tokens_group = _meet(job)
     table = None if job.table is None else MappedTable(job.table.map(shared_fd), job.device)
     share = ModelShare(job.place, group, job.layers, table)
     loaded = load_model(
@@ -104,7 +104,9 @@ def _serve(connection: Connection, shared_fd: int) -> None:
     shared = map_logits(shared_fd, wanted.logits_shape, begin_bytes=0 if job.table is None else job.table.num_bytes)
     with torch.inference_mode():
         if wanted.uses_kernels:
-            rank = KernelRank(loaded.module, share, group, pool, job.device, limits, wanted.logits_shape[0])
+            rank = KernelRank(
+                loaded.module, share, group, pool, job.device, limits, wanted.logits_shape[0], tokens_group
+            )
             connection.send(Ready(kv_bytes))
             rank.serve(connection, shared)
         runner = StageRunner(loaded.module, pool, job.device, job.place)
@@ -133,15 +135,16 @@ def _compute(step: Step, runner: StageRunner, share: ModelShare, shared: torch.T
     connection.send(StepDone(step.number, time.perf_counter() - started_s - waited_s))
 
 
-def _meet(job: Job) -> TensorGroup:
-    """Find the other ranks. Every rank makes every group, as torch demands."""
+def _meet(job: Job) -> tuple[TensorGroup, dist.ProcessGroup | None]:
+    """Find the other ranks: those of the same stage, and for chosen tokens the first and the last stage's with the same
+    part of a layer. Every rank makes every group, as torch demands."""
     place = job.place
     size = place.num_stages * place.tensor_size
     on_gpu = torch.device(job.device).type == "cuda"
     if on_gpu:
         torch.cuda.set_device(job.device)
     if size == 1:
-        return TensorGroup()
+        return TensorGroup(), None
     dist.init_process_group(
         "nccl" if on_gpu else "gloo",
         init_method=f"file://{job.meeting_file}",
@@ -149,14 +152,19 @@ def _meet(job: Job) -> TensorGroup:
         world_size=size,
         timeout=_PEER_LIMIT,
     )
+    tokens_group = None
+    if place.num_stages > 1:
+        # A group of their own, whose transfers wait for none of hidden states.
+        ends = [[rank, size - place.tensor_size + rank] for rank in range(place.tensor_size)]
+        tokens_group = [dist.new_group(members, timeout=_PEER_LIMIT) for members in ends][place.tensor_rank]
     if place.tensor_size == 1:
-        return TensorGroup()
+        return TensorGroup(), tokens_group
     ranks = [
         [p.rank for p in Place.all(place.num_stages, place.tensor_size) if p.stage == s]
         for s in range(place.num_stages)
     ]
     groups = [dist.new_group(members, timeout=_PEER_LIMIT) for members in ranks]
-    return TensorGroup(place.tensor_rank, place.tensor_size, groups[place.stage])
+    return TensorGroup(place.tensor_rank, place.tensor_size, groups[place.stage]), tokens_group
 
 
 def _memory(device: str) -> tuple[int, int]:

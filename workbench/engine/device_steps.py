@@ -32,9 +32,11 @@ class Decoder(Protocol):
 @dataclass(frozen=True)
 class Neighbours:
     """What a stage of a pipeline has beside it. `incoming` [tokens, hidden] is where the stage before leaves hidden
-    states, None for the first stage; `has_next` says whether the stage after takes them and chooses the tokens."""
+    states, None for the first stage, which gets chosen tokens in `fed` [slots * rows]; `has_next` says whether the
+    stage after takes hidden states and chooses the tokens."""
 
     incoming: torch.Tensor | None
+    fed: torch.Tensor | None
     has_next: bool
 
 
@@ -76,6 +78,8 @@ class DeviceSteps:
         self._here = torch.cuda.device(device) if self._on_gpu else nullcontext()
         self._incoming = None if neighbours is None else neighbours.incoming
         self._has_next = neighbours is not None and neighbours.has_next
+        # The tokens of the step before; in a pipeline those of the last few come from the last stage.
+        self._fed = self._chosen if neighbours is None or neighbours.fed is None else neighbours.fed
         self._hosts = [
             torch.zeros(shapes.max_choices, dtype=torch.int32, pin_memory=self._on_gpu)
             for _ in range(num_in_flight + 1)
@@ -133,6 +137,10 @@ class DeviceSteps:
 
         return wait
 
+    def chosen(self, count: int) -> torch.Tensor:
+        """The tokens that the last step chose [count], until the next one."""
+        return self._chosen[:count]
+
     def choose(self, token_ids: list[int]) -> None:
         """Take these for the tokens that the last step chose."""
         chosen = torch.tensor(token_ids, dtype=torch.int32)
@@ -163,7 +171,7 @@ class DeviceSteps:
         ids = self._ids[:num_tokens]
         if self._incoming is None:
             known, source_rows = staging.section("known_id", num_tokens), staging.section("source_row", num_tokens)
-            feed_ids(known, source_rows, self._chosen, ids)
+            feed_ids(known, source_rows, self._fed, ids)
         return DeviceStep(
             ids=ids,
             positions=staging.section("position", num_tokens),

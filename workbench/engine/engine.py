@@ -2,7 +2,7 @@
 
 Where the runner overlaps, a step is launched before the one before it is collected, so that the device never waits
 for the host: while it computes, the host decodes text, looks for stops and plans. Where it is a pipeline, as many steps
-as it has lanes are computed at once, each of other sequences.
+as it has lanes are computed at once, each of other sequences; if it overlaps too, one more waits behind them.
 """
 
 from __future__ import annotations
@@ -178,14 +178,25 @@ class Engine:
         return [self._structures.matcher(structure) for _ in range(request.params.n)]
 
     def _step_in_lanes(self) -> list[Chunk]:
-        """Launch one more step if a lane is free and a sequence waits for one, else collect the oldest."""
-        if len(self._in_flight) < self._num_lanes:
-            plan = self.scheduler.schedule(self._num_lanes)
+        """Launch one more step if there is room and a sequence waits for one, else collect the oldest."""
+        most = self._num_lanes + self._runner.overlaps
+        if len(self._in_flight) < most:
+            plan = self._plan_for_lane()
             if plan.items:
                 self._in_flight.append((plan, self._launch(plan)))
-                if len(self._in_flight) < self._num_lanes:
+                if len(self._in_flight) < most:
                     return []
         return self._collect()
+
+    def _plan_for_lane(self) -> StepPlan:
+        """Of sequences that are in no step; of the oldest's too where every lane has one or nothing else waits."""
+        if len(self._in_flight) < self._num_lanes:
+            plan = self.scheduler.schedule(self._num_lanes)
+            if plan.items or not self._runner.overlaps:
+                return plan
+        oldest = self._in_flight[0][1].sampled if self._in_flight else []
+        fed = {item.sequence for item in oldest if not self._runner.needs_history(item.sequence)}
+        return self.scheduler.schedule(self._num_lanes, fed)
 
     def _must_know_tokens(self) -> bool:
         """Whether the next step can only be chosen once the tokens in flight are known."""

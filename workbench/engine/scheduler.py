@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from collections.abc import Collection
 
 from workbench.engine.config import EngineLimits
 from workbench.engine.drafter import Drafter
@@ -52,15 +53,15 @@ class Scheduler:
     def add(self, sequence: Sequence) -> None:
         self.waiting.append(sequence)
 
-    def schedule(self, num_lanes: int = 1) -> StepPlan:
+    def schedule(self, num_lanes: int = 1, fed: Collection[Sequence] = ()) -> StepPlan:
         """Choose the next step's tokens and make sure that blocks for them are held.
 
         With several lanes (steps that are computed at once, see `Engine`) a step takes its share of the sequences, and
-        none whose next token is being chosen.
+        none whose next token is being chosen unless it is among those that are `fed` on the device.
         """
-        plan = StepPlan()
+        plan = StepPlan(fed=fed)
         if num_lanes > 1:
-            num_free = sum(not sequence.num_pending_tokens for sequence in self.running)
+            num_free = sum(plan.knows_or_feeds(sequence) for sequence in self.running)
             plan.max_items = -(-(len(self.running) + len(self.waiting)) // num_lanes)
             plan.max_items = max(1, min(plan.max_items, num_free + len(self.waiting)))
             plan.needs_known_tokens = True

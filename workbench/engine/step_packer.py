@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from collections import ChainMap, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import torch
@@ -97,6 +99,8 @@ class PackedStep:
     `size` counts rows with their padding, `num_rows` those whose logits are wanted. For MIXED they are the rows
     `kept`, of which the first `num_decodes` of the step are decodes and `num_tiles` tiles cover the others;
     `sampled_rows` are the places among the kept ones where a token is chosen (None: all), `num_sampled` how many.
+    Several steps' tokens may be kept, each step's in a slot of its own: those of this one go to `slot`, and it is fed
+    from `fed_slots`.
     """
 
     kind: StepKind
@@ -108,18 +112,24 @@ class PackedStep:
     num_tiles: int = 0
     kept: tuple[int, ...] = ()
     sampled_rows: tuple[int, ...] | None = None
+    slot: int = 0
+    fed_slots: tuple[int, ...] = ()
 
 
 class StepPacker:
-    """Packs plans one after the other: a token that the step before chose is named by its row there.
+    """Packs plans one after the other: a token that a step before chose is named by its row there, where the tokens of
+    the last `num_slots` steps are kept one step after the other.
 
     `pinned` memory can be copied to a GPU while the host goes on.
     """
 
-    def __init__(self, shapes: StepShapes, *, pinned: bool) -> None:
+    def __init__(self, shapes: StepShapes, *, pinned: bool, num_slots: int = 1) -> None:
         self._shapes = shapes
         self._stagings = {kind: HostStaging(layout, pinned=pinned) for kind, layout in shapes.layouts.items()}
-        self._rows_of_last_step: dict[Sequence, int] = {}
+        self._slot_size = shapes.layouts[StepKind.MIXED].max_seqs
+        self._num_slots, self._slot = num_slots, 0
+        # The newest first; of a sequence in several steps only its newest token is pending.
+        self._rows_by_step: deque[dict[Sequence, int]] = deque([{} for _ in range(num_slots)], maxlen=num_slots)
 
     def pack(self, plan: StepPlan) -> tuple[PackedStep, LogitRows]:
         """The step, and which rows of it matter to whom."""
@@ -127,17 +137,27 @@ class StepPacker:
         chunks = [item for item in plan.items if item.num_new_tokens > 1]
         items = decodes + chunks
         rows = LogitRows(items)
+        # With a single slot, without a detour for every row.
+        source_rows: Mapping[Sequence, int] = self._rows_by_step[0]
+        if self._num_slots > 1:
+            source_rows = ChainMap(*self._rows_by_step)
         # A piece of a prompt may be one token too, and then nothing may be chosen after it.
         if not chunks and len(rows.sampled) == len(items):
-            step = self._pack_decodes(items)
+            step = self._pack_decodes(items, source_rows)
         elif self._are_guesses(plan, rows):
             step = self._pack_guesses(items)
         elif self._is_short_prompt(items, rows):
-            step = self._pack_prompt(items[0], rows.kept)
+            step = self._pack_prompt(items[0], rows.kept, source_rows)
         else:
-            step = self._pack_mixed(items, len(decodes), rows)
-        self._rows_of_last_step = {item.sequence: row for row, item in enumerate(rows.sampled)}
-        return step, rows
+            step = self._pack_mixed(items, len(decodes), rows, source_rows)
+        fed_slots: set[int] = set()
+        if self._num_slots > 1:
+            pending = (item.sequence for item in items if item.start >= item.sequence.num_tokens)
+            fed_slots = {source_rows[sequence] // self._slot_size for sequence in pending}
+        self._slot = (self._slot + 1) % self._num_slots
+        first_row = self._slot * self._slot_size
+        self._rows_by_step.appendleft({item.sequence: first_row + row for row, item in enumerate(rows.sampled)})
+        return replace(step, slot=self._slot, fed_slots=tuple(sorted(fed_slots))), rows
 
     def _is_short_prompt(self, items: list[ScheduledSequence], rows: LogitRows) -> bool:
         if len(items) != 1 or not rows.sampled or len(rows.kept) != 1:
@@ -156,21 +176,23 @@ class StepPacker:
         ints, num_tiles = self._stagings[StepKind.GUESSES].pack(items, items, {}, size)
         return PackedStep(StepKind.GUESSES, ints, size, num_rows, num_rows, num_tiles=num_tiles)
 
-    def _pack_decodes(self, items: list[ScheduledSequence]) -> PackedStep:
+    def _pack_decodes(self, items: list[ScheduledSequence], source_rows: Mapping[Sequence, int]) -> PackedStep:
         sizes = self._shapes.batch_sizes
         size = sizes[bisect_left(sizes, len(items))]
-        ints, _ = self._stagings[StepKind.DECODES].pack(items, items, self._rows_of_last_step, size)
+        ints, _ = self._stagings[StepKind.DECODES].pack(items, items, source_rows, size)
         return PackedStep(StepKind.DECODES, ints, size, len(items), len(items))
 
-    def _pack_prompt(self, item: ScheduledSequence, kept: list[int]) -> PackedStep:
+    def _pack_prompt(self, item: ScheduledSequence, kept: list[int], source_rows: Mapping[Sequence, int]) -> PackedStep:
         sizes = self._shapes.prompt_sizes
         size = sizes[bisect_left(sizes, item.num_new_tokens)]
-        ints, _ = self._stagings[StepKind.PROMPT].pack([item], [item], self._rows_of_last_step, size, kept)
+        ints, _ = self._stagings[StepKind.PROMPT].pack([item], [item], source_rows, size, kept)
         return PackedStep(StepKind.PROMPT, ints, size, 1, 1)
 
-    def _pack_mixed(self, items: list[ScheduledSequence], num_decodes: int, rows: LogitRows) -> PackedStep:
+    def _pack_mixed(
+        self, items: list[ScheduledSequence], num_decodes: int, rows: LogitRows, source_rows: Mapping[Sequence, int]
+    ) -> PackedStep:
         size = sum(item.num_new_tokens for item in items)
-        ints, num_tiles = self._stagings[StepKind.MIXED].pack(items, rows.sampled, self._rows_of_last_step, size)
+        ints, num_tiles = self._stagings[StepKind.MIXED].pack(items, rows.sampled, source_rows, size)
         every_row = len(rows.sampled_rows) == len(rows.kept)
         return PackedStep(
             StepKind.MIXED,

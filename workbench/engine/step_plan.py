@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from workbench.engine.sequence import Sequence
@@ -61,7 +62,8 @@ class ScheduledSequence:
 @dataclass
 class StepPlan:
     """What one step computes: decodes (one new token each, and guesses) first, then prompt chunks, which beside decodes
-    have at most `most_beside_decodes` tokens.
+    have at most `most_beside_decodes` tokens. With `needs_known_tokens` none whose next token is still being chosen, but
+    for those that are `fed` on the device.
 
     `was_drafted` says whether guesses were asked for, `was_awaited` whether the step before was waited for because of
     them.
@@ -76,6 +78,7 @@ class StepPlan:
     most_beside_decodes: int = 0
     was_drafted: bool = False
     was_awaited: bool = False
+    fed: Collection[Sequence] = ()
 
     @property
     def is_full(self) -> bool:
@@ -84,7 +87,11 @@ class StepPlan:
 
     def may_take(self, sequence: Sequence) -> bool:
         """Whether the sequence's next token may be computed in this step, if there is room."""
-        return not self.is_full and not (self.needs_known_tokens and sequence.num_pending_tokens)
+        return not self.is_full and (not self.needs_known_tokens or self.knows_or_feeds(sequence))
+
+    def knows_or_feeds(self, sequence: Sequence) -> bool:
+        """Whether all tokens of a sequence are known, or the only one that is not is fed on the device."""
+        return not sequence.num_pending_tokens or (sequence.num_pending_tokens == 1 and sequence in self.fed)
 
     def add(self, sequence: Sequence, num_new_tokens: int) -> None:
         start = sequence.num_computed_tokens
