@@ -62,8 +62,8 @@ class ScheduledSequence:
 @dataclass
 class StepPlan:
     """What one step computes: decodes (one new token each, and guesses) first, then prompt chunks, which beside decodes
-    have at most `most_beside_decodes` tokens. With `needs_known_tokens` none whose next token is still being chosen, but
-    for those that are `fed` on the device.
+    have at most `most_beside_decodes` tokens. With `needs_known_tokens` none whose next token is still being chosen,
+    except those that are `fed` on the device.
 
     `was_drafted` says whether guesses were asked for, `was_awaited` whether the step before was waited for because of
     them.
