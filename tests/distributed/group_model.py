@@ -25,17 +25,18 @@ ENGINE = EngineConfig(kv_cache_tokens=4096, native_kernels=False)
 
 def save_model(folder: Path, model_type: str, **fields: object) -> Path:
     """A two-layer model with 8 heads over 4 KV heads and wide random weights."""
-    config = AutoConfig.for_model(
-        model_type,
-        hidden_size=64,
-        intermediate_size=128,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        head_dim=16,
-        max_position_embeddings=512,
-        initializer_range=0.2,
-        **{"vocab_size": VOCAB_SIZE, "num_hidden_layers": 2, "tie_word_embeddings": False, **fields},
-    )
+    sizes = {
+        "vocab_size": VOCAB_SIZE,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 16,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": False,
+    }
+    config = AutoConfig.for_model(model_type, initializer_range=0.2, **(sizes | fields))
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     make_byte_tokenizer(config.vocab_size).hf.save_pretrained(folder)

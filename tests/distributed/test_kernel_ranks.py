@@ -53,7 +53,8 @@ class Alone:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Alone:
     # The vocabulary's shares differ in size, and are an embedding's too.
     folder = tmp_path_factory.mktemp("saved") / "model"
-    model = save_model(folder, "qwen3", vocab_size=511, tie_word_embeddings=True)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
+    model = save_model(folder, "qwen3", vocab_size=511, tie_word_embeddings=True, **sizes)
     with LlamaGPU(str(model), prefer_gpu=False, quant_type="fp32", engine=ENGINE) as one:
         return Alone(model, _answers(one._client), _scores(one._client))
 
