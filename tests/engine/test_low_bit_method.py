@@ -22,6 +22,8 @@ from workbench.errors import BackendUnavailableError
 from workbench.models import Catalogue, load_model
 from workbench.models.byte_tokenizer import make_byte_tokenizer
 from workbench.models.weight_reader import WeightReader
+from workbench.planner.model_shape import read_model_shape
+from workbench.planner.weight_bytes import total_bytes
 from workbench.progress import no_progress
 from workbench.quantize import QuantizationCache, parse_quant_type
 
@@ -164,3 +166,16 @@ def test_the_warm_up_has_no_more_tokens_than_the_cache() -> None:
     assert _warm_up_tokens(EngineConfig(), 131072, on_gpu=True) == 8192
     assert _warm_up_tokens(EngineConfig(kv_cache_tokens=10**6), 4096, on_gpu=True) == 4096
     assert _warm_up_tokens(EngineConfig(), 131072, on_gpu=False) == 1
+
+
+def test_a_plan_counts_what_a_gpu_will_hold() -> None:
+    """The embedded model's 576 columns are no multiple of 128, so its int4 is that of torch's operators there: 0.353 of
+    the bf16 bytes, as measured on one."""
+    shares = {}
+    for model in ("random:smollm2-135m", "random:llama-3.2-1b"):
+        shape = read_model_shape(model)
+        in_bf16, in_int4 = (
+            total_bytes(shape, parse_quant_type(name), "bf16", on_gpu=True) for name in ("bf16", "int4")
+        )
+        shares[model] = round(in_int4 / in_bf16, 3)
+    assert shares == {"random:smollm2-135m": 0.353, "random:llama-3.2-1b": 0.31}

@@ -12,12 +12,12 @@ import torch
 from workbench.engine.attention import AttentionOptions
 from workbench.engine.low_bit_method import LowBitEmbedding, LowBitLinear
 from workbench.engine.low_bit_weight import LowBitKind, LowBitWeight
+from workbench.quantize.quant_type import ENGINE_FAMILIES
 
 __all__ = ["FusedLayer", "FusedWeights", "Weight", "why_not"]
 
 Weight = torch.Tensor | LowBitWeight
 
-_MODEL_TYPES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 _ROPE_TYPES = frozenset({"default", "linear", "llama3", "yarn"})
 
 
@@ -25,8 +25,8 @@ def why_not(module: torch.nn.Module) -> str | None:
     """What keeps a transformers model from the fused path, in words; None if nothing does."""
     # Of transformers' classes: known by their family, declared by none.
     config: Any = module.config
-    if config.model_type not in _MODEL_TYPES:
-        return f"{config.model_type} is not one of {', '.join(sorted(_MODEL_TYPES))}"
+    if config.model_type not in ENGINE_FAMILIES:
+        return f"{config.model_type} is not one of {', '.join(sorted(ENGINE_FAMILIES))}"
     if config.hidden_act != "silu":
         return f"its activation is {config.hidden_act}, not silu"
     rope_type = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")

@@ -9,11 +9,11 @@ from enum import Enum
 import torch
 
 from workbench.errors import ConfigError
+from workbench.quantize.quant_type import ENGINE_GROUP_COLUMNS
 
 __all__ = ["GROUP_COLUMNS", "LowBitKind", "LowBitWeight"]
 
-# Columns of a row that share a scale in INT4.
-GROUP_COLUMNS = 128
+GROUP_COLUMNS = ENGINE_GROUP_COLUMNS
 # A group is 16 words of 32 bits: nibble k of word i is column 16 * k + i, so that one nibble of neighbouring words
 # meets neighbouring columns.
 _WORDS = 16

@@ -14,7 +14,15 @@ from workbench.plugins import default_plugins
 from workbench.quantize.config import QuantizationConfig
 from workbench.quantize.quantization_type import QuantizationType
 
-__all__ = ["ENGINE_PACKED_NAMES", "QUANTIZED_NAMES", "QuantType", "available_names", "parse_quant_type"]
+__all__ = [
+    "ENGINE_FAMILIES",
+    "ENGINE_GROUP_COLUMNS",
+    "ENGINE_PACKED_NAMES",
+    "QUANTIZED_NAMES",
+    "QuantType",
+    "available_names",
+    "parse_quant_type",
+]
 
 # Layers of 8 bits differ too little for it to be worth a second look at each while loading.
 _CONFIGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -31,6 +39,9 @@ _CONFIGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 QUANTIZED_NAMES = tuple(_CONFIGS)
 # On a GPU the engine packs these for its own kernels, where it knows the architecture.
 ENGINE_PACKED_NAMES = ("int8", "int4", "fp8")
+ENGINE_FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+# Columns of a row that share a scale in its int4.
+ENGINE_GROUP_COLUMNS = 128
 _ALIASES = MappingProxyType({"gguf-native": "gguf", "bnb-nf4": "nf4", "bnb-4bit": "nf4", "float8": "fp8"})
 
 
