@@ -183,15 +183,10 @@ class _Runs:
     def _measured(self, quant: QuantType) -> MeasuredMethod:
         from workbench.quantize.quality import compare
 
-        loaded = self._load(quant)
+        low_bit = quant.engine_packed_name(self._backend.device_type)
+        loaded = self._load(quant, low_bit)
         quality = compare(self._reference, self._logits(loaded), self._samples)
         num_bytes = loaded.weight_bytes
-        low_bit = quant.engine_packed_name(self._backend.device_type)
-        if low_bit is not None:
-            # Its own kernels take the unquantised weights.
-            del loaded
-            release_memory(self._device)
-            loaded = self._load(QuantType(self._dtype, self._dtype))
         return MeasuredMethod(
             quant.name,
             weight_bytes=num_bytes,
@@ -203,16 +198,21 @@ class _Runs:
             top1_agreement=quality.top1_agreement,
         )
 
-    def _load(self, quant: QuantType) -> LoadedModel:
+    def _load(self, quant: QuantType, low_bit: str | None = None) -> LoadedModel:
+        """With `low_bit`, packed for the GPU's own kernels where these know the model, as a load by name is."""
+        from workbench.engine.low_bit_choice import choose_low_bit
+
         is_gguf = quant.name == "gguf"
+        method = choose_low_bit(self._files, low_bit, device=self._device, dtype=self._dtype)
         return load_model(
             self._files,
             device=self._device,
             dtype=quant.dtype or self._dtype,
             attn_implementation=self._attention,
             keep_packed=is_gguf,
-            quantization=None if is_gguf else quant.config,
+            quantization=None if is_gguf else quant.config if method is None else method.config,
             cache=self._cache,
+            method=method,
             progress=self._progress,
         )
 

@@ -9,7 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from workbench.backends import get_backend
-from workbench.engine import runner_choice
+from workbench.engine import low_bit_choice, runner_choice
 from workbench.engine.attention import LayerShape
 from workbench.engine.build import _warm_up_tokens
 from workbench.engine.config import EngineConfig
@@ -142,7 +142,8 @@ def test_a_launch_packs_for_the_engine_what_its_kernels_take(
 ) -> None:
     folder = make_folder(tmp_path / "model", is_tied=True, hidden=hidden)
     # As on a GPU that has the kernels.
-    monkeypatch.setattr(runner_choice, "kernels_unavailable_reason", lambda device, layers: None)
+    for module in (low_bit_choice, runner_choice):
+        monkeypatch.setattr(module, "kernels_unavailable_reason", lambda device, layers: None)
     launch = EngineLaunch(
         files=Catalogue().resolve(str(folder)),
         backend_name="cpu",

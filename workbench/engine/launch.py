@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,15 +20,11 @@ from workbench.models.vocabulary import check_same_vocabulary
 from workbench.plugins import default_plugins
 from workbench.progress import ProgressCallback
 from workbench.quantize import QuantizationCache, QuantizationConfig, QuantizationType
-from workbench.quantize.packed_folder import is_packed_folder
 
 if TYPE_CHECKING:
     from workbench.engine.build import BuiltEngine
-    from workbench.engine.low_bit_method import LowBitMethod
 
 __all__ = ["DraftFacts", "EngineFacts", "EngineLaunch", "Launch", "check_drafts", "release"]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -105,10 +100,11 @@ class EngineLaunch:
                 return loaded
             import_model_code(progress)
             from workbench.engine.attention import register_attention
+            from workbench.engine.low_bit_choice import choose_low_bit
             from workbench.models import load_model
 
             device = backend.torch_device(self.device_index)
-            method = self._low_bit_method(device)
+            method = choose_low_bit(self.files, self.low_bit, device=device, dtype=self.dtype)
             quantization = self.quantization if method is None else method.config
             loaded = load_model(
                 self.files,
@@ -129,25 +125,6 @@ class EngineLaunch:
         except BaseException:
             release(backend)
             raise
-
-    def _low_bit_method(self, device: str) -> LowBitMethod | None:
-        """What packs weights for the GPU's own kernels as they are read; None where torch's operators must do."""
-        if self.low_bit is None or (self.files.path is not None and is_packed_folder(self.files.path)):
-            return None
-        from workbench.engine.fused_weights import why_not
-        from workbench.engine.low_bit_method import LowBitMethod
-        from workbench.engine.low_bit_weight import LowBitKind
-        from workbench.engine.runner_choice import kernels_unavailable_reason
-        from workbench.models.loader import load_shell
-
-        method = LowBitMethod(LowBitKind.parse(self.low_bit))
-        shell = load_shell(self.files, dtype=self.dtype)
-        obstacle = kernels_unavailable_reason(device, {}) or why_not(shell.module) or method.obstacle(shell.module)
-        if shell.embedding is not None:
-            obstacle = "the model makes embeddings too"
-        if obstacle is not None:
-            _log.info("%s in %s runs on torch's operators: %s", self.files.name, self.low_bit, obstacle)
-        return method if obstacle is None else None
 
     def load_draft(self, progress: ProgressCallback, backend: Backend) -> LoadedModel | None:
         """The draft model in memory; None where there is none. Raises what `load` raises."""
