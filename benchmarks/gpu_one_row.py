@@ -92,10 +92,10 @@ def make_kernel(
     weights: FusedWeights, pool: KVPool, cos: torch.Tensor, sin: torch.Tensor, source: Path | None
 ) -> OneRowStep:
     """The kernel as it is, or of another step.cu beside this device.cuh."""
-    text = (Path(program.__file__).parent / "device.cuh").read_text()
-    replaced = (
-        nullcontext() if source is None else patch.object(program, "_source_text", lambda: text + source.read_text())
-    )
+    replaced = nullcontext()
+    if source is not None:
+        text = (Path(program.__file__).parent / "device.cuh").read_text() + "\n" + source.read_text()
+        replaced = patch.object(program, "_source_text", lambda: text)
     with replaced:
         choice = choose_one_row(weights, pool, cos, sin)
     if choice.step is None:
