@@ -72,6 +72,12 @@ def test_what_is_wrong_is_said_in_a_line(shell, code, words):
     assert words in str(result.error_in_exec)
 
 
+def test_help_lists_the_commands(shell):
+    for line in ("%wb help", "%wb --help"):
+        _, words = _run(shell, line)
+        assert all(f"%wb {command}" in words for command in ("status", "plan", "load", "unload", "serve", "ps", "use"))
+
+
 def test_a_failed_load_gives_cause_and_next_step(shell, factory):
     from workbench.errors import ModelNotFoundError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import shlex
 import sys
 from typing import Any, NoReturn
@@ -52,11 +53,15 @@ class WorkbenchMagics(Magics):
         %wb unload                      unload, and say what was freed
         %wb serve [--port N]            serve to OpenAI clients; %wb serve --stop ends it
         %wb ps                          endpoints of this process
+        %wb help                        these lines
         %wb use NAME                    work on a LlamaGPU, Session or Workbench of this notebook
         """
         if cell is not None:
             raise UsageError("%wb takes one line; to chat in a cell use %%chat")
         command, *words = _split("%wb", line) or ["status"]
+        if command in ("help", "--help", "-h"):
+            print(inspect.getdoc(WorkbenchMagics.wb))
+            return None
         if command not in _COMMANDS:
             raise UsageError(f"%wb {command}: not known; use one of {', '.join(_COMMANDS)}")
         return _shown(getattr(self, f"_{command}"), words)
