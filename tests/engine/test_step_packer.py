@@ -39,3 +39,11 @@ def test_guesses_beside_many_short_prompts_have_room_for_every_choice() -> None:
     at = 6 * layout.max_tokens
     table = step.ints.numpy()[at : at + 5 * layout.max_choices].view(np.float32).reshape(-1, 5)
     assert (table[:choices, 0] == 1.0).all() and (table[choices:, 0] == 0.0).all()
+
+
+def test_steps_with_guesses_have_places_only_where_there_are_some() -> None:
+    without, with_guesses = (StepShapes.of(make_limits(draft_tokens=count, max_num_seqs=40)) for count in (0, 3))
+    assert StepKind.GUESSES not in without.layouts and StepKind.GUESSES not in without.captured_sizes
+    layout = with_guesses.layouts[StepKind.GUESSES]
+    assert with_guesses.captured_sizes[StepKind.GUESSES][-1] == layout.max_tokens == layout.max_seqs == 32
+    assert layout.max_table < with_guesses.layouts[StepKind.DECODES].max_table

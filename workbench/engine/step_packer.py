@@ -46,20 +46,22 @@ class StepShapes:
     def of(cls, limits: EngineLimits) -> StepShapes:
         prompt_sizes = [size for size in _PROMPT_BUCKETS if size <= limits.max_num_batched_tokens]
         guess_sizes = _guess_sizes(limits)
-        max_table = limits.max_num_seqs * -(-limits.max_context // limits.block_size)
         most_tokens = {
             StepKind.DECODES: limits.max_num_seqs,
-            StepKind.GUESSES: max(guess_sizes, default=1),
             StepKind.PROMPT: max(prompt_sizes, default=1),
             StepKind.MIXED: max(limits.max_num_batched_tokens, limits.max_num_seqs),
         }
+        most_seqs = dict.fromkeys(most_tokens, limits.max_num_seqs)
+        if guess_sizes:
+            most_tokens[StepKind.GUESSES] = max(guess_sizes)
+            most_seqs[StepKind.GUESSES] = min(limits.max_num_seqs, max(guess_sizes))
         # Rows that only fill up a size write to the block after the last that is handed out.
         padding_slot = limits.num_blocks * limits.block_size
         layouts = {
             kind: StepLayout(
                 max_tokens=count,
-                max_seqs=limits.max_num_seqs,
-                max_table=max_table,
+                max_seqs=most_seqs[kind],
+                max_table=most_seqs[kind] * -(-limits.max_context // limits.block_size),
                 block_size=limits.block_size,
                 padding_slot=padding_slot,
                 # Prompts that are computed beside guesses are followed by a token each.
@@ -78,8 +80,8 @@ class StepShapes:
     @property
     def captured_sizes(self) -> dict[StepKind, list[int]]:
         """Sizes with a graph, ascending; the kind with the largest first."""
-        sizes = {StepKind.PROMPT: self.prompt_sizes, StepKind.GUESSES: self.guess_sizes}
-        return {**sizes, StepKind.DECODES: self.batch_sizes}
+        guesses = {StepKind.GUESSES: self.guess_sizes} if self.guess_sizes else {}
+        return {StepKind.PROMPT: self.prompt_sizes, **guesses, StepKind.DECODES: self.batch_sizes}
 
     @property
     def max_choices(self) -> int:
