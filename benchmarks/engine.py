@@ -46,6 +46,7 @@ def main() -> None:
             isolation=options.isolation,
             native_kernels=not options.torch_operators,
             max_num_batched_tokens=options.chunk,
+            serve_at_once=False,
         ),
         check_plan=False,
     )
@@ -181,7 +182,7 @@ def profile(llm: LlamaGPU, options: argparse.Namespace) -> None:
 def check(device: str) -> dict[str, object]:
     """Greedy tokens of small models with random weights against transformers' generate in float32 on the CPU."""
     found = {}
-    small = EngineConfig(max_num_seqs=16, kv_cache_tokens=8192, isolation="thread")
+    small = EngineConfig(max_num_seqs=16, kv_cache_tokens=8192, isolation="thread", serve_at_once=False)
     for preset in ("tiny", "tiny-qwen3", "tiny-mistral", "tiny-gemma2"):
         with tempfile.TemporaryDirectory() as folder:
             reference = _save_random(preset, folder)

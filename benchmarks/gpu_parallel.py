@@ -37,6 +37,7 @@ def opened(
     )  # fmt: skip
     began_s = time.perf_counter()
     with LlamaGPU(model, quant_type=quant_type, engine=engine, parallel=parallel, check_plan=False) as llm:
+        llm.wait_until_compiled()
         print(f"  {model}: {llm.runner_reason}, loaded in {time.perf_counter() - began_s:.1f} s", flush=True)
         yield llm
 

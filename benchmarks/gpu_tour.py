@@ -296,6 +296,7 @@ def _opened(options: argparse.Namespace, model: str | None = None, *, quant_type
 
     engine = EngineConfig(context_length=context, kv_cache_tokens=16 * context, enable_prefix_caching=False, **knobs)
     with LlamaGPU(model or options.model, backend=options.device, quant_type=quant_type, engine=engine) as llm:
+        llm.wait_until_compiled()
         yield llm
 
 

@@ -148,6 +148,7 @@ def main() -> None:
             engine=config,
             check_plan=False,
         )
+        llm.wait_until_compiled()
         print(f"{llm.model_name} loaded in {time.monotonic() - started_s:.1f} s, {llm.runner_reason}", flush=True)
         return llm
 

@@ -38,6 +38,7 @@ def _small_pool(device: str) -> Iterator[EngineClient]:
         return
     config = EngineConfig(context_length=256, isolation="thread", **_KNOBS)
     with LlamaGPU("random:tiny", backend="cuda", engine=config, check_plan=False) as llm:
+        llm.wait_until_compiled()
         engine = llm._client._core._engine
         yield llm._client
         assert llm.stats().kv_blocks_used == 0

@@ -109,7 +109,7 @@ def _submit(llm: Any, count: int, length: int, seed: int) -> list[Any]:
 def _wait_for_fast_runner(llm: Any) -> None:
     """On a CPU the native decoder may still be compiling; runs before it is ready say nothing of those after."""
     ends_s = time.monotonic() + 180
-    while "being compiled" in llm.runner_reason and time.monotonic() < ends_s:
+    while not llm.wait_until_compiled(0.5) and time.monotonic() < ends_s:
         time.sleep(0.5)
         llm.infer([1, 2, 3], max_tokens=2)
 

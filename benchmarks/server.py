@@ -57,6 +57,7 @@ def main() -> int:
         llm.serve(port=0, admin_key=CALM_KEY) as endpoint,
         ProcessPoolExecutor(1, mp_context=get_context("spawn")) as clients,
     ):
+        llm.wait_until_compiled()
         address = Address(endpoint.port, endpoint.api_key)
         parts = {
             "throughput": lambda: throughput(llm, address, clients, options.streams, options.rounds),

@@ -23,6 +23,7 @@ def main() -> None:
     arguments = parser.parse_args()
     config = EngineConfig(max_prompt_tokens_beside_decodes=arguments.chunk, enable_prefix_caching=False)
     with LlamaGPU(arguments.model, quant_type=arguments.quant_type, engine=config, check_plan=False) as llm:
+        llm.wait_until_compiled()
         arrivals: list[list[float]] = [[] for _ in range(arguments.streams)]
         running = [llm.submit(f"Story number {i}:", max_tokens=None, ignore_eos=True) for i in range(arguments.streams)]
 

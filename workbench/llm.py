@@ -32,13 +32,14 @@ from workbench.prompt import Messages, Prompt
 from workbench.quantize import QuantizationCache, QuantizationConfig, parse_quant_type
 from workbench.running_model import ModelStart, RunningModel
 from workbench.stand_in import find_stand_in
-from workbench.telemetry import MemoryOwners, RequestLog, StepProfile
+from workbench.telemetry import MemoryOwners, RequestLog, RequestRow, StepProfile
 from workbench.twin import HasTwin, Twin
 
 if TYPE_CHECKING:
     from workbench.distributed.parallel_engine import ReplicaFigures
     from workbench.distributed.pooled_client import PooledClient
     from workbench.engine.client import EngineClient
+    from workbench.engine.runner_status import RunnerStatus
     from workbench.server import Endpoint
 
 __all__ = ["LlamaGPU", "Messages", "Prompt"]
@@ -235,7 +236,7 @@ class LlamaGPU(Asking, HasTwin):
                 elsewhere_bytes=self._memory.elsewhere_bytes(),
             )
         if self._record is not None:
-            running.client.requests.observe(self._record.finished)
+            running.client.requests.observe(partial(_note_run, self._record, running.runner_status))
         device = self.backend.torch_device(self.device_index)
         # Dropping the last reference stops the engine, whose thread or process holds the weights.
         self._finalizer = weakref.finalize(
@@ -259,6 +260,11 @@ class LlamaGPU(Asking, HasTwin):
     def runner_reason(self) -> str:
         """How the model is computed at the moment, and what keeps a faster way off."""
         return str(self._runner_status)
+
+    def wait_until_compiled(self, timeout_s: float | None = None) -> bool:
+        """Wait for the way to compute that stays, since the first answers may come from a slower one; whether it is
+        there after `timeout_s` seconds (None: however long it takes)."""
+        return self._runner_status.wait_until_final(timeout_s)
 
     @property
     def precision(self) -> str:
@@ -528,6 +534,12 @@ def _choose_cache(cache: QuantizationCache | bool | None) -> QuantizationCache |
     if cache is False:
         return None
     return QuantizationCache() if cache is None or cache is True else cache
+
+
+def _note_run(record: LoadRecord, status: RunnerStatus, row: RequestRow) -> None:
+    """Have plans learn from an answer, unless some of it came while a faster way to compute was being prepared."""
+    if not status.is_provisional and row.submitted_at >= status.final_at:
+        record.finished(row)
 
 
 def _stop(

@@ -46,8 +46,7 @@ class Workbench:
             draft_model=options.draft_model,
         )
         self._llm = LlamaGPU(options.model, quant_type=options.quant or None, backend=options.backend, engine=config)
-        while "being compiled" in self._llm.runner_reason:
-            time.sleep(0.1)
+        self._llm.wait_until_compiled()
         self.version = f"{options.quant or self._llm.dtype}, {self._llm.runner_reason}"
         self.vocab_size = self._llm.spec.vocab_size
 

@@ -103,7 +103,13 @@ def build_engine(
     )
     # One block more than is handed out: rows that only fill up a captured batch write there.
     pool = KVPool(layers, limits.num_blocks + 1, limits.block_size, kv_dtype, loaded.device)
-    choice = plan.build(pool, limits, num_threads=num_threads, native_kernels=config.native_kernels)
+    choice = plan.build(
+        pool,
+        limits,
+        num_threads=num_threads,
+        native_kernels=config.native_kernels,
+        serve_at_once=config.serve_at_once,
+    )
     drafter: Drafter | None = drafting.build(limits, config, num_threads) if drafting else None
     if drafter is None and on_gpu:
         drafter = MeasuredLookup(limits.draft_tokens)
@@ -197,7 +203,14 @@ class _Drafting:
         # No larger batches are guessed, and nobody guesses for the draft.
         most_seqs = min(limits.max_num_seqs, limits.draft_rows // 2)
         its_limits = replace(limits, max_context=max_context, max_num_seqs=most_seqs, draft_tokens=0)
-        choice = self.plan.build(pool, its_limits, num_threads=num_threads, native_kernels=config.native_kernels)
+        choice = self.plan.build(
+            pool,
+            its_limits,
+            num_threads=num_threads,
+            native_kernels=config.native_kernels,
+            # On a GPU it is the engine's own runner that prepares itself between steps.
+            serve_at_once=config.serve_at_once and loaded.device == "cpu",
+        )
         return DraftModel(choice.runner, limits, max_context)
 
     def facts(self, limits: EngineLimits) -> DraftFacts:

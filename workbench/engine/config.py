@@ -51,6 +51,8 @@ class EngineConfig:
         num_threads: CPU threads for the model; default is the number of physical cores this process may use.
         native_kernels: on a CPU, compute with this package's own kernels where it has the instructions and a compiler;
             false keeps to torch's operators, which are several times slower.
+        serve_at_once: answer with torch's operators as soon as the weights are loaded, and with the faster kernels from
+            the step after they are compiled (on a GPU: and captured); false makes the load wait for them.
         cpu_offload_layers: the weights of so many decoder layers stay in the host's memory, where a model does not fit
             the GPU, and are copied there for each step (by accelerate): slow, since every token waits for the copies.
         draft_tokens: most tokens of each answer that are guessed ahead in a step, from what followed the same tokens
@@ -79,6 +81,7 @@ class EngineConfig:
     enable_prefix_caching: bool = True
     num_threads: int | None = None
     native_kernels: bool = True
+    serve_at_once: bool = True
     cpu_offload_layers: int | None = None
     draft_tokens: int | None = None
     draft_model: str | None = None
@@ -88,7 +91,7 @@ class EngineConfig:
     def __post_init__(self) -> None:
         for one in fields(self):
             value = getattr(self, one.name)
-            if one.name in ("enable_prefix_caching", "native_kernels"):
+            if one.name in ("enable_prefix_caching", "native_kernels", "serve_at_once"):
                 if not isinstance(value, bool):
                     raise ConfigError(f"{one.name}={value!r}: must be true or false")
                 continue

@@ -136,7 +136,8 @@ class EngineCore:
         """Handle what has arrived, waiting if there is nothing to compute; False ends the loop."""
         while True:
             try:
-                message = self._inbox.get(block=not self._running.has_work)
+                most_idle_s = self._running.most_idle_s
+                message = self._inbox.get(block=most_idle_s != 0, timeout=most_idle_s)
             except Empty:
                 return True
             if isinstance(message, Stop):
@@ -209,4 +210,5 @@ class EngineCore:
                 self._emit(Profiled(message.reply_id))
         for chunk in self._running.fail_all(error):
             self._emit(chunk)
+        self._running.close()
         self._engine = None

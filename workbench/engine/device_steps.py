@@ -4,7 +4,7 @@ it comes. The token that a step chooses is fed to the next one on the device."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -22,11 +22,18 @@ from workbench.engine.step_packer import PackedStep, StepKind, StepShapes
 
 __all__ = ["Decoder", "DeviceSteps", "Neighbours"]
 
+# Few rows, a number that 16 does not divide, and one that it does: other mixes need no further kernels.
+_MIXED_SIZES = (10, 43, 128)
+
 
 class Decoder(Protocol):
     """A model that computes a step."""
 
     def forward(self, step: DeviceStep) -> torch.Tensor: ...
+
+    def one_layer_of_each_kind(self) -> AbstractContextManager[None]:
+        """Within, `forward` computes what takes all its kernels and as little else as it can; it means nothing."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -64,18 +71,19 @@ class DeviceSteps:
         num_in_flight: int = 2,
         neighbours: Neighbours | None = None,
     ) -> None:
-        self._decoder = decoder
+        self.decoder = decoder
         self._shapes = shapes
         self._device = device
         self._num_kv_heads = num_kv_heads
         self._max_context = limits.max_context
+        self._max_seqs = limits.max_num_seqs
         self._stagings = {kind: DeviceStaging(layout, device) for kind, layout in shapes.layouts.items()}
         max_tokens = max(layout.max_tokens for layout in shapes.layouts.values())
         self._ids = torch.zeros(max_tokens, dtype=torch.int32, device=device)
         self._chosen = torch.zeros(shapes.max_choices, dtype=torch.int32, device=device)
         self._on_gpu = torch.device(device).type == "cuda"
         # Each thread has a current device of its own, and kernels and events go to it.
-        self._here = torch.cuda.device(device) if self._on_gpu else nullcontext()
+        self.here = torch.cuda.device(device) if self._on_gpu else nullcontext()
         self._incoming = None if neighbours is None else neighbours.incoming
         self._has_next = neighbours is not None and neighbours.has_next
         # The tokens of the step before; in a pipeline those of the last few come from the last stage.
@@ -88,13 +96,43 @@ class DeviceSteps:
         self._graphs: dict[tuple[StepKind, int], _Captured] = {}
         self._pool: Any = None
 
+    @property
+    def sizes(self) -> list[tuple[StepKind, int]]:
+        """Those that get a graph, the largest first since the others then fit into its memory."""
+        return [(kind, size) for kind, sizes in self._shapes.captured_sizes.items() for size in reversed(sizes)]
+
+    @property
+    def sizes_without_graph(self) -> list[int]:
+        """Numbers of rows of MIXED steps that need all the kernels which any of those steps needs."""
+        return [size for size in _MIXED_SIZES if size <= self._shapes.layouts[StepKind.MIXED].max_tokens]
+
     def capture(self, report: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Capture every size, the largest first since the others then fit into its memory."""
-        sizes = [(kind, size) for kind, sizes in self._shapes.captured_sizes.items() for size in reversed(sizes)]
-        with self._here, torch.inference_mode():
-            for done, (kind, size) in enumerate(sizes, 1):
-                self._graphs[kind, size] = self._capture(partial(self._padded_step, kind, size))
-                report(done, len(sizes))
+        """Capture every size."""
+        for done, (kind, size) in enumerate(self.sizes, 1):
+            self.try_out(kind, size)
+            self.capture_size(kind, size)
+            report(done, len(self.sizes))
+
+    def try_out(self, kind: StepKind, size: int) -> None:
+        """Run a step of that size over rows that are all padding, which compiles kernels and picks algorithms."""
+        step = partial(self._mixed_padding if kind is StepKind.MIXED else partial(self._padded_step, kind), size)
+        with self.here, torch.inference_mode():
+            self._load_nothing(kind)
+            copy_ints(self._chosen[:1], self._hosts[0][:1])
+            if not self._on_gpu:
+                step()
+                return
+            stream = torch.cuda.Stream(self._device)
+            stream.wait_stream(torch.cuda.current_stream(self._device))
+            with torch.cuda.stream(stream):
+                step()
+            torch.cuda.current_stream(self._device).wait_stream(stream)
+            torch.cuda.synchronize(self._device)
+
+    def capture_size(self, kind: StepKind, size: int) -> None:
+        """Make the graph of a size that has been tried out, any but MIXED."""
+        with self.here, torch.inference_mode():
+            self._graphs[kind, size] = self._capture(partial(self._padded_step, kind, size))
 
     def graph(self, kind: StepKind, size: int) -> torch.cuda.CUDAGraph:
         """The captured graph of a size, to be timed by itself. KeyError where there is none."""
@@ -103,7 +141,7 @@ class DeviceSteps:
     def run(self, step: PackedStep) -> torch.Tensor:
         """Put a step on the device's queue; logits [num_rows, vocab]. Its tokens are chosen too. Before another stage
         hidden states [size, hidden]."""
-        with self._here:
+        with self.here:
             return self._run(step)
 
     def _run(self, step: PackedStep) -> torch.Tensor:
@@ -123,7 +161,7 @@ class DeviceSteps:
         """Start copying the chosen tokens to the host; the result waits for the copy."""
         self._turn = (self._turn + 1) % len(self._hosts)
         host = self._hosts[self._turn]
-        with self._here:
+        with self.here:
             copy_ints(self._chosen[:count], host[:count])
             arrived = torch.cuda.Event() if self._on_gpu else None
             if arrived is not None:
@@ -154,7 +192,7 @@ class DeviceSteps:
 
     def _run_mixed(self, staging: DeviceStaging, step: PackedStep) -> torch.Tensor:
         kept = torch.tensor(step.kept, dtype=torch.int64).to(self._device, non_blocking=True)
-        out = self._decoder.forward(self._step(staging, step.size, step.num_decodes, step.num_tiles, kept))
+        out = self.decoder.forward(self._step(staging, step.size, step.num_decodes, step.num_tiles, kept))
         if step.num_sampled and not self._has_next:
             self._sample(staging, self.pick_sampled(step, out))
         return out
@@ -212,33 +250,35 @@ class DeviceSteps:
     def _decode_step(self, size: int) -> torch.Tensor:
         """A step of `size` decodes over its staging's tensors; returns the logits."""
         staging = self._stagings[StepKind.DECODES]
-        return self._finish(staging, self._decoder.forward(self._step(staging, size, size, 0)))
+        return self._finish(staging, self.decoder.forward(self._step(staging, size, size, 0)))
 
     def _guess_step(self, size: int) -> torch.Tensor:
         """A step of `size` rows, decodes and guesses after them, over its staging's tensors; returns the logits."""
         staging, num_tiles = self._stagings[StepKind.GUESSES], self._shapes.num_guess_tiles(size)
         step = self._step(staging, size, 0, 0, num_guess_tiles=num_tiles)
-        return self._finish(staging, self._decoder.forward(step))
+        return self._finish(staging, self.decoder.forward(step))
 
     def _prompt_step(self, length: int) -> torch.Tensor:
         """A step of one prompt of up to `length` tokens over its staging's tensors; returns its last row's logits."""
         staging = self._stagings[StepKind.PROMPT]
         num_tiles = -(-length // CHUNK_QUERIES)
         step = self._step(staging, length, 0, num_tiles, staging.section("kept", 1))
-        return self._finish(staging, self._decoder.forward(step))
+        return self._finish(staging, self.decoder.forward(step))
+
+    def _mixed_padding(self, size: int) -> torch.Tensor:
+        """A step of `size` rows, of which some are decodes and the others a prompt's, with every decode sampled."""
+        staging, num_decodes = self._stagings[StepKind.MIXED], max(1, min(size // 4, self._max_seqs))
+        kept = torch.arange(num_decodes, device=self._device)
+        num_tiles = -(-(size - num_decodes) // CHUNK_QUERIES)
+        return self._finish(staging, self.decoder.forward(self._step(staging, size, num_decodes, num_tiles, kept)))
+
+    def _load_nothing(self, kind: StepKind) -> None:
+        layout = self._shapes.layouts[kind]
+        nothing, _ = HostStaging(layout, pinned=False, num_buffers=1).pack([], [], {}, layout.max_tokens)
+        # Not by a kernel, which may not be there: what is computed must be padding in any case.
+        self._stagings[kind].place(nothing.shape[0]).copy_(nothing)
 
     def _capture(self, step: Callable[[], torch.Tensor]) -> _Captured:
-        """A step as a graph; the run before it compiles kernels and picks algorithms."""
-        for kind in self._shapes.captured_sizes:
-            layout = self._shapes.layouts[kind]
-            nothing, _ = HostStaging(layout, pinned=False, num_buffers=1).pack([], [], {}, layout.max_tokens)
-            copy_ints(nothing, self._stagings[kind].place(nothing.shape[0]))
-        stream = torch.cuda.Stream(self._device)
-        stream.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(stream):
-            step()
-        torch.cuda.current_stream(self._device).wait_stream(stream)
-        torch.cuda.synchronize(self._device)
         graph = torch.cuda.CUDAGraph()
         # Threads that look after other things (NCCL has one) may call the device meanwhile.
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):

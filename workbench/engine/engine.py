@@ -73,6 +73,7 @@ class Engine:
         self._clock = clock
         self._answers: dict[Sequence, Answer] = {}
         self._num_lanes: int = getattr(runner, "num_lanes", 1)
+        self._advance: Callable[[], None] | None = getattr(runner, "advance", None)
         self._in_flight: deque[tuple[StepPlan, LaunchedStep]] = deque()
         self._step_began_s = 0.0
         self._figures = EngineFigures(weight_bytes)
@@ -80,6 +81,22 @@ class Engine:
     @property
     def has_work(self) -> bool:
         return self.scheduler.has_work or bool(self._in_flight)
+
+    @property
+    def most_idle_s(self) -> float | None:
+        """How long the next step may be waited for if no message comes, in seconds; None: for ever."""
+        return 0.0 if self.has_work else self._runner_idle_s
+
+    @property
+    def _runner_idle_s(self) -> float | None:
+        """See PreparingRunner; None for all others."""
+        return getattr(self._runner, "most_idle_s", None)
+
+    def close(self) -> None:
+        """Stop whatever the runner does beside its steps."""
+        close = getattr(self._runner, "close", None)
+        if close is not None:
+            close()
 
     def add(self, request: Request) -> None:
         """Take a request in. It was checked by the client; an id outside the vocabulary is refused here again."""
@@ -108,6 +125,8 @@ class Engine:
         if self._num_lanes > 1:
             return self._step_in_lanes()
         if not self._in_flight:
+            if self._advance is not None:
+                self._advance()
             self._step_began_s = self._clock()
         must_know = self._must_know_tokens()
         awaits = not must_know and self._waits_to_guess()
@@ -121,7 +140,7 @@ class Engine:
         chunks += self._collect()
         if launched is not None:
             self._in_flight.append((plan, launched))
-        if self._runner.overlaps:
+        if self._runner.overlaps or launched is None:
             return chunks
         return [*chunks, *self._collect()]
 
@@ -237,7 +256,9 @@ class Engine:
         chunks = self._finish(launched, tokens)
         num_tokens, began_s = self._figures.num_generated_tokens - num_before, self._step_began_s
         self._step_began_s = self._clock()
-        self.scheduler.drafter.note_step(plan, num_tokens, self._step_began_s - began_s)
+        # What steps take now says nothing of those of a faster runner.
+        if self._runner_idle_s is None:
+            self.scheduler.drafter.note_step(plan, num_tokens, self._step_began_s - began_s)
         return chunks
 
     def _finish(self, launched: LaunchedStep, tokens: SampledTokens) -> list[Chunk]:

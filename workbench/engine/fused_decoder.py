@@ -6,6 +6,8 @@ It computes what the model's own forward computes. Architectures it does not kno
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +77,8 @@ class FusedDecoder:
     ) -> None:
         self._pool = pool
         self._weights = weights or FusedWeights.take(module)
+        # With their places in the pool.
+        self._layers = list(enumerate(self._weights.layers, self._weights.first_layer))
         self._peers = peers
         self._vocabulary = vocabulary
         first = self._weights.layers[0]
@@ -104,6 +108,17 @@ class FusedDecoder:
             else OneRowChoice(None, "ranks add up what each of them has")
         )
 
+    @contextmanager
+    def one_layer_of_each_kind(self) -> Iterator[None]:
+        """Within, `forward` computes only layers that differ in what their kernels are compiled for: it means nothing,
+        and takes the kernels that the model takes."""
+        whole = self._layers
+        self._layers = list({_kind_of(layer): (index, layer) for index, layer in reversed(whole)}.values())
+        try:
+            yield
+        finally:
+            self._layers = whole
+
     @torch.inference_mode()
     def forward(self, step: DeviceStep) -> torch.Tensor:
         """Logits [kept rows, vocab] of a step, or hidden states [tokens, hidden] for whoever has the layers after
@@ -115,7 +130,7 @@ class FusedDecoder:
             return self._forward_one(step)
         x = self._inputs(step)
         delta = None
-        for index, layer in enumerate(weights.layers, weights.first_layer):
+        for index, layer in self._layers:
             normal = self._normalise(x, delta, layer.input_norm, layer.eps, layer.qkv)
             qkv = linear(normal, layer.qkv, layer.qkv_bias)
             delta = self._sum(linear(self._attend(step, index, layer, qkv), layer.output))
@@ -218,7 +233,7 @@ class FusedDecoder:
         x = self._inputs(step)[0]
         # Of several ranks the first adds its part to what was there, and the sum of all takes that place.
         is_first = self._peers is None or self._peers.rank == 0
-        for index, layer in enumerate(weights.layers, weights.first_layer):
+        for index, layer in self._layers:
             qkv = x.new_empty(1, _num_rows(layer.qkv))
             gemv(x, layer.qkv, qkv[0], bias=layer.qkv_bias, norm=layer.input_norm, eps=layer.eps, pdl=pdl)
             attended = self._attend(step, index, layer, qkv)
@@ -273,6 +288,17 @@ class FusedDecoder:
             workspace = self._guess_workspace
             attend_guesses(query, keys, values, step.table, step.guesses, layer.attention, out, workspace, step.splits)
         return out.flatten(1)
+
+
+def _kind_of(layer: FusedLayer) -> tuple[Any, ...]:
+    """What a layer's kernels are compiled for."""
+    values = (getattr(layer, name) for name in FusedLayer.__dataclass_fields__)
+    return tuple(
+        (value.kind, *value.data.shape) if isinstance(value, LowBitWeight)
+        else (value.dtype, *value.shape) if isinstance(value, torch.Tensor)
+        else value
+        for value in values
+    )  # fmt: skip
 
 
 def _num_rows(weight: Weight) -> int:

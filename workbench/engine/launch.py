@@ -18,13 +18,13 @@ from workbench.models.model_code import import_model_code, import_torch
 from workbench.models.spec import read_config
 from workbench.models.vocabulary import check_same_vocabulary
 from workbench.plugins import default_plugins
-from workbench.progress import ProgressCallback
+from workbench.progress import Progress, ProgressCallback
 from workbench.quantize import QuantizationCache, QuantizationConfig, QuantizationType
 
 if TYPE_CHECKING:
     from workbench.engine.build import BuiltEngine
 
-__all__ = ["DraftFacts", "EngineFacts", "EngineLaunch", "Launch", "check_drafts", "release"]
+__all__ = ["STARTING", "DraftFacts", "EngineFacts", "EngineLaunch", "Launch", "check_drafts", "release"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,10 @@ class Launch(Protocol):
     """Plain values from which an engine is built wherever they are sent."""
 
     def build(self, progress: ProgressCallback) -> BuiltEngine: ...
+
+
+# The last of a load: a run to learn what a step takes, weights packed and joined, the pool.
+STARTING = Progress("start the engine", 0, None, "")
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,7 @@ class EngineLaunch:
         plugins.load_enabled()
         loaded = self.load(progress, backend)
         draft = self.load_draft(progress, backend)
+        progress(STARTING)
         from workbench.engine.build import build_engine
 
         return build_engine(loaded, backend, self.device_index, self.config, self.low_bit, plugins, draft)

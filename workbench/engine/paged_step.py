@@ -46,7 +46,8 @@ class KVPool:
     def clear(self, block_ids: torch.Tensor) -> None:
         """Zero whole blocks, `block_ids` [n]."""
         for tensor in (*self.keys.values(), *self.values.values()):
-            tensor.index_fill_(0, block_ids, 0)
+            # 8-bit floats are zero where their bytes are.
+            (tensor.view(torch.uint8) if tensor.itemsize == 1 else tensor).index_fill_(0, block_ids, 0)
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class TorchStep:
     ) -> None:
         num_rows = rows.lengths.shape[0]
         span = slice(rows.start, rows.start + num_rows)
-        key, value = (_gather(t, rows.block_ids, num_rows) for t in (keys, values))
+        key, value = (_gather(t, rows.block_ids, num_rows, query.dtype) for t in (keys, values))
         mask = self._decode_mask(rows, key.shape[2], options.sliding_window)
         group = query.shape[1] // keys.shape[2]
         if options.sinks is None:
@@ -141,7 +142,8 @@ class TorchStep:
     ) -> None:
         span = slice(rows.start, rows.start + rows.num_new)
         group = query.shape[1] // keys.shape[2]
-        key, value = (_gather(t, rows.block_ids, 1).repeat_interleave(group, dim=1) for t in (keys, values))
+        gathered = (_gather(t, rows.block_ids, 1, query.dtype) for t in (keys, values))
+        key, value = (t.repeat_interleave(group, dim=1) for t in gathered)
         mask = self._chunk_mask(rows, key.shape[2], options.sliding_window)
         queries = self._filled_up(query[span].transpose(0, 1).unsqueeze(0))
         result = attend_dense(queries, key, value, mask, options)
@@ -187,7 +189,10 @@ class TorchStep:
         return self._masks[name]
 
 
-def _gather(cache: torch.Tensor, block_ids: torch.Tensor, num_rows: int) -> torch.Tensor:
-    """Blocks [num_blocks, block_size, heads, dim] -> [rows, heads, blocks * block_size, dim]."""
-    picked = cache.index_select(0, block_ids)
+def _gather(cache: torch.Tensor, block_ids: torch.Tensor, num_rows: int, dtype: torch.dtype) -> torch.Tensor:
+    """Blocks [num_blocks, block_size, heads, dim] -> [rows, heads, blocks * block_size, dim] in `dtype`."""
+    if cache.dtype == dtype:
+        picked = cache.index_select(0, block_ids)
+    else:  # as bytes: torch picks no 8-bit floats
+        picked = cache.view(torch.uint8).index_select(0, block_ids).view(cache.dtype).to(dtype)
     return picked.view(num_rows, -1, *cache.shape[2:]).transpose(1, 2)

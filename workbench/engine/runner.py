@@ -25,6 +25,7 @@ __all__ = [
     "LogitRows",
     "ModelRunner",
     "PipelinedRunner",
+    "PreparingRunner",
     "Runner",
     "check_layer_types",
     "in_row_order",
@@ -68,6 +69,17 @@ class Runner(Protocol):
     def launch(self, plan: StepPlan) -> LaunchedStep: ...
 
     def needs_history(self, sequence: Sequence) -> bool: ...
+
+
+class PreparingRunner(Runner, Protocol):
+    """Becomes a faster one while it serves: `advance()` does a little of that between steps, and where there is no step
+    it is called again after `most_idle_s` seconds (None: never). `close` ends the preparation."""
+
+    most_idle_s: float | None
+
+    def advance(self) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class PipelinedRunner(Runner, Protocol):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from workbench.engine.fused_weights import FusedWeights
+    from workbench.engine.warm_up.switching_runner import SwitchingRunner
 
 __all__ = ["RunnerChoice", "RunnerPlan", "kernels_unavailable_reason", "plan_runner"]
 
@@ -72,9 +73,18 @@ class RunnerPlan:
         return None if self.weights is None else self.weights.num_bytes
 
     def build(
-        self, pool: KVPool, limits: EngineLimits, *, num_threads: int | None = None, native_kernels: bool = True
+        self,
+        pool: KVPool,
+        limits: EngineLimits,
+        *,
+        num_threads: int | None = None,
+        native_kernels: bool = True,
+        serve_at_once: bool = True,
     ) -> RunnerChoice:
-        """The runner. Captures the graphs of a GPU's; `num_threads` and `native_kernels` are for a CPU."""
+        """The runner, which becomes a faster one while it serves unless that is to be waited for here.
+
+        `num_threads` and `native_kernels` are for a CPU.
+        """
         if torch.device(self.device).type == "cpu":
             runner, status = choose_cpu_runner(
                 self.module,
@@ -83,27 +93,46 @@ class RunnerPlan:
                 num_threads=num_threads or torch.get_num_threads(),
                 wants_native=native_kernels,
                 keep_module=self.keep_module,
+                serve_at_once=serve_at_once,
                 processor=Processor(),
             )
             return RunnerChoice(runner, status)
         if self.obstacle is not None:
             return RunnerChoice(ModelRunner(self.module, pool, self.device), RunnerStatus(f"eager: {self.obstacle}"))
+        runner, status = self._switching(pool, limits)
+        if serve_at_once:
+            return RunnerChoice(runner, status)
+        runner.finish()
+        return RunnerChoice(runner.current, status)
+
+    def _switching(self, pool: KVPool, limits: EngineLimits) -> tuple[SwitchingRunner, RunnerStatus]:
+        """Torch's operators first, then captured graphs."""
         from workbench.engine.fused_decoder import FusedDecoder
         from workbench.engine.graph_runner import GraphRunner
         from workbench.engine.module_decoder import ModuleDecoder
+        from workbench.engine.packed_module import compute_with
+        from workbench.engine.warm_up.switching_runner import SwitchingRunner
 
-        decoder: FusedDecoder | ModuleDecoder
+        def make() -> GraphRunner:
+            decoder: FusedDecoder | ModuleDecoder
+            if self.weights is not None:
+                decoder = FusedDecoder(self.module, pool, limits.max_context, limits.max_num_seqs, self.weights)
+            else:
+                decoder = ModuleDecoder(self.module, pool, limits.max_num_seqs)
+            return GraphRunner(decoder, limits, self.device, self.num_kv_heads)
+
+        def describe(runner: GraphRunner) -> str:
+            decoder = runner.steps.decoder
+            if not isinstance(decoder, FusedDecoder):
+                return f"captured graphs of the model's own forward: {self.why_unfused}"
+            why_not = decoder.one_row.why_not
+            return "captured graphs of fused kernels" + (f", several for one row: {why_not}" if why_not else "")
+
         if self.weights is not None:
-            decoder = FusedDecoder(self.module, pool, limits.max_context, limits.max_num_seqs, self.weights)
-            words = "captured graphs of fused kernels"
-            if decoder.one_row.why_not is not None:
-                words += f", several for one row: {decoder.one_row.why_not}"
-        else:
-            decoder = ModuleDecoder(self.module, pool, limits.max_num_seqs)
-            words = f"captured graphs of the model's own forward: {self.why_unfused}"
-        runner = GraphRunner(decoder, limits, self.device, self.num_kv_heads)
-        runner.capture()
-        return RunnerChoice(runner, RunnerStatus(words))
+            compute_with(self.module, self.weights)
+        status = RunnerStatus("torch's operators")
+        plain = ModelRunner(self.module, pool, self.device)
+        return SwitchingRunner(plain, status, make=make, describe=describe), status
 
 
 def plan_runner(

@@ -10,7 +10,7 @@ from workbench.engine.client import EngineClient
 from workbench.engine.engines import find_engine
 from workbench.engine.isolation.choice import IsolationChoice, choose_isolation
 from workbench.engine.isolation.process_core import ProcessCore
-from workbench.engine.launch import EngineFacts, EngineLaunch, release
+from workbench.engine.launch import STARTING, EngineFacts, EngineLaunch, release
 from workbench.engine.request_plugins import RequestPlugins
 from workbench.engine.runner_status import RunnerStatus
 from workbench.models import Tokenizer
@@ -69,6 +69,7 @@ def _start_here(
     try:
         if launch.draft_files is not None:
             options["draft"] = launch.load_draft(progress, backend)
+        progress(STARTING)
         start = find_engine(plugins, launch.config.engine_name)
         started = start(loaded, backend, launch.device_index, launch.config, **options)
     except BaseException:

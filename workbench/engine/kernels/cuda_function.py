@@ -43,6 +43,9 @@ class CudaFunction:
 
         self._shared_bytes = shared_bytes
         image = cuda_image(source.stem, source.read_text(), defines)
+        self._function = None
+        if not image:
+            return
         with torch.cuda.device(device):
             # Whatever asks for memory makes the device's context this thread's.
             torch.empty(1, device=device)
@@ -55,6 +58,8 @@ class CudaFunction:
     def launch(self, num_blocks: int, num_threads: int, arguments: Sequence[Any]) -> None:
         """Put it on the current stream, where it may start before the kernel before it ends. `arguments` are ctypes
         values."""
+        if self._function is None:
+            return
         from cuda.bindings import driver
 
         config = driver.CUlaunchConfig()

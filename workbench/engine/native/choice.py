@@ -17,7 +17,7 @@ from workbench.engine.native.preparing_runner import PreparingRunner
 from workbench.engine.native.runner import NativeRunner
 from workbench.engine.paged_step import KVPool
 from workbench.engine.runner import ModelRunner, Runner
-from workbench.engine.runner_status import RunnerStatus
+from workbench.engine.runner_status import MEANWHILE, RunnerStatus
 from workbench.errors import BackendUnavailableError
 from workbench.models.bare_config import BareConfig
 from workbench.quantize.grouped_weight import GroupedLinear
@@ -45,6 +45,7 @@ def choose_cpu_runner(
     num_threads: int,
     wants_native: bool,
     keep_module: bool,
+    serve_at_once: bool = True,
     processor: Processor,
 ) -> tuple[Runner, RunnerStatus]:
     """The runner, and in words what it is and what kept a faster one away.
@@ -57,12 +58,13 @@ def choose_cpu_runner(
         return plain, RunnerStatus(f"torch's operators: {obstacle}")
     make = partial(_make_runner, module, pool, limits, num_threads)
     path = cached_library(processor)
-    if path is not None:
+    if path is not None or not serve_at_once:
         try:
-            return make(load_library(path), on_packed=_keep if keep_module else _free), RunnerStatus("native decoder")
+            library = _build(processor) if path is None else load_library(path)
+            return make(library, on_packed=_keep if keep_module else _free), RunnerStatus("native decoder")
         except BackendUnavailableError as error:
             return plain, RunnerStatus(f"torch's operators: {error}")
-    status = RunnerStatus("torch's operators, while the native decoder is being compiled")
+    status = RunnerStatus(f"{MEANWHILE}the native decoder is being compiled")
     # Until it takes over, torch's operators need the weights as they are.
     runner = PreparingRunner(
         plain,

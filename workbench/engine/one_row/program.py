@@ -39,6 +39,9 @@ class OneRowProgram:
         self._shared_bytes: int = properties.shared_memory_per_block_optin
         defines = defines | {"BLOCKS": self.num_blocks, "SHARED_LIMIT": self._shared_bytes}
         image = cuda_image("one_row", _source_text(), defines, _OPTIONS)
+        self._function = None
+        if not image:
+            return
         with torch.cuda.device(device):
             # Whatever asks for memory makes the device's context this thread's.
             torch.empty(1, device=device)
@@ -49,6 +52,8 @@ class OneRowProgram:
 
     def launch(self, arguments: ctypes.Structure) -> None:
         """Put it on the current stream; all blocks run at once or it is refused."""
+        if self._function is None:
+            return
         from cuda.bindings import driver
 
         pointers = (ctypes.c_void_p * 1)(ctypes.addressof(arguments))

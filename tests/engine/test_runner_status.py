@@ -1,0 +1,26 @@
+"""Who waits for the way to compute that stays hears of it, and knows since when it has computed."""
+
+import threading
+
+from workbench.engine.runner_status import MEANWHILE, RunnerStatus
+
+
+def test_a_way_that_stays_from_the_start_is_not_waited_for() -> None:
+    status = RunnerStatus("captured graphs", clock=lambda: 5.0)
+    assert status.wait_until_final() and not status.is_provisional and status.final_at == 5.0
+
+
+def test_the_switch_wakes_who_waits() -> None:
+    times = iter([1.0, 9.0])
+    status = RunnerStatus(f"{MEANWHILE}kernels are being compiled", clock=lambda: next(times))
+    said: list[str] = []
+    status.on_change = said.append
+    assert not status.wait_until_final(0)
+    waiting = threading.Thread(target=status.wait_until_final)
+    waiting.start()
+    status.words = "captured graphs"
+    waiting.join(60)
+    assert not waiting.is_alive() and status.final_at == 9.0 and said == ["captured graphs"]
+    # Other words for what stays change nothing about when that began.
+    status.words = "captured graphs, still"
+    assert status.final_at == 9.0
