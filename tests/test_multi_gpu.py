@@ -86,6 +86,12 @@ def _assert_counts_are_the_runs(inference: multi_gpu.MultiGPUInference) -> None:
     assert manager.gpu_loads == {0: 0.0, 1: 0.0}
     assert balancer.get_balancing_stats()["total_requests"] == before + 2
     assert balancer.balancing_stats["gpu_assignments"] == {0: before + 2, 1: 0}
+    # A request of somebody's own, on the processes that stand for GPUs.
+    gpu_id = balancer.assign_request({"prompt": "abc"})
+    assert manager.get_available_gpus() == [0, 1] and manager.num_in_flight(gpu_id) == 1
+    balancer.release(gpu_id)
+    assert manager.gpu_loads == balancer.optimize_balancing() == {0: 0.0, 1: 0.0}
+    assert 0 < manager.get_gpu_memory_usage(0) < 1 and manager.devices == ["cpu", "cpu"]
 
 
 def test_pipeline_parallelism(model: Path, expected) -> None:

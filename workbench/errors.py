@@ -178,5 +178,5 @@ class EngineStoppedError(InferenceError):
     @classmethod
     def of_death(cls, reason: str, ended_process: str | None = None) -> EngineStoppedError:
         """The error for an engine that ended without being asked to, with what can be done about it."""
-        advice = "Everything else goes on: llm.restart() starts the engine again, as does a new load"
+        advice = "Everything else goes on: llm.restart_stopped() starts it again, as does a new load"
         return cls(f"{reason}. {advice}", ended_process=ended_process)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.backends import get_backend
 from workbench.engine import Completion, SamplingParams
 from workbench.errors import ConfigError
 from workbench.llm import LlamaGPU
@@ -50,7 +51,10 @@ class MultiGPUInference:
                 "save a model in memory with save_pretrained first"
             )
         self.parallel_engine = LlamaGPU(model, parallel=gpu_config, degrade=degrade, **options)
-        self.gpu_manager = DeviceManager(gpu_config, degrade=degrade, running=self._use)
+        backend = self.parallel_engine.backend
+        on_processes = backend.device_type == "cpu" and self.parallel_engine.parallel is not None
+        stand_in = backend if on_processes else None
+        self.gpu_manager = DeviceManager(gpu_config, degrade=degrade, running=self._use, stand_in=stand_in)
         self.load_balancer = LoadBalancer(self.gpu_manager)
 
     def generate(self, prompt: str | Sequence[int], max_tokens: int | None = 100, **sampling: Any) -> str:
@@ -129,7 +133,8 @@ class MultiGPUManager(DeviceManager):
     """The manager of `workbench.parallel`, which also answers prompts: `model` is loaded over its GPUs at the first,
     and what it does counts from then on.
 
-    `options` are further keywords of `LlamaGPU`. `stop()` in the end.
+    `options` are further keywords of `LlamaGPU`; with `prefer_gpu=False` or `backend="cpu"` among them processes on the
+    CPU stand for the GPUs. `stop()` in the end.
     """
 
     def __init__(
@@ -140,9 +145,11 @@ class MultiGPUManager(DeviceManager):
         options: Mapping[str, object] | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(gpu_config, running=self._use, **settings)
-        self._model = model
         self._options = dict(options or {})
+        on_processes = self._options.get("backend") == "cpu" or not self._options.get("prefer_gpu", True)
+        stand_in = get_backend("cpu") if on_processes else None
+        super().__init__(gpu_config, running=self._use, stand_in=stand_in, **settings)
+        self._model = model
         self._inference: MultiGPUInference | None = None
         self._loading = threading.Lock()
 

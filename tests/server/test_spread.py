@@ -9,6 +9,9 @@ from pathlib import Path
 from distributed.group_model import save_model
 from live_endpoint import ADMIN_KEY, http_client, start_endpoint
 
+from workbench.errors import EngineStoppedError, ModelFormatError
+from workbench.failure import Failure
+from workbench.server.spreading import not_spread
 from workbench.session import LoadChoice, Session
 
 
@@ -87,3 +90,10 @@ def test_quantised_weights_are_refused_while_the_model_serves(tmp_path: Path) ->
                 reply = admin.post("/v1/multi-gpu/config", json={"num_gpus": 2, "on_cpu": True})
                 assert reply.status_code == 400 and "must be fp32, bf16 or fp16" in reply.json()["error"]["message"]
                 assert session.llm is before and before.is_loaded
+
+
+def test_a_process_that_ended_meanwhile_is_not_the_askers_fault() -> None:
+    killed = not_spread(Failure.of(EngineStoppedError("rank 1 of 2 was killed (SIGKILL)")))
+    assert (killed.status_code, killed.code) == (503, "replica_not_started")
+    assert "rank 1 of 2 was killed" in killed.detail
+    assert not_spread(Failure.of(ModelFormatError("cannot be split"))).status_code == 400

@@ -112,7 +112,7 @@ def _load_part(
             if not matches_shell(shell, tensors, torch_dtype(dtype)):
                 raise ModelFormatError(
                     f"{files.name}: its files name or join their tensors in another way than transformers' class, so "
-                    "that no part can be read by itself; load it on one device and save it again"
+                    "that no part can be read by itself; load it whole, on one device or as copies (strategy 'data')"
                 )
             check_fits(shell, tensors)
             part.narrow(shell)

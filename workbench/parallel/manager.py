@@ -31,8 +31,9 @@ class MultiGPUManager(HasTwin):
     are, logs it, and keeps the words in `degraded_reason`.
 
     `max_in_flight` requests that are begun here count as a load of 1.0 on a GPU. `running` tells what a model that runs
-    on these GPUs does, which is added to every count. `backends` are asked for devices, by default all. Every method
-    may be called from any thread.
+    on these GPUs does, which is added to every count. `backends` are asked for devices, by default all. `stand_in` is a
+    CPU whose processes stand for the GPUs: then all are there, and their memory is the host's. Every method may be
+    called from any thread.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class MultiGPUManager(HasTwin):
         max_in_flight: int = 64,
         running: Callable[[], Mapping[int | str, GPUUse]] = dict,
         backends: Sequence[Backend] | None = None,
+        stand_in: Backend | None = None,
     ) -> None:
         if not isinstance(gpu_config, GPUConfig):
             raise ConfigError(f"gpu_config={gpu_config!r}: must be a GPUConfig")
@@ -59,6 +61,7 @@ class MultiGPUManager(HasTwin):
         self.load_balancing_lock = threading.RLock()
         self._running = running
         self._backends = backends
+        self._stand_in = stand_in
         self._book = LoadBook(self.gpu_ids)
         self._balancers: dict[str, Balancer] = {}
         self.request_queues = {gpu_id: InFlight(partial(self.num_in_flight, gpu_id)) for gpu_id in self.gpu_ids}
@@ -87,6 +90,8 @@ class MultiGPUManager(HasTwin):
 
     def choose_devices(self) -> DeviceChoice:
         """What an engine for this config would be built on, looked up now."""
+        if self._stand_in is not None:
+            return DeviceChoice(self._stand_in, dict.fromkeys(self.gpu_ids, self._stand_in.device(0)), self.config)
         choice = choose_devices(self.config, degrade=self.degrade, backends=self._backends)
         if choice.degraded_reason is not None and choice.degraded_reason != self.degraded_reason:
             _log.warning(choice.degraded_reason)

@@ -12,9 +12,9 @@ from workbench.engine import EngineStats
 from workbench.errors import EngineStoppedError
 from workbench.parallel import GPUConfig
 from workbench.progress import Progress
-from workbench.server.errors import ApiError, invalid, load_error
+from workbench.server.errors import ApiError, load_error
 from workbench.server.served_model import ServedModel
-from workbench.server.spreading import check_spread, restart_stopped
+from workbench.server.spreading import check_spread, not_spread, restart_stopped
 from workbench.session import Session
 from workbench.session_status import LoadChoice, SessionState, SessionStatus
 
@@ -203,7 +203,7 @@ class ModelHost:
             choice = replace(before, backend=backend, gpus=(), parallel=parallel)
             status = await self._replace(choice, before, lambda progress: None)
         if not _is_done(status):
-            raise invalid(f"the model cannot be spread so: {status.failure.cause if status.failure else 'cancelled'}")
+            raise not_spread(status.failure)
         return self.served()
 
     async def _replace(

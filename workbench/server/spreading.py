@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from workbench.distributed.place import check_tensor_size
 from workbench.distributed.precision import check_precision
-from workbench.errors import ConfigError, WorkbenchError
+from workbench.errors import ConfigError, EngineStoppedError, WorkbenchError
+from workbench.failure import Failure
 from workbench.parallel import GPUConfig
 from workbench.server.errors import ApiError, invalid
 
 if TYPE_CHECKING:
     from workbench.llm import LlamaGPU
 
-__all__ = ["check_spread", "restart_stopped"]
+__all__ = ["check_spread", "not_spread", "restart_stopped"]
 
 _log = logging.getLogger(__name__)
 
@@ -28,6 +29,14 @@ async def restart_stopped(llm: LlamaGPU) -> None:
         _log.error("a replica could not be started anew", exc_info=error)
         ended = getattr(error, "ended_process", None) or "the server's log has the cause"
         raise ApiError(503, f"a replica could not be started anew: {ended}", code="replica_not_started") from error
+
+
+def not_spread(failure: Failure | None) -> ApiError:
+    """A 400 with the reason; a 503 where a process ended meanwhile, which says nothing of the request."""
+    cause = "cancelled" if failure is None else failure.cause
+    if failure is not None and failure.kind == EngineStoppedError.__name__:
+        return ApiError(503, f"the model could not be spread: {cause}", code="replica_not_started")
+    return invalid(f"the model cannot be spread so: {cause}")
 
 
 def check_spread(llm: LlamaGPU, parallel: GPUConfig) -> None:

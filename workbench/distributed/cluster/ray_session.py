@@ -31,6 +31,8 @@ def import_ray() -> Any:
     except ImportError as error:
         reason = f"a cluster needs Ray: pip install '.[cluster]' in a clone ({error})"
         raise BackendUnavailableError(reason) from error
+    # What it tells of its inner life would stand between the lines that are for the user.
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     return ray
 
 
