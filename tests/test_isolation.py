@@ -83,12 +83,12 @@ def test_after_a_crash_the_caller_goes_on_and_restart_serves_again():
     text = llm.infer("hello", max_tokens=8)
     running = llm.submit("hello", max_tokens=None, ignore_eos=True)
     os.kill(llm._client._core.pid, signal.SIGKILL)
-    with pytest.raises(EngineStoppedError, match=r"SIGKILL.*llm\.restart\(\)"):
+    with pytest.raises(EngineStoppedError, match=r"SIGKILL.*llm\.restart_stopped\(\)"):
         running.result()
     with pytest.raises(EngineStoppedError, match="SIGKILL"):
         llm.infer("hello")
     assert not llm.is_loaded
-    llm.restart()
+    assert llm.restart_stopped() == [0]
     assert llm.infer("hello", max_tokens=8) == text
     llm.unload()
     llm.restart()

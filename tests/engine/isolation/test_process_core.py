@@ -93,7 +93,7 @@ def test_a_killed_process_ends_every_request_and_question_with_what_happened(gat
             pass
         os.kill(engine.core.pid, signal.SIGKILL)
         for generation in generations:
-            with pytest.raises(EngineStoppedError, match=r"SIGKILL.*memory runs out.*llm\.restart\(\)"):
+            with pytest.raises(EngineStoppedError, match=r"SIGKILL.*memory runs out.*llm\.restart_stopped\(\)"):
                 generation.result(WAIT_S)
         asker.join(WAIT_S)
         assert "SIGKILL" in str(asked[0])
