@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from workbench.engine.device_steps import DeviceSteps
+    from workbench.engine.fused_decoder import FusedDecoder
 
 __all__ = ["KernelRank", "why_eager"]
 
@@ -59,7 +60,7 @@ class _InFlight:
 class KernelRank:
     """Holds a share's weights, pool and graphs. Makes all of them at once; the graphs are captured by all ranks
     together. At most `num_in_flight` steps come before the first of them is answered. The first rank of a stage answers
-    for all, since each of them does the same; the last stage chooses the tokens.
+    for all, since each of them does the same; the last stage chooses the tokens. `words` say how it computes.
     """
 
     def __init__(
@@ -83,7 +84,9 @@ class KernelRank:
             max_chosen=limits.max_num_seqs,
             tokens_group=tokens_group,
         )
-        self._steps = _device_steps(module, share, group, pool, device, limits, self._link, num_in_flight)
+        decoder = _decoder(module, share, group, pool, limits)
+        self.words = decoder.words
+        self._steps = _device_steps(decoder, share, pool, device, limits, self._link, num_in_flight)
         on_gpu = torch.device(device).type == "cuda"
         num_ints = max(layout.num_ints for layout in shapes.layouts.values())
         self._buffers = [torch.zeros(num_ints, dtype=torch.int32, pin_memory=on_gpu) for _ in range(num_in_flight + 1)]
@@ -146,11 +149,7 @@ class _Moment:
         return float(earlier._event.elapsed_time(self._event)) / 1000
 
 
-def _device_steps(
-    module: Any, share: ModelShare, group: TensorGroup, pool: KVPool, device: str, limits: EngineLimits,
-    link: StageLink, num_in_flight: int,
-) -> DeviceSteps:  # fmt: skip
-    from workbench.engine.device_steps import DeviceSteps, Neighbours
+def _decoder(module: Any, share: ModelShare, group: TensorGroup, pool: KVPool, limits: EngineLimits) -> FusedDecoder:
     from workbench.engine.fused_decoder import FusedDecoder, VocabularyShare
 
     peers = group if group.size > 1 else None
@@ -158,7 +157,15 @@ def _device_steps(
     if peers is not None:
         widths = [len(span_of(share.vocab_size, rank, group.size)) for rank in range(group.size)]
         vocabulary = VocabularyShare(widths, share.vocab_span.start)
-    decoder = FusedDecoder(module, pool, limits.max_context, limits.max_num_seqs, peers=peers, vocabulary=vocabulary)
+    return FusedDecoder(module, pool, limits.max_context, limits.max_num_seqs, peers=peers, vocabulary=vocabulary)
+
+
+def _device_steps(
+    decoder: FusedDecoder, share: ModelShare, pool: KVPool, device: str, limits: EngineLimits, link: StageLink,
+    num_in_flight: int,
+) -> DeviceSteps:  # fmt: skip
+    from workbench.engine.device_steps import DeviceSteps, Neighbours
+
     return DeviceSteps(
         decoder,
         StepShapes.of(limits),

@@ -107,7 +107,7 @@ def _serve(connection: Connection, shared_fd: int) -> None:
             rank = KernelRank(
                 loaded.module, share, group, pool, job.device, limits, wanted.logits_shape[0], tokens_group
             )
-            connection.send(Ready(kv_bytes))
+            connection.send(Ready(kv_bytes, rank.words))
             rank.serve(connection, shared)
         runner = StageRunner(loaded.module, pool, job.device, job.place)
         connection.send(Ready(kv_bytes))

@@ -85,9 +85,10 @@ class Allocate:
 
 @dataclass(frozen=True)
 class Ready:
-    """Steps can come. Bytes of the KV pool."""
+    """Steps can come. Bytes of the KV pool, and in words how the GPU's own kernels compute."""
 
     kv_bytes: int
+    words: str = ""
 
 
 @dataclass(frozen=True)

@@ -223,7 +223,8 @@ def _build(
     if num_stages > 1:
         words += f", {stages}"
     if obstacle is None:
-        words += ", captured graphs of fused kernels"
+        # One row is one kernel at best where the head is.
+        words += f", captured graphs of {ready[-1].words}"
     elif on_gpu:
         words += f", eager: {obstacle}"
     structures = structure_compiler(loaded.tokenizer, loaded.spec.vocab_size, loaded.eos_token_ids)

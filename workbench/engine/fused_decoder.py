@@ -119,6 +119,12 @@ class FusedDecoder:
         finally:
             self._layers = whole
 
+    @property
+    def words(self) -> str:
+        """How steps are computed."""
+        why_several = self.one_row.why_not
+        return "fused kernels" + (f", several for one row: {why_several}" if why_several is not None else "")
+
     @torch.inference_mode()
     def forward(self, step: DeviceStep) -> torch.Tensor:
         """Logits [kept rows, vocab] of a step, or hidden states [tokens, hidden] for whoever has the layers after

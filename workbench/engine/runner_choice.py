@@ -125,8 +125,7 @@ class RunnerPlan:
             decoder = runner.steps.decoder
             if not isinstance(decoder, FusedDecoder):
                 return f"captured graphs of the model's own forward: {self.why_unfused}"
-            why_not = decoder.one_row.why_not
-            return "captured graphs of fused kernels" + (f", several for one row: {why_not}" if why_not else "")
+            return f"captured graphs of {decoder.words}"
 
         if self.weights is not None:
             compute_with(self.module, self.weights)
