@@ -124,6 +124,7 @@ class FakeLlama:
         self.model_path = choice.model
         self.backend = SimpleNamespace(name=choice.backend or "cpu")
         self.dtype = self.precision = choice.precision or "fp32"
+        self.meanwhile = ""
         self.quantization = None
         self.max_context = choice.context_length or 2048
         self.stands_in_for = None

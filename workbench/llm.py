@@ -261,6 +261,11 @@ class LlamaGPU(Asking, HasTwin):
         """How the model is computed at the moment, and what keeps a faster way off."""
         return str(self._runner_status)
 
+    @property
+    def meanwhile(self) -> str:
+        """How the model is computed until a faster way is ready, and how far that is; empty where the way stays."""
+        return str(self._runner_status) if self._runner_status.is_provisional else ""
+
     def wait_until_compiled(self, timeout_s: float | None = None) -> bool:
         """Wait for the way to compute that stays, since the first answers may come from a slower one; whether it is
         there after `timeout_s` seconds (None: however long it takes)."""

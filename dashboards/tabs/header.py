@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import html
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 import gradio as gr
 
 from dashboards.parts import AppParts, shown_error
-from workbench.errors import ConfigError, WorkbenchError
-from workbench.session import SessionState
+from workbench.errors import ConfigError, EngineStoppedError, WorkbenchError
+from workbench.session import Session, SessionState
 
 __all__ = ["Header"]
 
@@ -67,7 +68,9 @@ class Header:
     def _details(self) -> str:
         session = self._parts.session
         facts = session.status.facts if session is not None else None
-        return f", {html.escape(facts.precision)} on {html.escape(facts.backend)}" if facts else ""
+        if session is None or facts is None:
+            return ""
+        return f", {html.escape(facts.precision)} on {html.escape(facts.backend)}{_meanwhile(session)}"
 
     def _session_words(self) -> str:
         session = self._parts.session
@@ -102,3 +105,11 @@ class Header:
             session.load(choice)
         except WorkbenchError as error:
             raise shown_error(error) from None
+
+
+def _meanwhile(session: Session) -> str:
+    """That answers are slow until faster kernels are ready, without how far they are: a line that is read aloud."""
+    with contextlib.suppress(EngineStoppedError):
+        words, _, _ = session.llm.meanwhile.partition(":")
+        return f"; slower at first: {html.escape(words)}" if words else ""
+    return ""

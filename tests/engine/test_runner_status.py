@@ -1,8 +1,10 @@
 """Who waits for the way to compute that stays hears of it, and knows since when it has computed."""
 
 import threading
+from types import SimpleNamespace
 
 from workbench.engine.runner_status import MEANWHILE, RunnerStatus
+from workbench.llm import _note_run
 
 
 def test_a_way_that_stays_from_the_start_is_not_waited_for() -> None:
@@ -24,3 +26,14 @@ def test_the_switch_wakes_who_waits() -> None:
     # Other words for what stays change nothing about when that began.
     status.words = "captured graphs, still"
     assert status.final_at == 9.0
+
+
+def test_plans_learn_nothing_from_answers_of_the_slower_way() -> None:
+    status = RunnerStatus(f"{MEANWHILE}kernels are being compiled", clock=lambda: 100.0)
+    learnt: list[float] = []
+    record = SimpleNamespace(finished=lambda row: learnt.append(row.submitted_at))
+    _note_run(record, status, SimpleNamespace(submitted_at=80.0))
+    status.words = "captured graphs"
+    for submitted_at in (99.0, 101.0):
+        _note_run(record, status, SimpleNamespace(submitted_at=submitted_at))
+    assert learnt == [101.0]

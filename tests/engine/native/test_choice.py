@@ -99,9 +99,15 @@ class TestWithKernels:
             may_finish.set()
             assert len([*pieces]) > 0
             assert len(running.result().token_ids) == 200
-            _wait_for(lambda: llm.runner_reason.startswith("native decoder"))
+            assert llm.wait_until_compiled(60) and llm.runner_reason.startswith("native decoder")
             again = llm.submit(PROMPT, max_tokens=5, ignore_eos=True).result()
             assert len(again.token_ids) == 5
+
+    def test_a_load_can_wait_for_the_kernels(self, small_folder: Path, native_library_path: Path, monkeypatch) -> None:
+        monkeypatch.setattr(choice, "cached_library", lambda processor: None)
+        monkeypatch.setattr(choice, "build_library", lambda processor: native_library_path)
+        with _load(small_folder, serve_at_once=False) as llm:
+            assert llm.runner_reason == "native decoder" and llm.wait_until_compiled(0)
 
     def test_a_model_can_be_unloaded_while_they_are_compiled(self, small_folder: Path, monkeypatch) -> None:
         may_finish, asked = threading.Event(), threading.Event()
