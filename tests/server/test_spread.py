@@ -9,7 +9,7 @@ from pathlib import Path
 from distributed.group_model import save_model
 from live_endpoint import ADMIN_KEY, http_client, start_endpoint
 
-from workbench.errors import EngineStoppedError, ModelFormatError
+from workbench.errors import EngineStoppedError, ModelFormatError, ModelLoadError
 from workbench.failure import Failure
 from workbench.server.spreading import not_spread
 from workbench.session import LoadChoice, Session
@@ -93,7 +93,8 @@ def test_quantised_weights_are_refused_while_the_model_serves(tmp_path: Path) ->
 
 
 def test_a_process_that_ended_meanwhile_is_not_the_askers_fault() -> None:
-    killed = not_spread(Failure.of(EngineStoppedError("rank 1 of 2 was killed (SIGKILL)")))
-    assert (killed.status_code, killed.code) == (503, "replica_not_started")
-    assert "rank 1 of 2 was killed" in killed.detail
+    for error in (EngineStoppedError("rank 1 of 2 was killed"), ModelLoadError("the load was cut off: it was killed")):
+        killed = not_spread(Failure.of(error))
+        assert (killed.status_code, killed.code) == (503, "replica_not_started")
+        assert "was killed" in killed.detail
     assert not_spread(Failure.of(ModelFormatError("cannot be split"))).status_code == 400

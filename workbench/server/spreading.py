@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from workbench.distributed.place import check_tensor_size
 from workbench.distributed.precision import check_precision
-from workbench.errors import ConfigError, EngineStoppedError, WorkbenchError
+from workbench.errors import ConfigError, EngineStoppedError, ModelLoadError, WorkbenchError
 from workbench.failure import Failure
 from workbench.parallel import GPUConfig
 from workbench.server.errors import ApiError, invalid
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["check_spread", "not_spread", "restart_stopped"]
 
 _log = logging.getLogger(__name__)
+
+# A rank that ended, and a replica that ended while it loaded.
+_ENDED = (EngineStoppedError.__name__, ModelLoadError.__name__)
 
 
 async def restart_stopped(llm: LlamaGPU) -> None:
@@ -34,7 +37,7 @@ async def restart_stopped(llm: LlamaGPU) -> None:
 def not_spread(failure: Failure | None) -> ApiError:
     """A 400 with the reason; a 503 where a process ended meanwhile, which says nothing of the request."""
     cause = "cancelled" if failure is None else failure.cause
-    if failure is not None and failure.kind == EngineStoppedError.__name__:
+    if failure is not None and failure.kind in _ENDED:
         return ApiError(503, f"the model could not be spread: {cause}", code="replica_not_started")
     return invalid(f"the model cannot be spread so: {cause}")
 
