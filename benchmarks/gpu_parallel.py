@@ -217,7 +217,10 @@ def serve(options: argparse.Namespace) -> None:
                     config = {"num_gpus": options.gpus, "strategy": strategy, "memory_fraction": 0.3,
                               "on_cpu": options.device == "cpu"}  # fmt: skip
                     if strategy == "hybrid":
-                        config["tensor_parallel_size"] = options.tensor_size
+                        config |= {
+                            "tensor_parallel_size": options.tensor_size,
+                            "pipeline_parallel_size": options.stages,
+                        }
                     began_s = time.perf_counter()
                     reply = client.post("/v1/multi-gpu/config", json=config)
                     print(f"{strategy}: {reply.status_code} after {time.perf_counter() - began_s:.1f} s, {reply.text}")
@@ -256,6 +259,7 @@ def main() -> None:
     parser.add_argument("--model", default="random:llama-3.1-8b")
     parser.add_argument("--gpus", type=int, default=2)
     parser.add_argument("--tensor-size", type=int, default=1, help="of the groups of `serve`'s hybrid")
+    parser.add_argument("--stages", type=int, default=1, help="of the same")
     parser.add_argument("--served", default="random:llama-3.2-1b", help="what `serve` serves")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="of `serve`; cpu is a rehearsal")
     parser.add_argument("--strategies", type=lambda words: words.split(","), default=["tensor", "pipeline", "data"])
