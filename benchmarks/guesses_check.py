@@ -117,8 +117,8 @@ def _client(module, device: str):
     from workbench.engine.config import resolve_limits
     from workbench.engine.core import EngineCore
     from workbench.engine.engine import Engine
+    from workbench.engine.layer_probe import probe_layers
     from workbench.engine.paged_step import KVPool
-    from workbench.engine.runner import probe_layers
     from workbench.engine.runner_choice import plan_runner
 
     module.set_attn_implementation(register_attention())

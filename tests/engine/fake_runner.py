@@ -10,7 +10,8 @@ from collections import deque
 import torch
 
 from workbench.engine.config import EngineLimits
-from workbench.engine.runner import LaunchedStep, LogitRows
+from workbench.engine.logit_rows import LogitRows
+from workbench.engine.runner import LaunchedStep
 from workbench.engine.sampler import SampledTokens
 
 VOCAB_SIZE = 50

@@ -7,7 +7,7 @@ import torch
 from engine.tiny_engine import build, engine_around, greedy, logits_of, random_prompt
 
 from workbench.engine.attention import register_attention
-from workbench.engine.runner import probe_layers
+from workbench.engine.layer_probe import probe_layers
 from workbench.engine.sampling_params import SamplingParams
 from workbench.errors import InferenceError, ModelFormatError
 

@@ -13,8 +13,9 @@ from workbench.engine.config import EngineConfig, resolve_limits
 from workbench.engine.core import EngineCore
 from workbench.engine.draft_model import DraftModel
 from workbench.engine.engine import Engine
+from workbench.engine.layer_probe import probe_layers
+from workbench.engine.model_runner import ModelRunner
 from workbench.engine.paged_step import KVPool
-from workbench.engine.runner import ModelRunner, probe_layers
 
 VOCAB_SIZE = 300
 MAX_CONTEXT = 256

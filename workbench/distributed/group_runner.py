@@ -11,7 +11,8 @@ from workbench.distributed.group_figures import GroupFigures
 from workbench.distributed.rank_group import RankGroup
 from workbench.distributed.rank_messages import Step, StepDone, StepItem
 from workbench.distributed.shared_logits import map_logits
-from workbench.engine.runner import LaunchedStep, LogitRows, in_row_order
+from workbench.engine.logit_rows import LogitRows, in_row_order
+from workbench.engine.runner import LaunchedStep
 from workbench.engine.sampler import SampledTokens, sample
 from workbench.engine.sequence import Sequence
 from workbench.engine.step_plan import ScheduledSequence, StepPlan

@@ -13,8 +13,9 @@ from workbench.distributed.model_share import ModelShare
 from workbench.distributed.place import Place
 from workbench.distributed.tensor_group import reaching_peers
 from workbench.engine.attention import LayerShape, ShapeProbe, StepAttention
+from workbench.engine.layer_probe import check_layer_types
+from workbench.engine.model_runner import ModelRunner
 from workbench.engine.paged_step import KVPool
-from workbench.engine.runner import ModelRunner, check_layer_types
 from workbench.errors import ModelFormatError
 
 if TYPE_CHECKING:

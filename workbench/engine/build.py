@@ -19,12 +19,12 @@ from workbench.engine.embedding import Embedder
 from workbench.engine.engine import Engine
 from workbench.engine.grammar import StructureCompiler, token_vocabulary
 from workbench.engine.launch import DraftFacts, EngineFacts
+from workbench.engine.layer_probe import probe_layers
 from workbench.engine.measured_lookup import MeasuredLookup
 from workbench.engine.messages import Reply
 from workbench.engine.native.decoder import native_layers
 from workbench.engine.paged_step import KVPool
 from workbench.engine.request_plugins import RequestPlugins
-from workbench.engine.runner import probe_layers
 from workbench.engine.runner_choice import RunnerPlan, plan_runner
 from workbench.engine.runner_status import RunnerStatus
 from workbench.errors import ConfigError

@@ -14,9 +14,10 @@ import torch
 from workbench.backends.processor import Processor
 from workbench.engine.attention import LayerShape
 from workbench.engine.config import EngineLimits
+from workbench.engine.model_runner import ModelRunner
 from workbench.engine.native.choice import choose_cpu_runner
 from workbench.engine.paged_step import KVPool
-from workbench.engine.runner import ModelRunner, Runner
+from workbench.engine.runner import Runner
 from workbench.engine.runner_status import RunnerStatus
 from workbench.errors import BackendUnavailableError
 

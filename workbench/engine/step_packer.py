@@ -12,7 +12,7 @@ import torch
 
 from workbench.engine.config import EngineLimits
 from workbench.engine.device_step import HostStaging, StepLayout
-from workbench.engine.runner import LogitRows
+from workbench.engine.logit_rows import LogitRows
 from workbench.engine.sequence import Sequence
 from workbench.engine.step_plan import ScheduledSequence, StepPlan
 

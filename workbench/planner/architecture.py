@@ -16,7 +16,7 @@ __all__ = ["known_architectures", "require_known"]
 
 _TABLE = re.compile(r"MODEL_FOR_CAUSAL_LM_MAPPING_NAMES = OrderedDict\(\n(.*?)\n\)\n", re.DOTALL)
 _ROW = re.compile(r"""\(\s*["']([\w-]+)["'],\s*["'](\w+)["']""")
-# Kinds of layers that the paged cache computes (see `engine/runner.py`).
+# Kinds of layers that the paged cache computes (see `engine/layer_probe.py`).
 _LAYER_TYPES = {"full_attention", "sliding_attention"}
 
 

@@ -19,11 +19,12 @@ from workbench.engine.engine import Engine
 from workbench.engine.fused_decoder import FusedDecoder
 from workbench.engine.fused_weights import FusedWeights, why_not
 from workbench.engine.graph_runner import GraphRunner
+from workbench.engine.layer_probe import probe_layers
 from workbench.engine.low_bit_weight import LowBitKind, LowBitWeight
 from workbench.engine.measured_lookup import MeasuredLookup
+from workbench.engine.model_runner import ModelRunner
 from workbench.engine.module_decoder import ModuleDecoder
 from workbench.engine.paged_step import KVPool
-from workbench.engine.runner import ModelRunner, probe_layers
 from workbench.engine.sampling_params import SamplingParams
 from workbench.engine.step_packer import StepKind, batch_buckets
 from workbench.planner.model_shape import read_model_shape

@@ -18,9 +18,10 @@ from workbench.engine.device_steps import DeviceSteps
 from workbench.engine.engine import Engine
 from workbench.engine.fused_decoder import FusedDecoder
 from workbench.engine.graph_runner import GraphRunner
+from workbench.engine.layer_probe import probe_layers
+from workbench.engine.model_runner import ModelRunner
 from workbench.engine.module_decoder import ModuleDecoder
 from workbench.engine.paged_step import KVPool
-from workbench.engine.runner import ModelRunner, probe_layers
 from workbench.engine.runner_status import RunnerStatus
 from workbench.engine.sampling_params import SamplingParams
 from workbench.engine.warm_up import switching_runner

@@ -11,12 +11,13 @@ import torch
 
 from workbench.backends.processor import Processor
 from workbench.engine.config import EngineLimits
+from workbench.engine.model_runner import ModelRunner
 from workbench.engine.native.decoder import NativeDecoder, config_obstacle, model_obstacle
 from workbench.engine.native.library import NativeLibrary, build_library, cached_library, load_library, native_obstacle
 from workbench.engine.native.preparing_runner import PreparingRunner
 from workbench.engine.native.runner import NativeRunner
 from workbench.engine.paged_step import KVPool
-from workbench.engine.runner import ModelRunner, Runner
+from workbench.engine.runner import Runner
 from workbench.engine.runner_status import MEANWHILE, RunnerStatus
 from workbench.errors import BackendUnavailableError
 from workbench.models.bare_config import BareConfig

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from workbench.engine.logit_rows import LogitRows
 from workbench.engine.native.decoder import NativeDecoder
 from workbench.engine.native.structs import StepStruct
-from workbench.engine.runner import LaunchedStep, LogitRows
+from workbench.engine.runner import LaunchedStep
 from workbench.engine.sampler import SampledTokens, sample
 from workbench.engine.sequence import Sequence
 from workbench.engine.step_plan import StepPlan

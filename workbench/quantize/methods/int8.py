@@ -19,7 +19,7 @@ __all__ = ["Int8", "Int8Embedding", "Int8Linear", "Int8Weight"]
 
 # More rows than this go through a matrix product with the weight widened for the moment: the packed kernel is made
 # for few rows and takes about twice as long at 64. The two round differently, so all that an engine computes in one
-# pass on a CPU (at most 32 rows, see engine/runner.py) goes the same way: else a text would depend on its neighbours.
+# pass on a CPU (at most 32 rows, engine/pass_shape.py) goes the same way: else a text would depend on its neighbours.
 _MAX_KERNEL_ROWS = 32
 _ROWS_AT_ONCE = 8192
 
