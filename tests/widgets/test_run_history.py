@@ -49,7 +49,7 @@ def test_replies_of_chats_on_the_session_or_on_its_engine_become_rows_once(front
     assert (len(history.runs), len(of_engine.runs)) == (3, 3)
     for widget in (chat, other, of_engine, elsewhere):
         widget.close()
-    with pytest.raises(ConfigError, match="str is neither"):
+    with pytest.raises(ConfigError, match="is neither a LlamaGPU nor a Session"):
         RunHistory("x")
 
 
