@@ -78,7 +78,7 @@ def command(
         int | None, typer.Option(help="Threads of each engine on a CPU.", show_default="physical cores")
     ] = None,
     draft_model: Annotated[
-        str | None, typer.Option(help="Also measure with this smaller model guessing ahead, on a CPU.")
+        str | None, typer.Option(help="Also measure with this smaller model guessing ahead.")
     ] = None,
     peer: Annotated[
         list[str] | None,

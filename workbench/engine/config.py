@@ -23,7 +23,7 @@ _CPU_DOUBLING_CONTEXT = 512
 # As vLLM's examples and transformers' assisted generation have about as many.
 _DRAFT_MODEL_TOKENS = 5
 # Rows that a step computes at most while some of them are guesses: beyond, a row costs about what it could save. On an
-# H200 a step of 64 rows takes 1.3 times as long as one of one row.
+# H200 a step of 64 rows takes 1.5 times as long as one of one row.
 _CPU_DRAFT_ROWS, _GPU_DRAFT_ROWS = 32, 64
 # Why nothing is guessed ahead there.
 OVER_SEVERAL_DEVICES = "a model over several devices guesses nothing ahead"
@@ -66,7 +66,8 @@ class EngineConfig:
             plugin brings.
         isolation: "process" runs the engine in a process of its own: a busy notebook cell does not slow it, a crash of
             it leaves the notebook alone, and unloading gives back every byte; it starts some seconds later. "thread"
-            runs it here. Default: a process on a GPU, a thread on a CPU.
+            runs it here. Default: a process on a GPU, a thread on a CPU; for each whole copy of a model over several
+            devices a process on either.
     """
 
     context_length: int | None = None
