@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from workbench.backends import Backend
 from workbench.distributed.group_figures import GroupFigures, RankFigures
 from workbench.distributed.group_launch import GroupLaunch
+from workbench.distributed.joined_status import JoinedStatus
 from workbench.distributed.nursery import RankNursery
 from workbench.distributed.pooled_client import PooledClient
 from workbench.distributed.precision import check_precision
@@ -83,6 +84,7 @@ class ParallelEngine:
         if self.isolation.mode == "thread" or not config.shape.is_whole:
             check_precision(launch.quantization)
         self._groups: dict[int, RunningGroup] = {}
+        self._joined = JoinedStatus(f"{config.shape.data} replicas ({config.load_balancing})")
         self._loading: dict[int, LoadingGroup] = {}
         self.client: EngineClient | PooledClient
         try:
@@ -120,10 +122,8 @@ class ParallelEngine:
 
     @property
     def status(self) -> RunnerStatus:
-        """How it is computed, in words."""
-        shape = self.config.shape
-        copies = f"{shape.data} replicas ({self.config.load_balancing}) of " if shape.data > 1 else ""
-        return RunnerStatus(f"{copies}{self._groups[0].status}")
+        """How it is computed, in words that follow what each group's engine says."""
+        return self._groups[0].status if self.config.shape.data == 1 else self._joined.status
 
     @property
     def degraded_reason(self) -> str | None:
@@ -187,6 +187,8 @@ class ParallelEngine:
     def _start_group(self, replica_id: int) -> EngineClient:
         group = self._isolated(replica_id) if self._is_isolated else self._started_here(replica_id)
         self._groups[replica_id] = group
+        if self.config.shape.data > 1:
+            self._joined.follow(replica_id, group.status)
         return group.client
 
     def _isolated(self, replica_id: int) -> RunningGroup:
