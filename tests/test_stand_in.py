@@ -44,6 +44,7 @@ def test_a_cell_for_a_big_model_on_a_gpu_runs_on_a_small_one(tiny_model_folder, 
             kv_cache_tokens=10**6,
             draft_model="org/small",
             native_kernels=False,
+            serve_at_once=False,
             isolation="thread",
         ),
         parallel=GPUConfig(num_gpus=4, strategy="tensor"),
@@ -52,7 +53,7 @@ def test_a_cell_for_a_big_model_on_a_gpu_runs_on_a_small_one(tiny_model_folder, 
         assert llm.infer("Hello", max_tokens=2, ignore_eos=True)
         # How it runs is kept: a notebook with plugins of its own needs its engine in the same process.
         assert llm.runner_reason == "torch's operators: native_kernels=False"
-        assert llm.isolation_reason == "as asked"
+        assert llm.isolation_reason == "as asked" and not llm.engine_config.serve_at_once
         # A client in the notebook asks for the model by the name that it has there.
         assert ServedModel.of(llm).names[-1] == "meta-llama/Llama-3.1-70B-Instruct"
     assert "stands in for meta-llama/Llama-3.1-70B-Instruct" in caplog.text

@@ -30,7 +30,7 @@ _FEWEST = {ParallelismStrategy.HYBRID: 4}
 
 # What a spread over the CPU begins with.
 _FEW_PROCESSES = 2
-_CPU_NOTE = "Each process on the CPU holds its share; they share the cores and the memory."
+_CPU_NOTE = "The processes share the CPU's cores and its memory."
 _UNKNOWN = ModelFacts()
 
 _GB = 1e9
@@ -156,11 +156,12 @@ class Menu:
         general_note = _CPU_NOTE if is_cpu else ""
         return (
             Option(AUTO, "One process" if is_cpu else "One device"),
+            # Whole copies can be whatever one device can have.
             *(
                 Option(
                     kind.value,
                     words.format(device="process" if is_cpu else "GPU"),
-                    refused or self._misfit(kind, backend, facts),
+                    (None if kind is ParallelismStrategy.DATA else refused) or self._misfit(kind, backend, facts),
                     " ".join(filter(None, (general_note, own_notes.get(kind)))),
                 )
                 for kind, words in _SPLIT_WORDS.items()
@@ -248,9 +249,9 @@ def _gb(num_bytes: int) -> str:
 
 def _spread_reason(precision: str, kv_dtype: str) -> str | None:
     if precision not in (AUTO, *DTYPE_NAMES):
-        return f"weights in {precision} stay on one device; choose {', '.join(DTYPE_NAMES)}"
+        return f"weights in {precision} are not split; choose {', '.join(DTYPE_NAMES)}, or replicas"
     if kv_dtype != AUTO:
-        return f"keys and values in {kv_dtype} stay on one device; keep them as computed"
+        return f"keys and values in {kv_dtype} are not split; keep them as computed, or choose replicas"
     return None
 
 

@@ -532,6 +532,7 @@ def _stand_in_engine(asked: EngineConfig, context_length: int) -> EngineConfig:
         enable_prefix_caching=asked.enable_prefix_caching,
         native_kernels=asked.native_kernels,
         isolation=asked.isolation,
+        serve_at_once=asked.serve_at_once,
     )
 
 

@@ -42,8 +42,10 @@ def test_a_model_is_spread_over_processes_of_the_cpu_and_over_gpus_that_are_ther
     assert gpu_menu.splits(AUTO, facts=odd)[1].reason == reason
     assert menu.splits("cpu", facts=odd)[1].reason is None
     assert [menu.first_spread("tensor", "cpu", facts).num_devices for facts in (odd, ModelFacts())] == [3, 2]
-    assert "weights in int8 stay on one device" in menu.splits("cpu", "int8")[1].reason
-    assert "keys and values in fp8 stay on one device" in menu.splits("cpu", "bf16", "fp8")[1].reason
+    assert "weights in int8 are not split" in menu.splits("cpu", "int8")[1].reason
+    assert "keys and values in fp8 are not split" in menu.splits("cpu", "bf16", "fp8")[1].reason
+    # Each copy of the whole model is like one on one device.
+    assert [menu.splits("cpu", *kept)[3].reason for kept in (("int8",), ("bf16", "fp8"))] == [None, None]
 
 
 def test_a_probe_that_failed_is_a_reason_and_one_that_worked_a_note(menu):

@@ -203,7 +203,7 @@ def test_a_model_is_spread_over_gpus(front_end, gpu_menu):
     ]:
         front_end.tell(picker, type="choose", field=field, value=value)
         assert problem in picker.problem
-    # Quantised weights stay on one device.
+    # Quantised weights are not split.
     front_end.tell(picker, type="choose", field="precision", value="int8")
     assert (picker.split, picker.choice.parallel) == ("auto", None)
 
