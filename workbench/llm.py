@@ -268,7 +268,7 @@ class LlamaGPU(Asking, HasTwin):
 
     def wait_until_compiled(self, timeout_s: float | None = None) -> bool:
         """Wait for the way to compute that stays, since the first answers may come from a slower one; whether it is
-        there after `timeout_s` seconds (None: however long it takes)."""
+        there after `timeout_s` seconds (None: however long it takes). False too where the engine ended before."""
         return self._runner_status.wait_until_final(timeout_s)
 
     @property

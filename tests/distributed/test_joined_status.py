@@ -29,3 +29,17 @@ def test_a_replica_that_is_started_anew_counts_by_what_it_says_now() -> None:
 
     joined.follow(1, RunnerStatus("captured graphs"))
     assert not joined.status.is_provisional
+
+
+def test_a_replica_that_has_died_is_not_waited_for() -> None:
+    dead, alive = RunnerStatus(f"{MEANWHILE}1 of 2"), RunnerStatus("captured graphs")
+    joined = JoinedStatus(COPIES)
+    joined.follow(0, dead)
+    joined.follow(1, alive)
+    dead.end()
+    assert joined.status.wait_until_final(60) and joined.status.words == f"{COPIES} of captured graphs"
+
+    alive.end()
+    assert joined.status.has_ended
+    joined.follow(0, RunnerStatus(f"{MEANWHILE}0 of 2"))
+    assert joined.status.is_provisional

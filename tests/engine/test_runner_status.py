@@ -28,6 +28,19 @@ def test_the_switch_wakes_who_waits() -> None:
     assert status.final_at == 9.0
 
 
+def test_nobody_waits_for_an_engine_that_has_ended() -> None:
+    status = RunnerStatus(f"{MEANWHILE}kernels are being compiled")
+    found: list[bool] = []
+    waiting = threading.Thread(target=lambda: found.append(status.wait_until_final()))
+    waiting.start()
+    status.end()
+    waiting.join(60)
+    assert found == [False] and not status.is_provisional
+    ready = RunnerStatus("captured graphs")
+    ready.end()
+    assert ready.wait_until_final()
+
+
 def test_plans_learn_nothing_from_answers_of_the_slower_way() -> None:
     status = RunnerStatus(f"{MEANWHILE}kernels are being compiled", clock=lambda: 100.0)
     learnt: list[float] = []

@@ -31,8 +31,10 @@ class JoinedStatus:
         with self._lock:
             parts = [self._parts[replica_id] for replica_id in sorted(self._parts)]
             provisional = next((part.words for part in parts if part.is_provisional), None)
-            if provisional is None:
-                self.status.words = f"{self._copies} of {parts[0]}"
-            else:
+            if provisional is not None:
                 # First what tells that it is provisional.
                 self.status.words = f"{provisional}, in one of {self._copies}"
+            elif alive := [part for part in parts if not part.has_ended]:
+                self.status.words = f"{self._copies} of {alive[0]}"
+            else:
+                self.status.end()

@@ -98,6 +98,8 @@ def test_a_killed_process_ends_every_request_and_question_with_what_happened(gat
         asker.join(WAIT_S)
         assert "SIGKILL" in str(asked[0])
         assert not engine.client.is_alive
+        # Who waits for faster kernels waits no longer.
+        assert engine.core.runner_status.has_ended
         for act in (engine.submit, engine.client.stats):
             with pytest.raises(EngineStoppedError, match="SIGKILL"):
                 act()

@@ -227,6 +227,7 @@ class ProcessCore:
                 self.ended_process = f"{self._name}'s process {end.how}"
             self.end_reason = self.end_reason or f"{self._name}'s {end or 'process did not start'}"
             error = EngineStoppedError.of_death(self.end_reason, self.ended_process)
+        self.runner_status.end()
         self._startup.put(LaunchFailed(ModelLoadError(f"the load was cut off: {self.end_reason or error}"), ""))
         for message in self._in_flight.close(error):
             self._hand_on(message)
