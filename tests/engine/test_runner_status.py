@@ -1,10 +1,16 @@
 """Who waits for the way to compute that stays hears of it, and knows since when it has computed."""
 
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
+from engine.fake_launch import FakeLaunch
+from engine.gate import Gate
+
+from workbench.engine import build
 from workbench.engine.runner_status import MEANWHILE, RunnerStatus
 from workbench.llm import _note_run
+from workbench.progress import no_progress
 
 
 def test_a_way_that_stays_from_the_start_is_not_waited_for() -> None:
@@ -39,6 +45,20 @@ def test_nobody_waits_for_an_engine_that_has_ended() -> None:
     ready = RunnerStatus("captured graphs")
     ready.end()
     assert ready.wait_until_final()
+
+
+def test_unloading_an_engine_in_a_thread_wakes_who_waits_for_its_kernels(tmp_path, monkeypatch) -> None:
+    built = FakeLaunch(Gate(tmp_path)).build(no_progress)
+    status = RunnerStatus(f"{MEANWHILE}kernels are being compiled")
+    facts = replace(built.facts, spec=SimpleNamespace(vocab_size=50))
+    monkeypatch.setattr(build, "build_engine", lambda: replace(built, facts=facts, runner_status=status))
+    started = build.start_engine()
+    found: list[bool] = []
+    waiting = threading.Thread(target=lambda: found.append(started.runner_status.wait_until_final()), daemon=True)
+    waiting.start()
+    started.client.stop()
+    waiting.join(60)
+    assert found == [False]
 
 
 def test_plans_learn_nothing_from_answers_of_the_slower_way() -> None:

@@ -156,7 +156,8 @@ def start_engine(*parts: Any, **options: Any) -> StartedEngine:
     built = build_engine(*parts, **options)
 
     def connect(emit: Callable[[Reply], None]) -> EngineCore:
-        core = EngineCore(built.engine, emit, num_threads=built.num_threads)
+        # Whatever the engine prepares ends with it.
+        core = EngineCore(built.engine, emit, num_threads=built.num_threads, on_end=built.runner_status.end)
         core.start()
         return core
 
