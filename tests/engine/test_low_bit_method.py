@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matrices_in_memory import MatricesInMemory
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from workbench.backends import get_backend
@@ -21,7 +22,6 @@ from workbench.engine.runner_choice import plan_runner
 from workbench.errors import BackendUnavailableError
 from workbench.models import Catalogue, load_model
 from workbench.models.byte_tokenizer import make_byte_tokenizer
-from workbench.models.weight_reader import WeightReader
 from workbench.planner.model_shape import read_model_shape
 from workbench.planner.weight_bytes import total_bytes
 from workbench.progress import no_progress
@@ -77,26 +77,11 @@ def test_packed_while_read_is_packed_afterwards(kind: LowBitKind, is_tied: bool,
 
 
 def test_of_the_original_one_matrix_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import weakref
-
     folder = make_folder(tmp_path / "model", is_tied=False)
-    alive: dict[int, int] = {}
-    peak = 0
-    read = WeightReader.read
-
-    def counted(self, entry, dtype):
-        nonlocal peak
-        tensor = read(self, entry, dtype)
-        if len(entry.shape) > 1:
-            alive[id(tensor)] = tensor.nbytes
-            weakref.finalize(tensor, alive.pop, id(tensor), None)
-            peak = max(peak, sum(alive.values()))
-        return tensor
-
-    monkeypatch.setattr(WeightReader, "read", counted)
+    matrices = MatricesInMemory(monkeypatch)
     load(folder, LowBitKind.INT4)
     largest = VOCAB * 128 * 2
-    assert largest <= peak <= 2 * largest
+    assert largest <= matrices.peak_bytes <= 2 * largest
 
 
 def test_what_it_keeps_is_apart_from_torchs_own(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matrices_in_memory import MatricesInMemory
 from model_folders import save_preset
 
 from workbench.errors import ConfigError, ModelFormatError
@@ -85,26 +86,8 @@ def test_a_folder_of_quantised_weights_loads_by_its_name(tiny_model_folder: Path
 
 @pytest.mark.parametrize("kind", ["int8", "int4"])
 def test_the_full_model_is_never_in_memory(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every tensor of the original that is alive at once, counted at each read."""
-    import weakref
-
-    from workbench.models.weight_reader import WeightReader
-
     folder = save_preset("tiny", tmp_path / "model")
-    alive: dict[int, int] = {}
-    peak = 0
-    read = WeightReader.read
-
-    def counted(self, entry, dtype):
-        nonlocal peak
-        tensor = read(self, entry, dtype)
-        if len(entry.shape) > 1:
-            alive[id(tensor)] = tensor.nbytes
-            weakref.finalize(tensor, alive.pop, id(tensor), None)
-            peak = max(peak, sum(alive.values()))
-        return tensor
-
-    monkeypatch.setattr(WeightReader, "read", counted)
+    matrices = MatricesInMemory(monkeypatch)
     loaded = _load(folder, QuantizationConfig(kind))
     largest = 512 * 64 * 4
-    assert largest <= peak <= 2 * largest < 0.5 * loaded.quantized.original_bytes
+    assert largest <= matrices.peak_bytes <= 2 * largest < 0.5 * loaded.quantized.original_bytes
